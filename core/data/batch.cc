@@ -101,7 +101,6 @@ absl::Status PackMicroBatch(const std::vector<Unit>& units, int64_t capacity, Mi
   }
   for (int64_t begin = batch->used_tokens; begin < capacity;) {
     const int64_t end = std::min(capacity, begin + kTailSegmentTokens);
-    for (int64_t t = begin; t < end; ++t) batch->positions[t] = static_cast<int32_t>(t - begin);
     batch->cu_seqlens.push_back(static_cast<int32_t>(end));
     begin = end;
   }

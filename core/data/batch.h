@@ -49,7 +49,7 @@ struct MicroBatch {
   int64_t capacity = 0;
   int64_t used_tokens = 0;               // tokens of units; the tail fills [used_tokens, capacity)
   std::vector<int32_t> ids;              // [capacity], tail 0
-  std::vector<int32_t> positions;        // [capacity], from 0 in each segment
+  std::vector<int32_t> positions;        // [capacity], from 0 in each segment; tail 0
   std::vector<int32_t> targets;          // [capacity], tail -1
   std::vector<int32_t> cu_seqlens;       // [segments + tail segments + 1]
   std::vector<int32_t> trained;          // trained positions, ascending
