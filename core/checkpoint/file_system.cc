@@ -135,6 +135,11 @@ absl::Status Directory::Rename(const std::string& from, const std::string& to) c
   return ErrnoStatus(errno, absl::StrCat("rename to ", to, ":"), PathOf(from));
 }
 
+absl::Status Directory::Replace(const std::string& from, const std::string& to) const {
+  if (renameat(fd(), from.c_str(), fd(), to.c_str()) == 0) return absl::OkStatus();
+  return ErrnoStatus(errno, absl::StrCat("rename to ", to, ":"), PathOf(from));
+}
+
 absl::Status Directory::RemoveAt(const std::string& name, int depth) const {
   constexpr int kMaxDepth = 8;
   if (unlinkat(fd(), name.c_str(), 0) == 0 || errno == ENOENT) return absl::OkStatus();

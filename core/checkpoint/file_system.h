@@ -65,6 +65,8 @@ class Directory {
   absl::StatusOr<bool> IsDirectory(const std::string& name) const;
   // Refuses when `to` exists.
   absl::Status Rename(const std::string& from, const std::string& to) const;
+  // Replaces `to`, atomically; for small files only.
+  absl::Status Replace(const std::string& from, const std::string& to) const;
   // Removes a file, a link (not what it points to) or a directory with all that is in it.
   absl::Status Remove(const std::string& name) const { return RemoveAt(name, 0); }
   absl::Status Sync() const;

@@ -3,6 +3,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/status.h"
+#include "core/checkpoint/checksums.h"
 #include "core/checkpoint/file_system.h"
 
 namespace tanren {
@@ -59,6 +60,17 @@ absl::Status CheckTensorInfo(const TensorInfo& tensor) {
 
 std::string Manifest::PathOf(const FileInfo& file) {
   return file.kind == FileKind::kTokenizer ? absl::StrCat("tokenizer/", file.name) : file.name;
+}
+
+std::string TokenizerSha256(const TokenizerFiles& files) {
+  if (files.empty()) return "";
+  std::string text;
+  for (const auto& [name, contents] : files) {
+    text += name;
+    text += '\0';
+    absl::StrAppend(&text, Sha256Hex(contents), "\n");
+  }
+  return Sha256Hex(text);
 }
 
 int64_t Manifest::TensorBytes() const {

@@ -87,6 +87,12 @@ struct Manifest {
   static std::string PathOf(const FileInfo& file);
 };
 
+// A tokenizer's files by plain basename, each of at most kMaxTokenizerFileBytes.
+using TokenizerFiles = std::map<std::string, std::string>;
+inline constexpr int64_t kMaxTokenizerFileBytes = int64_t{256} << 20;
+// SHA-256 of "NAME NUL SHA256(contents) NEWLINE" over the files by name; empty without files.
+std::string TokenizerSha256(const TokenizerFiles& files);
+
 // The name is one that TensorInfo allows.
 absl::Status CheckTensorInfo(const TensorInfo& tensor);
 

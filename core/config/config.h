@@ -14,19 +14,20 @@
 
 namespace tanren::config {
 
-// Reads `path` and applies `overrides` on top. Fields that were not given stay unset (their getters return the
-// defaults); see Resolve.
+// Reads `path` and applies `overrides` on top. Fields that were not given stay unset (their getters return
+// the defaults); see Resolve.
 //
 // YAML. Types are strict: an integer may be written 1e6 but not 010, 1_000 or "12"; booleans are true and
 // false; a key without a value is an error; a tag, a second document and a control character too. Aliases are
-// allowed, merge keys (<<) are not. `include: PATH` (or a list of them) in any section reads another file into
-// that section first, so that the section's own keys win; the path is relative to the file that names it. All
-// other paths are relative to where the program was started.
+// allowed, merge keys (<<) are not. `include: PATH` (or a list of them) in any section reads another file
+// into that section first, so that the section's own keys win; the path is relative to the file that names
+// it. All other paths are relative to where the program was started.
 //
 // Overrides. "a.b=value", value in YAML: a scalar, [a, list] or {a: section}. Later ones win. A list is
 // replaced as a whole (data.train=[{path: x}]) or by element (data.train.0.path=x; the index after the last
-// appends). "model.include=PATH" stands for that line in the file: it replaces an include of that section, and
-// the section's other keys still win over what is included; PATH is relative to where the program was started.
+// appends). "model.include=PATH" stands for that line in the file: it replaces an include of that section,
+// and the section's other keys still win over what is included; PATH is relative to where the program was
+// started.
 //
 // Errors: InvalidArgument whose message has one line for each thing that is wrong, in the file, in included
 // files, in overrides and between values ("run.yaml:14:3: optimizer.beta1: 1.5 is outside [0, 1)"). Untrusted
@@ -51,8 +52,8 @@ absl::Status Validate(const Config& config);
 Config Resolve(const Config& config);
 
 // YAML that LoadConfig reads back as an equal message, keys in the schema's order. With defaults every field
-// is written (required ones that are missing are not) and reading it back gives equal values, all of them set;
-// without, only fields that are set.
+// is written (required ones that are missing are not) and reading it back gives equal values, all of them
+// set; without, only fields that are set.
 std::string ToYaml(const Config& config, bool with_defaults);
 
 // SHA-256, in lower-case hexadecimal, of the bytes of ToYaml(config, true): configs with equal values have

@@ -59,7 +59,8 @@ std::string SetInteger(const std::string& text, Message* message, const FieldDes
           &Reflection::SetRepeatedUInt64);
       return "";
     default:
-      Put(message, field, index, value, &Reflection::SetInt64, &Reflection::AddInt64, &Reflection::SetRepeatedInt64);
+      Put(message, field, index, value, &Reflection::SetInt64, &Reflection::AddInt64,
+          &Reflection::SetRepeatedInt64);
       return "";
   }
 }
@@ -69,7 +70,8 @@ std::string SetNumber(const std::string& text, Message* message, const FieldDesc
   if (std::string problem = ParseNumber(text, &value); !problem.empty()) return problem;
   if (std::string problem = CheckRange(RulesOf(field), value); !problem.empty()) return problem;
   if (field->cpp_type() == FieldDescriptor::CPPTYPE_FLOAT) {
-    if (std::abs(value) > std::numeric_limits<float>::max()) return FormatNumber(value) + " does not fit float";
+    if (std::abs(value) > std::numeric_limits<float>::max())
+      return FormatNumber(value) + " does not fit float";
     Put(message, field, index, static_cast<float>(value), &Reflection::SetFloat, &Reflection::AddFloat,
         &Reflection::SetRepeatedFloat);
   } else {
@@ -103,19 +105,22 @@ std::string SetString(const std::string& text, Message* message, const FieldDesc
     }
   }
   if (std::string problem = CheckChoice(field, text); !problem.empty()) return problem;
-  Put(message, field, index, text, &Reflection::SetString, &Reflection::AddString, &Reflection::SetRepeatedString);
+  Put(message, field, index, text, &Reflection::SetString, &Reflection::AddString,
+      &Reflection::SetRepeatedString);
   return "";
 }
 
 }  // namespace
 
-std::string SetFieldFromScalar(const YamlNode& node, Message* message, const FieldDescriptor* field, int index) {
+std::string SetFieldFromScalar(const YamlNode& node, Message* message, const FieldDescriptor* field,
+                               int index) {
   const std::string& text = node.scalar;
   const auto type = field->cpp_type();
   if (type == FieldDescriptor::CPPTYPE_STRING) return SetString(text, message, field, index);
   if (type == FieldDescriptor::CPPTYPE_ENUM) return SetEnum(text, message, field, index);
   if (node.quoted) {
-    return absl::StrCat("'", Printable(text), "' is a string; expected ", ExpectedText(field), ", without quotes");
+    return absl::StrCat("'", Printable(text), "' is a string; expected ", ExpectedText(field),
+                        ", without quotes");
   }
   if (type == FieldDescriptor::CPPTYPE_BOOL) return SetBoolean(text, message, field, index);
   if (type == FieldDescriptor::CPPTYPE_DOUBLE || type == FieldDescriptor::CPPTYPE_FLOAT) {

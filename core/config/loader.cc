@@ -22,6 +22,7 @@ using google::protobuf::Reflection;
 constexpr int kMaxFiles = 100;        // read in all: an include can be named many times
 constexpr size_t kMaxOpenFiles = 16;  // including each other
 constexpr size_t kMaxNameBytes = 200;
+constexpr std::string_view kInclude = "include";
 
 std::string CanonicalPath(const std::string& path) {
   std::error_code error;
@@ -75,8 +76,8 @@ std::vector<std::string> SplitPath(std::string_view path) {
 
 }  // namespace
 
-std::string Source::PlaceOf(const YamlNode& node) const {
-  return is_override ? name : absl::StrCat(name, ":", node.line, ":", node.column);
+std::string Source::PlaceAt(int line, int column) const {
+  return is_override ? name : absl::StrCat(name, ":", line, ":", column);
 }
 
 void Loader::ReadFile(const std::string& path, std::span<const std::string> overrides) {
@@ -90,20 +91,22 @@ void Loader::ReadFile(const std::string& path, std::span<const std::string> over
   ApplyRoot(source, text, overrides);
 }
 
-void Loader::ReadText(const std::string& text, const std::string& name, std::span<const std::string> overrides) {
+void Loader::ReadText(const std::string& text, const std::string& name,
+                      std::span<const std::string> overrides) {
   const Source source{Printable(name, kMaxNameBytes), std::filesystem::path(name).parent_path().string()};
   open_files_.emplace_back(CanonicalPath(name), source.name);
   ApplyRoot(source, text, overrides);
 }
 
-void Loader::ApplyRoot(const Source& source, const std::string& text, std::span<const std::string> overrides) {
+void Loader::ApplyRoot(const Source& source, const std::string& text,
+                       std::span<const std::string> overrides) {
   for (const std::string& override : overrides) ParseOverride(override);
   if (const auto root = Parse(source, text, "")) {
-    static const YamlNode kEmpty{.kind = YamlNode::Kind::kMapping};
-    if (root->is_null() || root->is_mapping()) {
-      ApplyMapping(source, root->is_null() ? kEmpty : *root, config_, "", true);
+    if (root->is_null() || root->is_mapping()) {  // an empty file has no keys
+      ApplyMapping(source, *root, config_, "", true);
     } else {
-      report_->Add(source.PlaceOf(*root), "", absl::StrCat("expected keys and values, found ", KindText(*root)));
+      report_->Add(source.PlaceOf(*root), "",
+                   absl::StrCat("expected keys and values, found ", KindText(*root)));
       report_->SetIncomplete();
     }
   }
@@ -113,7 +116,8 @@ void Loader::ApplyRoot(const Source& source, const std::string& text, std::span<
     Message* message = config_;
     if (!include.key().empty()) {
       for (const std::string& part : SplitPath(include.key())) {
-        message = message->GetReflection()->MutableMessage(message, FindField(message->GetDescriptor(), part));
+        message =
+            message->GetReflection()->MutableMessage(message, FindField(message->GetDescriptor(), part));
       }
     }
     ApplyIncludes(include.mapped().source, *include.mapped().value, message, include.key());
@@ -125,62 +129,61 @@ std::shared_ptr<const YamlNode> Loader::Parse(const Source& source, const std::s
                                               const std::string& path) {
   YamlResult result = ParseYaml(text, &node_budget_);
   if (const auto* error = std::get_if<YamlError>(&result)) {
-    report_->Add(source.PlaceOf(YamlNode{.line = error->line, .column = error->column}), path, error->message);
+    report_->Add(source.PlaceAt(error->line, error->column), path, error->message);
     if (!source.is_override) report_->SetIncomplete();
     return nullptr;
   }
   return std::get<std::shared_ptr<const YamlNode>>(std::move(result));
 }
 
-void Loader::ApplyMapping(const Source& source, const YamlNode& node, Message* message, const std::string& path,
-                          bool in_root_file) {
-  const auto include_override = in_root_file ? include_overrides_.extract(path) : decltype(include_overrides_)::node_type();
-  if (include_override) {
-    ApplyIncludes(include_override.mapped().source, *include_override.mapped().value, message, path);
+void Loader::ApplyMapping(const Source& source, const YamlNode& node, Message* message,
+                          const std::string& path, bool in_root_file) {
+  const auto over = in_root_file ? include_overrides_.find(path) : include_overrides_.end();
+  const bool is_overridden = over != include_overrides_.end();
+  if (is_overridden) {
+    const Include include = std::move(over->second);
+    include_overrides_.erase(over);
+    ApplyIncludes(include.source, *include.value, message, path);
   }
-  std::map<std::string, const YamlNode*> seen;  // by the field's full name
-  for (const bool includes : {true, false}) {   // what is included comes first, wherever it stands
+  std::map<std::string, std::string> seen;     // full name of a field to the place of its key
+  for (const bool includes : {true, false}) {  // what is included comes first, wherever it stands
     for (size_t i = 0; i < node.children.size(); i += 2) {
       const YamlNode &key_node = *node.children[i], &value = *node.children[i + 1];
       std::string key;
       const bool is_text = KeyText(key_node, &key);
       const FieldDescriptor* field = is_text ? FindField(message->GetDescriptor(), key) : nullptr;
-      const bool is_include = field == nullptr && key == "include";
+      const bool is_include = field == nullptr && key == kInclude;
       if (is_include != includes) continue;
       const std::string place = source.PlaceOf(key_node);
+      if (!is_text) {
+        report_->Add(place, path, absl::StrCat("a key is a word, found ", KindText(key_node)));
+        continue;
+      }
       if (field == nullptr && !is_include) {
-        if (is_text) {
-          UnknownKey(place, message->GetDescriptor(), path, key);
-        } else {
-          report_->Add(place, path, absl::StrCat("a key is a word, found ", KindText(key_node)));
-        }
+        UnknownKey(place, message->GetDescriptor(), path, key);
         continue;
       }
       const std::string name = JoinPath(path, is_include ? key : KeyOf(field));
-      const auto [first, is_new] = seen.emplace(is_include ? key : field->full_name(), &key_node);
+      const auto [first, is_new] = seen.emplace(is_include ? key : field->full_name(), place);
       if (!is_new) {
-        report_->Add(place, name, absl::StrCat("duplicate key, first given at ", source.PlaceOf(*first->second)));
+        report_->Add(place, name, absl::StrCat("duplicate key, first given at ", first->second));
       } else if (value.is_null()) {
         report_->Add(place, name, "has no value; give one or leave the key out");
       } else if (!is_include) {
         ApplyField(source, value, message, field, name, in_root_file);
       } else if (source.is_override) {
-        report_->Add(place, name, absl::StrCat("is not possible here; use the override ", name, "=PATH"));
-      } else if (!include_override) {
+        report_->Add(place, name, absl::StrCat("cannot stand in a value; use the override ", name, "=PATH"));
+      } else if (!is_overridden) {
         ApplyIncludes(source, value, message, path);
       }
     }
   }
 }
 
-void Loader::ApplyIncludes(const Source& source, const YamlNode& value, Message* message, const std::string& path) {
-  if (value.is_scalar()) {
-    ApplyIncludedFile(source, value, message, path);
-  } else if (value.is_sequence()) {
-    for (const auto& element : value.children) ApplyIncludedFile(source, *element, message, path);
-  } else {
-    ApplyIncludedFile(source, value, message, path);  // reports the kind
-  }
+void Loader::ApplyIncludes(const Source& source, const YamlNode& value, Message* message,
+                           const std::string& path) {
+  if (!value.is_sequence()) return ApplyIncludedFile(source, value, message, path);
+  for (const auto& element : value.children) ApplyIncludedFile(source, *element, message, path);
 }
 
 void Loader::ApplyIncludedFile(const Source& source, const YamlNode& value, Message* message,
@@ -196,7 +199,9 @@ void Loader::ApplyIncludedFile(const Source& source, const YamlNode& value, Mess
   }
   const std::filesystem::path written(value.scalar);
   const std::string file =
-      (written.is_absolute() ? written : std::filesystem::path(source.directory) / written).lexically_normal().string();
+      (written.is_absolute() ? written : std::filesystem::path(source.directory) / written)
+          .lexically_normal()
+          .string();
   const std::string name = Printable(file, kMaxNameBytes), canonical = CanonicalPath(file);
   for (const auto& [open, open_name] : open_files_) {
     if (open == canonical) return refuse(absl::StrCat(Printable(file), " includes itself"));
@@ -213,7 +218,8 @@ void Loader::ApplyIncludedFile(const Source& source, const YamlNode& value, Mess
   const auto root = Parse(included, text, "");
   if (root == nullptr || root->is_null()) return;
   if (!root->is_mapping()) {
-    report_->Add(included.PlaceOf(*root), "", absl::StrCat("expected keys and values, found ", KindText(*root)));
+    report_->Add(included.PlaceOf(*root), "",
+                 absl::StrCat("expected keys and values, found ", KindText(*root)));
     return report_->SetIncomplete();
   }
   open_files_.emplace_back(canonical, name);
@@ -221,8 +227,8 @@ void Loader::ApplyIncludedFile(const Source& source, const YamlNode& value, Mess
   open_files_.pop_back();
 }
 
-void Loader::ApplyField(const Source& source, const YamlNode& node, Message* message, const FieldDescriptor* field,
-                        const std::string& path, bool in_root_file) {
+void Loader::ApplyField(const Source& source, const YamlNode& node, Message* message,
+                        const FieldDescriptor* field, const std::string& path, bool in_root_file) {
   if (!IsSupported(field)) {
     report_->Add(source.PlaceOf(node), path, "has a type that YAML cannot set");
   } else if (field->is_repeated()) {
@@ -232,8 +238,8 @@ void Loader::ApplyField(const Source& source, const YamlNode& node, Message* mes
   }
 }
 
-void Loader::ApplyList(const Source& source, const YamlNode& node, Message* message, const FieldDescriptor* field,
-                       const std::string& path) {
+void Loader::ApplyList(const Source& source, const YamlNode& node, Message* message,
+                       const FieldDescriptor* field, const std::string& path) {
   if (!node.is_sequence()) {
     return report_->Add(source.PlaceOf(node), path, absl::StrCat("expected a list, found ", KindText(node)));
   }
@@ -245,12 +251,13 @@ void Loader::ApplyList(const Source& source, const YamlNode& node, Message* mess
   }
 }
 
-void Loader::ApplyValue(const Source& source, const YamlNode& node, Message* message, const FieldDescriptor* field,
-                        int index, const std::string& path, bool in_root_file) {
+void Loader::ApplyValue(const Source& source, const YamlNode& node, Message* message,
+                        const FieldDescriptor* field, int index, const std::string& path, bool in_root_file) {
   const bool is_section = field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE;
   const std::string place = source.PlaceOf(node);
   if (is_section ? !node.is_mapping() : !node.is_scalar()) {
-    return report_->Add(place, path, absl::StrCat("expected ", ExpectedText(field), ", found ", KindText(node)));
+    return report_->Add(place, path,
+                        absl::StrCat("expected ", ExpectedText(field), ", found ", KindText(node)));
   }
   report_->SetPlace(path, place);
   if (is_section) {
@@ -274,12 +281,13 @@ void Loader::UnknownKey(const std::string& place, const google::protobuf::Descri
   const std::string path = JoinPath(section, Printable(key));
   if (key == "<<") return report_->Add(place, path, "merge keys are not supported; use include");
   const std::string suggestion = SuggestKey(config_->GetDescriptor(), section, key);
-  // Where everything was a guess, a short section can list what it knows.
+  // Nothing is near: a short section can say what it knows.
   std::vector<std::string> known;
   for (const FieldDescriptor* field : FieldsOf(message)) known.push_back(KeyOf(field));
   const bool list = suggestion.empty() && known.size() <= 8;
-  report_->Add(place, path, absl::StrCat("unknown key", suggestion, list ? "; known here: " : "",
-                                         list ? JoinWithOr(known) : ""));
+  report_->Add(
+      place, path,
+      absl::StrCat("unknown key", suggestion, list ? "; known here: " : "", list ? JoinWithOr(known) : ""));
 }
 
 void Loader::ParseOverride(const std::string& text) {
@@ -287,15 +295,16 @@ void Loader::ParseOverride(const std::string& text) {
   override.source = Source{absl::StrCat("override '", Printable(text, 60), "'"), "", true};
   const size_t equals = text.find('=');
   if (equals == std::string::npos || equals == 0) {
-    return report_->Add(override.source.name, "", "expected key=value, for example optimizer.learning_rate=3e-4");
+    return report_->Add(override.source.name, "",
+                        "expected key=value, for example optimizer.learning_rate=3e-4");
   }
   override.path = text.substr(0, equals);
   override.value = Parse(override.source, text.substr(equals + 1), Printable(override.path));
   if (override.value == nullptr) return;
   if (override.value->is_null()) {
-    return report_->Add(override.source.name, Printable(override.path), "has no value; write '' for an empty string");
+    return report_->Add(override.source.name, Printable(override.path),
+                        "has no value; write '' for an empty string");
   }
-  constexpr std::string_view kInclude = "include";
   if (override.path == kInclude || absl::EndsWith(override.path, ".include")) {
     const std::string section =
         override.path.substr(0, override.path.size() - std::min(override.path.size(), kInclude.size() + 1));
@@ -317,7 +326,8 @@ bool Loader::CheckIncludeSection(const Include& include, std::string_view sectio
       return false;
     }
     path = JoinPath(path, KeyOf(field));
-    if (field->is_repeated() || field->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE || !IsSupported(field)) {
+    if (field->is_repeated() || field->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE ||
+        !IsSupported(field)) {
       report_->Add(include.source.name, path, "is not a section, so nothing can be included in it");
       return false;
     }
@@ -349,8 +359,9 @@ void Loader::ApplyOverride(const Override& override) {
     const int size = message->GetReflection()->FieldSize(*message, field);
     int index = 0;
     if (!ParseIndex(index_text, &index) || index > size) {
-      return report_->Add(place, path, absl::StrCat("has ", size, " elements; ", Printable(index_text),
-                                                    " is not an index from 0 to ", size, " (", size, " appends)"));
+      return report_->Add(place, path,
+                          absl::StrCat("has ", size, " elements; ", Printable(index_text),
+                                       " is not an index from 0 to ", size, " (", size, " appends)"));
     }
     absl::StrAppend(&path, ".", index);
     if (i + 1 == parts.size()) {

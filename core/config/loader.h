@@ -22,7 +22,8 @@ struct Source {
   std::string directory;  // where relative includes start
   bool is_override = false;
 
-  std::string PlaceOf(const YamlNode& node) const;
+  std::string PlaceAt(int line, int column) const;
+  std::string PlaceOf(const YamlNode& node) const { return PlaceAt(node.line, node.column); }
 };
 
 // Fills one message. Everything wrong goes to the report; what is right is set, so that all is found at once.
@@ -58,7 +59,8 @@ class Loader {
   void ApplyMapping(const Source& source, const YamlNode& node, Message* message, const std::string& path,
                     bool in_root_file);
   void ApplyIncludes(const Source& source, const YamlNode& value, Message* message, const std::string& path);
-  void ApplyIncludedFile(const Source& source, const YamlNode& value, Message* message, const std::string& path);
+  void ApplyIncludedFile(const Source& source, const YamlNode& value, Message* message,
+                         const std::string& path);
   void ApplyField(const Source& source, const YamlNode& node, Message* message, const FieldDescriptor* field,
                   const std::string& path, bool in_root_file);
   void ApplyList(const Source& source, const YamlNode& node, Message* message, const FieldDescriptor* field,
@@ -66,10 +68,11 @@ class Loader {
   // Sets a singular field, or element `index` of a list (one past the last appends).
   void ApplyValue(const Source& source, const YamlNode& node, Message* message, const FieldDescriptor* field,
                   int index, const std::string& path, bool in_root_file);
-  void UnknownKey(const std::string& place, const google::protobuf::Descriptor* message, const std::string& section,
-                  std::string_view key);
+  void UnknownKey(const std::string& place, const google::protobuf::Descriptor* message,
+                  const std::string& section, std::string_view key);
   // Null after an error was reported.
-  std::shared_ptr<const YamlNode> Parse(const Source& source, const std::string& text, const std::string& path);
+  std::shared_ptr<const YamlNode> Parse(const Source& source, const std::string& text,
+                                        const std::string& path);
 
   Message* config_;
   ErrorReport* report_;

@@ -65,12 +65,14 @@ std::string ParseDecimal(std::string_view text, const char* type, Decimal* decim
     const bool negative = TakeSign(&rest);
     const std::string_view digits = TakeDigits(&rest);
     if (digits.empty()) return NotA(type, text);
-    for (char c : digits) decimal->exponent = std::min<int64_t>(decimal->exponent * 10 + (c - '0'), 1'000'000);
+    for (char c : digits)
+      decimal->exponent = std::min<int64_t>(decimal->exponent * 10 + (c - '0'), 1'000'000);
     if (negative) decimal->exponent = -decimal->exponent;
   }
   if (!rest.empty()) return NotA(type, text);
   if (decimal->whole.size() > 1 && decimal->whole[0] == '0') {
-    return absl::StrCat(Printable(text), " starts with a zero, which some programs read as octal; leave it out");
+    return absl::StrCat(Printable(text),
+                        " starts with a zero, which some programs read as octal; leave it out");
   }
   return "";
 }

@@ -15,7 +15,8 @@ namespace tanren::config {
 // Leading zeros are refused, for YAML 1.1 programs read 010 as eight.
 std::string ParseInteger(std::string_view text, int64_t* value);
 
-// The same grammar, any finite value: 2e-5, .5, 3. A value that double cannot hold (1e999, 1e-999) is refused.
+// The same grammar, any finite value: 2e-5, .5, 3. A value that double cannot hold (1e999, 1e-999) is
+// refused.
 std::string ParseNumber(std::string_view text, double* value);
 
 // true or false.

@@ -51,7 +51,8 @@ Bounds BoundsOf(const FieldRules& rules) {
 // `Number` is wide enough to compare every value with every bound exactly.
 template <class Number>
 bool IsInRange(const FieldRules& rules, Number value) {
-  return !(rules.has_minimum() && value < rules.minimum()) && !(rules.has_above() && value <= rules.above()) &&
+  return !(rules.has_minimum() && value < rules.minimum()) &&
+         !(rules.has_above() && value <= rules.above()) &&
          !(rules.has_maximum() && value > rules.maximum()) && !(rules.has_below() && value >= rules.below());
 }
 
@@ -122,7 +123,8 @@ std::vector<const FieldDescriptor*> FieldsOf(const Descriptor* message) {
 
 std::string KeyOf(const FieldDescriptor* field) {
   if (!field->is_extension()) return field->name();
-  bool taken = field->containing_type()->FindFieldByName(field->name()) != nullptr || field->name() == "include";
+  bool taken =
+      field->containing_type()->FindFieldByName(field->name()) != nullptr || field->name() == "include";
   for (const FieldDescriptor* other : ExtensionsOf(field->containing_type())) {
     taken = taken || (other != field && other->name() == field->name());
   }
@@ -192,8 +194,8 @@ std::string CheckRange(const FieldRules& rules, int64_t value) {
 std::string CheckChoice(const FieldDescriptor* field, const std::string& value) {
   const std::vector<std::string> choices = ChoicesOf(field);
   if (choices.empty() || std::find(choices.begin(), choices.end(), value) != choices.end()) return "";
-  return absl::StrCat(value.empty() ? "''" : Printable(value), " is not one of ", absl::StrJoin(choices, ", "),
-                      SuggestChoice(choices, value));
+  return absl::StrCat(value.empty() ? "''" : Printable(value), " is not one of ",
+                      absl::StrJoin(choices, ", "), SuggestChoice(choices, value));
 }
 
 std::string SuggestKey(const Descriptor* root, std::string_view section, std::string_view key) {
@@ -217,8 +219,8 @@ std::string SuggestKey(const Descriptor* root, std::string_view section, std::st
   });
   if (is_dotted_path) {
     const size_t dot = key.find('.');
-    return absl::StrCat("; in a file keys are nested: ", View(key.substr(0, dot)), ": {", View(key.substr(dot + 1)),
-                        ": ...}");
+    return absl::StrCat("; in a file keys are nested: ", View(key.substr(0, dot)), ": {",
+                        View(key.substr(dot + 1)), ": ...}");
   }
   if (nearest.empty() || nearest.size() > 4) return "";
   return absl::StrCat("; did you mean ", JoinWithOr(nearest), "?");

@@ -45,8 +45,8 @@ std::string CheckRange(const FieldRules& rules, double value);
 std::string CheckRange(const FieldRules& rules, int64_t value);
 std::string CheckChoice(const FieldDescriptor* field, const std::string& value);
 
-// "; did you mean optimizer.learning_rate?", or "" when no key of `root` is near enough. `section` is the path
-// of the mapping in which `key` stands, "" at the top.
+// "; did you mean optimizer.learning_rate?", or "" when no key of `root` is near enough. `section` is the
+// path of the mapping in which `key` stands, "" at the top.
 std::string SuggestKey(const Descriptor* root, std::string_view section, std::string_view key);
 
 // "; did you mean cosine?", or "".

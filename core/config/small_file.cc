@@ -35,7 +35,8 @@ std::string ReadSmallFile(const std::string& path, size_t max_bytes, std::string
   if (fstat(file.get(), &status) != 0) return absl::StrCat("cannot be read: ", std::strerror(errno));
   if (!S_ISREG(status.st_mode)) return S_ISDIR(status.st_mode) ? "is a directory" : "is not a regular file";
   const std::string too_long = absl::StrCat("longer than ", max_bytes, " bytes");
-  if (static_cast<size_t>(status.st_size) > max_bytes) return absl::StrCat(too_long, " (", status.st_size, ")");
+  if (static_cast<size_t>(status.st_size) > max_bytes)
+    return absl::StrCat(too_long, " (", status.st_size, ")");
   text->clear();
   char buffer[1 << 14];
   while (true) {

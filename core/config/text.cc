@@ -89,10 +89,10 @@ char32_t NextCodePoint(std::string_view text, size_t* position) {
 }
 
 bool IsUnprintable(char32_t c) {
-  return c < 0x20 || (c >= 0x7F && c < 0xA0) ||                                // C0, DEL, C1
-         (c >= 0x200B && c <= 0x200F) || (c >= 0x2028 && c <= 0x202E) ||       // zero width, separators, bidi
-         (c >= 0x2060 && c <= 0x206F) || c == 0x061C || c == 0xFEFF ||         // more of these
-         (c >= 0xFFF9 && c <= 0xFFFB) || (c >= 0xE0000 && c <= 0xE007F);       // annotations, tags
+  return c < 0x20 || (c >= 0x7F && c < 0xA0) ||                           // C0, DEL, C1
+         (c >= 0x200B && c <= 0x200F) || (c >= 0x2028 && c <= 0x202E) ||  // zero width, separators, bidi
+         (c >= 0x2060 && c <= 0x206F) || c == 0x061C || c == 0xFEFF ||    // more of these
+         (c >= 0xFFF9 && c <= 0xFFFB) || (c >= 0xE0000 && c <= 0xE007F);  // annotations, tags
 }
 
 int EditDistance(std::string_view a, std::string_view b) {

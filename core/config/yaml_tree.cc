@@ -1,6 +1,6 @@
 // yaml-cpp reports events (its Node would lose duplicate keys and expand nothing we could count); the builder
-// below turns them into our own tree and throws as soon as a limit is passed, long before yaml-cpp's recursion
-// or memory could become a problem.
+// below turns them into our own tree and throws as soon as a limit is passed, long before yaml-cpp's
+// recursion or memory could become a problem.
 #include "core/config/yaml_tree.h"
 
 #include <algorithm>
@@ -72,8 +72,9 @@ class TreeBuilder : public YAML::EventHandler {
  private:
   void Spend(const YAML::Mark& mark, int64_t nodes) {
     if (nodes > *node_budget_) {
-      throw ErrorAt(mark, absl::StrCat("too many values, aliases and included files counted in full (more than ",
-                                       kMaxYamlNodes, ")"));
+      throw ErrorAt(mark,
+                    absl::StrCat("too many values, aliases and included files counted in full (more than ",
+                                 kMaxYamlNodes, ")"));
     }
     *node_budget_ -= nodes;
   }
@@ -88,7 +89,8 @@ class TreeBuilder : public YAML::EventHandler {
                                     YAML::anchor_t anchor) {
     // yaml-cpp names an absent tag "?" or "" and the tag of quoted scalars "!".
     if (tag != "?" && tag != "!" && !tag.empty()) {
-      throw ErrorAt(mark, absl::StrCat("tag ", Printable(tag), " is not supported; the schema gives each type"));
+      throw ErrorAt(mark,
+                    absl::StrCat("tag ", Printable(tag), " is not supported; the schema gives each type"));
     }
     Spend(mark, 1);
     CheckDepth(mark, 1);

@@ -38,6 +38,12 @@ GatheredColumns Gather(const MicroBatch& batch, const std::vector<std::string>& 
   return gathered;
 }
 
+std::vector<int32_t> LastTokens(const MicroBatch& batch) {
+  std::vector<int32_t> positions;
+  for (int64_t s = 0; s < batch.segments(); ++s) positions.push_back(static_cast<int32_t>(batch.LastToken(s)));
+  return positions;
+}
+
 }  // namespace
 
 Head::Head(Decoder& decoder, int64_t chunk_tokens, int64_t score_offset)
@@ -189,8 +195,7 @@ void Head::Score(const MicroBatch& batch, ConstBuffer hidden, uint32_t statistic
     });
   }
   if (!(statistics & kValue) || !per_segment) return;
-  std::vector<int32_t> last_tokens;
-  for (int64_t s = 0; s < batch.segments(); ++s) last_tokens.push_back(static_cast<int32_t>(batch.LastToken(s)));
+  const std::vector<int32_t> last_tokens = LastTokens(batch);
   ForChunks(last_tokens, [&](const Chunk& chunk) {
     GatherChunk(chunk, hidden);
     MakeValues(chunk);
@@ -198,21 +203,24 @@ void Head::Score(const MicroBatch& batch, ConstBuffer hidden, uint32_t statistic
   });
 }
 
-void Head::Train(const MicroBatch& batch, ConstBuffer hidden, const Loss& loss, const Normalizers& normalizers,
-                 double* sums) {
-  kernels::Fill(decoder_.mesh().stream,
-                decoder_.options().capacity_tokens * decoder_.shape().width * SizeOf(dhidden_.dtype), 0, dhidden_.data);
+void Head::Run(const MicroBatch& batch, ConstBuffer hidden, const Loss& loss, const Normalizers& normalizers,
+               bool gradients, double* sums) {
+  if (gradients) {
+    const int64_t count = decoder_.options().capacity_tokens * decoder_.shape().width;
+    kernels::Fill(decoder_.mesh().stream, count * SizeOf(dhidden_.dtype), 0, dhidden_.data);
+  }
   if (loss.coupling() == Coupling::kToken) {
-    TrainTokens(batch, hidden, loss, normalizers, sums);
+    RunTokens(batch, hidden, loss, normalizers, gradients, sums);
   } else {
-    TrainSegments(batch, hidden, loss, normalizers, sums);
+    RunSegments(batch, hidden, loss, normalizers, gradients, sums);
   }
 }
 
-void Head::TrainTokens(const MicroBatch& batch, ConstBuffer hidden, const Loss& loss, const Normalizers& normalizers,
-                       double* sums) {
+void Head::RunTokens(const MicroBatch& batch, ConstBuffer hidden, const Loss& loss, const Normalizers& normalizers,
+                     bool gradients, double* sums) {
   const uint32_t statistics = loss.statistics();
   const GatheredColumns columns = Gather(batch, loss.columns());
+  const auto asked = [&](Statistic bit, float* pointer) { return (statistics & bit) ? pointer : nullptr; };
   ForChunks(batch.trained, [&](const Chunk& chunk) {
     GatherChunk(chunk, hidden);
     kernels::LogitShard shard;
@@ -222,7 +230,6 @@ void Head::TrainTokens(const MicroBatch& batch, ConstBuffer hidden, const Loss& 
       MakeStatistics(shard);
     }
     if (statistics & kValue) MakeValues(chunk);
-    const auto asked = [&](Statistic bit, float* pointer) { return (statistics & bit) ? pointer : nullptr; };
     const std::vector<const float*> chunk_columns = columns.At(chunk.begin);
     const TokenStatsView view{chunk.count,
                               asked(kLogp, logp_),
@@ -232,32 +239,33 @@ void Head::TrainTokens(const MicroBatch& batch, ConstBuffer hidden, const Loss& 
                               chunk_columns.data()};
     const TokenSeedsView seeds{dlogp_, asked(kLse, dlse_), asked(kEntropy, dentropy_), asked(kValue, dvalue_)};
     loss.Tokens(decoder_.mesh().stream, view, normalizers, seeds, sums);
+    if (!gradients) return;
     ClearRest(chunk, seeds);
     if (statistics & kVocabularyStatistics) BackwardLogits(shard, chunk, seeds);
     if (statistics & kValue) BackwardValues(chunk, dvalue_);
   });
 }
 
-void Head::TrainSegments(const MicroBatch& batch, ConstBuffer hidden, const Loss& loss, const Normalizers& normalizers,
-                         double* sums) {
-  const uint32_t statistics = loss.statistics();
+void Head::RunSegments(const MicroBatch& batch, ConstBuffer hidden, const Loss& loss, const Normalizers& normalizers,
+                       bool gradients, double* sums) {
   const int64_t segments = batch.segments();
-  Statistics stats;
   // The log-sum-exp is kept so that the gradient pass makes the logits only.
-  const uint32_t vocabulary = (statistics & kLogp) ? uint32_t{kLogp | kLse} : 0;
-  Score(batch, hidden, vocabulary | (statistics & kValue), true, 1, &stats);
+  const uint32_t vocabulary = (loss.statistics() & kLogp) ? uint32_t{kLogp | kLse} : 0;
+  const uint32_t value = loss.statistics() & kValue;
+  Statistics stats;
+  Score(batch, hidden, vocabulary | value, true, 1, &stats);
 
   const GatheredColumns columns = Gather(batch, loss.columns());
-  std::vector<double> logp_sum(segments, 0);
+  std::vector<double> sum(segments, 0);
   std::vector<float> trained(segments, 0);
   std::vector<std::vector<float>> column_sums(columns.values.size(), std::vector<float>(segments, 0));
   for (size_t i = 0; i < batch.trained.size(); ++i) {
     const int32_t segment = batch.trained_segment[i];
-    if (vocabulary) logp_sum[segment] += stats.logp[i];
+    if (vocabulary) sum[segment] += stats.logp[i];
     trained[segment] += 1;
     for (size_t c = 0; c < columns.values.size(); ++c) column_sums[c][segment] += columns.values[c][i];
   }
-  const std::vector<float> logp_sum_float(logp_sum.begin(), logp_sum.end());
+  const std::vector<float> logp_sum(sum.begin(), sum.end());
   std::vector<const float*> column_pointers, segment_pointers;
   for (const std::vector<float>& column : column_sums) column_pointers.push_back(column.data());
   for (const std::string& name : loss.segment_columns()) {
@@ -268,31 +276,35 @@ void Head::TrainSegments(const MicroBatch& batch, ConstBuffer hidden, const Loss
   SegmentStatsView view;
   view.units = batch.units();
   view.unit_segments = batch.unit_segments.data();
-  view.logp_sum = vocabulary ? logp_sum_float.data() : nullptr;
+  view.logp_sum = vocabulary ? logp_sum.data() : nullptr;
   view.trained_tokens = trained.data();
-  view.value = (statistics & kValue) ? stats.segment_value.data() : nullptr;
+  view.value = value ? stats.segment_value.data() : nullptr;
   view.column_sums = column_pointers.data();
   view.segment_columns = segment_pointers.data();
   std::vector<float> dlogp_sum(segments, 0), dvalue(segments, 0);
   loss.Segments(decoder_.mesh().stream, view, normalizers,
-                {vocabulary ? dlogp_sum.data() : nullptr, (statistics & kValue) ? dvalue.data() : nullptr}, sums);
+                {vocabulary ? dlogp_sum.data() : nullptr, value ? dvalue.data() : nullptr}, sums);
+  if (gradients && vocabulary) BackwardSegments(batch, hidden, stats.lse, dlogp_sum);
+  if (gradients && value) BackwardSegmentValues(batch, hidden, dvalue);
+}
 
-  if (vocabulary) {
-    ForChunks(batch.trained, [&](const Chunk& chunk) {
-      GatherChunk(chunk, hidden);
-      const kernels::LogitShard shard = Shard(batch, chunk, 1);
-      MakeLogits(shard);
-      std::copy_n(stats.lse.begin() + chunk.begin, chunk.count, lse_);
-      std::fill(lse_ + chunk.count, lse_ + chunk.rows, 0.0f);
-      for (int64_t i = 0; i < chunk.count; ++i) dlogp_[i] = dlogp_sum[batch.trained_segment[chunk.begin + i]];
-      const TokenSeedsView seeds{dlogp_, nullptr, nullptr, nullptr};
-      ClearRest(chunk, seeds);
-      BackwardLogits(shard, chunk, seeds);
-    });
-  }
-  if (!(statistics & kValue)) return;
-  std::vector<int32_t> last_tokens;
-  for (int64_t s = 0; s < segments; ++s) last_tokens.push_back(static_cast<int32_t>(batch.LastToken(s)));
+void Head::BackwardSegments(const MicroBatch& batch, ConstBuffer hidden, const std::vector<float>& lse,
+                            const std::vector<float>& dlogp_sum) {
+  ForChunks(batch.trained, [&](const Chunk& chunk) {
+    GatherChunk(chunk, hidden);
+    const kernels::LogitShard shard = Shard(batch, chunk, 1);
+    MakeLogits(shard);
+    std::copy_n(lse.begin() + chunk.begin, chunk.count, lse_);
+    std::fill(lse_ + chunk.count, lse_ + chunk.rows, 0.0f);
+    for (int64_t i = 0; i < chunk.count; ++i) dlogp_[i] = dlogp_sum[batch.trained_segment[chunk.begin + i]];
+    const TokenSeedsView seeds{dlogp_, nullptr, nullptr, nullptr};
+    ClearRest(chunk, seeds);
+    BackwardLogits(shard, chunk, seeds);
+  });
+}
+
+void Head::BackwardSegmentValues(const MicroBatch& batch, ConstBuffer hidden, const std::vector<float>& dvalue) {
+  const std::vector<int32_t> last_tokens = LastTokens(batch);
   ForChunks(last_tokens, [&](const Chunk& chunk) {
     GatherChunk(chunk, hidden);
     std::copy_n(dvalue.begin() + chunk.begin, chunk.count, dvalue_);

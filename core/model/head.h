@@ -37,16 +37,17 @@ class Head {
   void LayoutActivations(Arena& arena);
   void Bind(Buffer weights, float* gradients);
 
-  // The gradient by the hidden states that Train() fills: [capacity, width], this rank's share.
+  // The gradient by the hidden states that Run() fills: [capacity, width], this rank's share.
   Buffer dhidden() const { return dhidden_; }
 
   // Statistics only (bits of Statistic). `per_segment` asks for segment values instead of token values.
   void Score(const MicroBatch& batch, ConstBuffer hidden, uint32_t statistics, bool per_segment, float temperature,
              Statistics* out);
 
-  // Loss, seeds and gradients: fills dhidden(), adds to the gradients of the heads' parameters and to sums.
-  void Train(const MicroBatch& batch, ConstBuffer hidden, const Loss& loss, const Normalizers& normalizers,
-             double* sums);
+  // The loss of a micro-batch, added to `sums`; with `gradients` also fills dhidden() and adds to the gradients
+  // of the heads' parameters.
+  void Run(const MicroBatch& batch, ConstBuffer hidden, const Loss& loss, const Normalizers& normalizers,
+           bool gradients, double* sums);
 
  private:
   // A run of rows of the compacted hidden states: those at `positions[begin, begin + count)`.
@@ -68,10 +69,13 @@ class Head {
   void BackwardValues(const Chunk& chunk, float* dvalue);
   void ClearRest(const Chunk& chunk, const TokenSeedsView& seeds);
 
-  void TrainTokens(const MicroBatch& batch, ConstBuffer hidden, const Loss& loss, const Normalizers& normalizers,
-                   double* sums);
-  void TrainSegments(const MicroBatch& batch, ConstBuffer hidden, const Loss& loss, const Normalizers& normalizers,
-                     double* sums);
+  void RunTokens(const MicroBatch& batch, ConstBuffer hidden, const Loss& loss, const Normalizers& normalizers,
+                 bool gradients, double* sums);
+  void RunSegments(const MicroBatch& batch, ConstBuffer hidden, const Loss& loss, const Normalizers& normalizers,
+                   bool gradients, double* sums);
+  void BackwardSegments(const MicroBatch& batch, ConstBuffer hidden, const std::vector<float>& lse,
+                        const std::vector<float>& dlogp_sum);
+  void BackwardSegmentValues(const MicroBatch& batch, ConstBuffer hidden, const std::vector<float>& dvalue);
 
   Decoder& decoder_;
   int64_t chunk_tokens_;

@@ -204,24 +204,21 @@ uint64_t StreamOfName(std::string_view name) {
   return hash;
 }
 
-void InitializeParameters(const ParameterSet& parameters, uint64_t seed, float* flat) {
-  for (const Parameter& parameter : parameters.all()) {
-    float* out = flat + parameter.offset;
-    if (parameter.init == Init::kZeros) continue;
-    if (parameter.init == Init::kOnes) {
-      std::fill_n(out, parameter.count, 1.0f);
-      continue;
-    }
-    const uint64_t stream_id = StreamOfName(parameter.name);
-    const int64_t columns = parameter.shape.back();
-    const int64_t local_columns = parameter.local_shape.back();
-    const int64_t first_row = parameter.shard_axis == 0 ? parameter.begin : 0;
-    const int64_t first_column = parameter.shard_axis == 1 ? parameter.begin : 0;
-    const int64_t rows = parameter.shard_axis == 0 ? parameter.valid : parameter.local_shape[0];
-    for (int64_t row = 0; row < rows; ++row) {
-      kernels::FillNormal(Stream(), seed, stream_id, (first_row + row) * columns + first_column, local_columns,
-                          parameter.init_std, out + row * local_columns);
-    }
+void InitializeParameter(const Parameter& parameter, uint64_t seed, float* out) {
+  if (parameter.init == Init::kZeros) return;
+  if (parameter.init == Init::kOnes) {
+    std::fill_n(out, parameter.count, 1.0f);
+    return;
+  }
+  const uint64_t stream_id = StreamOfName(parameter.name);
+  const int64_t columns = parameter.shape.back();
+  const int64_t local_columns = parameter.local_shape.back();
+  const int64_t first_row = parameter.shard_axis == 0 ? parameter.begin : 0;
+  const int64_t first_column = parameter.shard_axis == 1 ? parameter.begin : 0;
+  const int64_t rows = parameter.shard_axis == 0 ? parameter.valid : parameter.local_shape[0];
+  for (int64_t row = 0; row < rows; ++row) {
+    kernels::FillNormal(Stream(), seed, stream_id, (first_row + row) * columns + first_column, local_columns,
+                        parameter.init_std, out + row * local_columns);
   }
 }
 

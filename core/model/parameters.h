@@ -94,9 +94,9 @@ class ParameterSet {
   int64_t global_count_ = 0;
 };
 
-// Fills `flat` (fp32, flat_count() elements) with the start values. Element i of a parameter depends on the
-// seed, the parameter's name and its global index only, so every layout starts equal.
-void InitializeParameters(const ParameterSet& parameters, uint64_t seed, float* flat);
+// Fills `out` (fp32, parameter.count elements, zero on entry) with the start values of this rank's box. An
+// element depends on the seed, the parameter's name and its global index only, so every layout starts equal.
+void InitializeParameter(const Parameter& parameter, uint64_t seed, float* out);
 
 // FNV-1a: the random stream of a name.
 uint64_t StreamOfName(std::string_view name);

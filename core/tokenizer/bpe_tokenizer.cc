@@ -74,7 +74,7 @@ struct BpeTokenizer::Impl {
   std::vector<std::unique_ptr<EncodeScratch>> pool;
 
   absl::Status Build();
-  absl::Status AddMerges(const absl::flat_hash_map<std::string_view, int32_t>& ids);
+  absl::Status AddMerges(const absl::flat_hash_map<absl::string_view, int32_t>& ids);
   void EncodePiece(std::string_view piece, EncodeScratch* scratch, std::vector<int32_t>* ids) const;
   absl::Status EncodeValid(std::string_view text, size_t pattern, EncodeScratch* scratch,
                            std::vector<int32_t>* ids) const;
@@ -101,7 +101,7 @@ absl::Status BpeTokenizer::Impl::Build() {
   for (const SpecialToken& token : definition.specials) {
     if (token.id >= 0 && token.id < special.size()) special[token.id] = true;
   }
-  absl::flat_hash_map<std::string_view, int32_t> ids;
+  absl::flat_hash_map<absl::string_view, int32_t> ids;
   for (size_t id = 0; id < definition.tokens.size(); ++id) {
     if (special[id]) continue;
     const std::string& token = definition.tokens[id];
@@ -111,7 +111,7 @@ absl::Status BpeTokenizer::Impl::Build() {
   }
   for (int byte = 0; byte < 256; ++byte) {
     const char text = static_cast<char>(byte);
-    const auto found = ids.find(std::string_view(&text, 1));
+    const auto found = ids.find(absl::string_view(&text, 1));
     if (found == ids.end()) {
       return InvalidInput("byte 0x%02x is no token: text with it could not be encoded", byte);
     }
@@ -124,11 +124,11 @@ absl::Status BpeTokenizer::Impl::Build() {
     TANREN_ASSIGN_OR_RETURN(SplitPattern compiled, SplitPattern::Compile(pattern));
     patterns.push_back(std::move(compiled));
   }
-  if (definition.ignore_merges) whole_tokens.insert(ids.begin(), ids.end());
+  if (definition.ignore_merges) for (const auto& [token, id] : ids) whole_tokens.emplace(token, id);
   return absl::OkStatus();
 }
 
-absl::Status BpeTokenizer::Impl::AddMerges(const absl::flat_hash_map<std::string_view, int32_t>& ids) {
+absl::Status BpeTokenizer::Impl::AddMerges(const absl::flat_hash_map<absl::string_view, int32_t>& ids) {
   const int64_t size = static_cast<int64_t>(definition.tokens.size());
   for (size_t rank = 0; rank < definition.merges.size(); ++rank) {
     const auto [left, right] = definition.merges[rank];
@@ -168,7 +168,7 @@ void BpeTokenizer::Impl::EncodePiece(std::string_view piece, EncodeScratch* scra
                                      std::vector<int32_t>* ids) const {
   if (scratch->cache.Find(piece, ids)) return;
   const size_t before = ids->size();
-  const auto whole = definition.ignore_merges ? whole_tokens.find(piece) : whole_tokens.end();
+  const auto whole = definition.ignore_merges ? whole_tokens.find(View(piece)) : whole_tokens.end();
   if (whole != whole_tokens.end()) {
     ids->push_back(whole->second);
   } else {

@@ -51,7 +51,7 @@ absl::Status VocabularyBuilder::CheckDense() const {
 }
 
 int32_t VocabularyBuilder::Find(std::string_view text) const {
-  const auto found = ids_.find(text);
+  const auto found = ids_.find(View(text));
   return found == ids_.end() ? -1 : found->second;
 }
 

@@ -36,7 +36,8 @@ bool Flag(const json& object, const char* name, bool otherwise) {
 }
 
 absl::Status Unsupported(const char* part, const json& value) {
-  return InvalidInput("%s: %s is not supported for byte-level BPE", part, Quoted(value.dump()));
+  return absl::UnimplementedError(
+      absl::StrFormat("%s: %s is not supported for byte-level BPE", part, Quoted(value.dump())));
 }
 
 absl::Status ReadNormalizer(const json& normalizer, BpeDefinition* definition) {
@@ -97,7 +98,7 @@ absl::Status ReadPreTokenizer(const json& pre_tokenizer, BpeDefinition* definiti
       return Unsupported("pre_tokenizer", *step);
     }
   }
-  if (!byte_level) return InvalidInput("pre_tokenizer has no ByteLevel step: this is not a byte-level BPE");
+  if (!byte_level) return Unsupported("pre_tokenizer without a ByteLevel step", pre_tokenizer);
   return absl::OkStatus();
 }
 

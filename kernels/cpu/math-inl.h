@@ -65,11 +65,13 @@ HWY_INLINE VF32 Exp2NonPositive(F32 d, VF32 x) {
                                0.00134004281776f,
                                0.000154614446986f};
   const hn::RebindToSigned<F32> di;
+  // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits of the word.
+  const VF32 magic = hn::Set(d, 12582912.0f);
   const VF32 clamped = hn::Max(hn::Set(d, -126.0f), x);
-  const VF32 n = hn::Round(clamped);
-  const VF32 mantissa = Polynomial(d, hn::Sub(clamped, n), kPowers);
-  // The exponent is added in place: the mantissa lies in [0.7, 1.42] and n in [-126, 0].
-  const auto bits = hn::Add(hn::BitCast(di, mantissa), hn::ShiftLeft<23>(hn::ConvertTo(di, n)));
+  const VF32 shifted = hn::Add(clamped, magic);
+  const VF32 mantissa = Polynomial(d, hn::Sub(clamped, hn::Sub(shifted, magic)), kPowers);
+  // The exponent is added in place: the mantissa lies in [0.7, 1.42], the integer in [-126, 0].
+  const auto bits = hn::Add(hn::BitCast(di, mantissa), hn::ShiftLeft<23>(hn::BitCast(di, shifted)));
   // Not (x < limit), so that NaN passes.
   return hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -125.5f)), hn::BitCast(d, bits));
 }

@@ -24,6 +24,16 @@ void ParallelRange(int64_t count, int64_t grain, const Body& body) {
   for (int64_t part = 0; part < parts; ++part) body(count * part / parts, count * (part + 1) / parts);
 }
 
+// As ParallelRange over the elements of an array, cut at multiples of 64 elements: whole cache lines and whole
+// vectors a thread.
+template <class Body>
+void ParallelElements(int64_t count, int64_t grain, const Body& body) {
+  constexpr int64_t kUnit = 64;
+  ParallelRange((count + kUnit - 1) / kUnit, (grain + kUnit - 1) / kUnit, [&](int64_t begin, int64_t end) {
+    body(begin * kUnit, std::min(count, end * kUnit));
+  });
+}
+
 // Calls body(item) for every item of [0, count), handed out one by one: for work of uneven size.
 template <class Body>
 void ParallelItems(int64_t count, const Body& body) {

@@ -5,14 +5,6 @@
 
 #include "core/base/status.h"
 
-// One body, compiled for the vector widths that matter; the loader picks. The widths agree bit for bit: every
-// lane does the scalar's operations. Sanitizers cannot run in the resolvers this needs.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \
-    !defined(__SANITIZE_THREAD__)
-#define TANREN_VECTOR_WIDTHS __attribute__((target_clones("avx512bw", "avx2", "default")))
-#else
-#define TANREN_VECTOR_WIDTHS
-#endif
 #define TANREN_INLINE inline __attribute__((always_inline))
 
 namespace tanren {
@@ -105,23 +97,44 @@ TANREN_INLINE void ReduceAnyOp(ReduceOp op, const void* const* sources, int sour
   }
 }
 
-TANREN_VECTOR_WIDTHS void ReduceF32(ReduceOp op, const void* const* s, int n, void* out, int64_t count) {
-  ReduceAnyOp<float>(op, s, n, out, count);
+// One body, compiled for the vector widths that matter. They agree bit for bit: each lane does what the scalar does.
+using Reduction = void (*)(ReduceOp, const void* const*, int, void*, int64_t);
+
+template <class T>
+void ReducePlain(ReduceOp op, const void* const* sources, int source_count, void* out, int64_t count) {
+  ReduceAnyOp<T>(op, sources, source_count, out, count);
 }
-TANREN_VECTOR_WIDTHS void ReduceF64(ReduceOp op, const void* const* s, int n, void* out, int64_t count) {
-  ReduceAnyOp<double>(op, s, n, out, count);
+
+#if defined(__x86_64__)
+template <class T>
+__attribute__((target("avx2"))) void ReduceAvx2(ReduceOp op, const void* const* sources, int source_count,
+                                                void* out, int64_t count) {
+  ReduceAnyOp<T>(op, sources, source_count, out, count);
 }
-TANREN_VECTOR_WIDTHS void ReduceBF16(ReduceOp op, const void* const* s, int n, void* out, int64_t count) {
-  ReduceAnyOp<BFloat16>(op, s, n, out, count);
+
+template <class T>
+__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl"))) void ReduceAvx512(
+    ReduceOp op, const void* const* sources, int source_count, void* out, int64_t count) {
+  ReduceAnyOp<T>(op, sources, source_count, out, count);
 }
-TANREN_VECTOR_WIDTHS void ReduceI32(ReduceOp op, const void* const* s, int n, void* out, int64_t count) {
-  ReduceAnyOp<int32_t>(op, s, n, out, count);
+#endif
+
+template <class T>
+Reduction BestReduction() {
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512vl")) {
+    return ReduceAvx512<T>;
+  }
+  if (__builtin_cpu_supports("avx2")) return ReduceAvx2<T>;
+#endif
+  return ReducePlain<T>;
 }
-TANREN_VECTOR_WIDTHS void ReduceI64(ReduceOp op, const void* const* s, int n, void* out, int64_t count) {
-  ReduceAnyOp<int64_t>(op, s, n, out, count);
-}
-TANREN_VECTOR_WIDTHS void ReduceU8(ReduceOp op, const void* const* s, int n, void* out, int64_t count) {
-  ReduceAnyOp<uint8_t>(op, s, n, out, count);
+
+template <class T>
+void ReduceBest(ReduceOp op, const void* const* sources, int source_count, void* out, int64_t count) {
+  static const Reduction reduction = BestReduction<T>();
+  reduction(op, sources, source_count, out, count);
 }
 
 }  // namespace
@@ -130,12 +143,12 @@ void ReduceInOrder(DType dtype, ReduceOp op, const void* const* sources, int sou
                    int64_t count) {
   TANREN_CHECK(source_count >= 2);
   switch (dtype) {
-    case DType::kF32: return ReduceF32(op, sources, source_count, out, count);
-    case DType::kF64: return ReduceF64(op, sources, source_count, out, count);
-    case DType::kBF16: return ReduceBF16(op, sources, source_count, out, count);
-    case DType::kI32: return ReduceI32(op, sources, source_count, out, count);
-    case DType::kI64: return ReduceI64(op, sources, source_count, out, count);
-    case DType::kU8: return ReduceU8(op, sources, source_count, out, count);
+    case DType::kF32: return ReduceBest<float>(op, sources, source_count, out, count);
+    case DType::kF64: return ReduceBest<double>(op, sources, source_count, out, count);
+    case DType::kBF16: return ReduceBest<BFloat16>(op, sources, source_count, out, count);
+    case DType::kI32: return ReduceBest<int32_t>(op, sources, source_count, out, count);
+    case DType::kI64: return ReduceBest<int64_t>(op, sources, source_count, out, count);
+    case DType::kU8: return ReduceBest<uint8_t>(op, sources, source_count, out, count);
     case DType::kF16: break;
   }
   TANREN_CHECK_MSG(false, "no reduction for ", NameOf(dtype));

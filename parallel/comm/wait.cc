@@ -53,8 +53,9 @@ WaitLimits WaitLimits::FromEnvironment() {
 }
 
 Wait::Advice Wait::Next() {
-  // A pause is some 10 to 40 ns: the spin lasts 20 to 80 us, longer than two ranks in step are ever apart.
-  const uint32_t spins = crowded_ ? 16 : 2000;
+  // A pause is some 10 to 40 ns, so the spin lasts 3 to 12 us. Not longer: even where cores suffice, two ranks may
+  // find themselves on one core, and then each spins in the other's time.
+  const uint32_t spins = crowded_ ? 16 : 300;
   const uint32_t yields = spins + (crowded_ ? 64 : 400);
   ++polls_;
   if (polls_ <= spins) {

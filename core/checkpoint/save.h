@@ -1,0 +1,106 @@
+// Saving a checkpoint: the old one or the new one survives any failure, never neither.
+//
+// The protocol (docs/checkpoint_format.md): agree on the step and on everything that is rank-free; check the free
+// space; every rank writes its shards into a temporary directory, checksums taken from memory before the write, and
+// syncs them; all agree; rank 0 proves the coverage, writes the manifest, then COMMIT; rename without replacing;
+// sync; LATEST; retention. Where any rank fails before the rename, all abandon the save and the temporary directory
+// goes; the caller may train on.
+#ifndef TANREN_CORE_CHECKPOINT_SAVE_H_
+#define TANREN_CORE_CHECKPOINT_SAVE_H_
+
+#include <array>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "core/checkpoint/file_system.h"
+#include "core/checkpoint/piece.h"
+#include "core/checkpoint/run_directory.h"
+#include "core/checkpoint/safetensors.h"
+#include "core/comm/comm.h"
+
+namespace tanren {
+
+// All but `pieces` is rank-free: the same on every rank, which is checked.
+struct SaveRequest {
+  std::string run_dir;  // shared by all ranks; the job holds its lock
+  std::string run_id;
+  std::string stage;
+  int64_t step = 0;
+  MeshShape mesh;
+  // What this rank writes. Over all ranks each element of each tensor exactly once: of replicas, one owner lists it.
+  // The memory must not change until the save has ended.
+  absl::Span<const TensorPiece> pieces;
+  std::map<std::string, std::string> state;  // "rng", "data_cursor", "scheduler", a source's or stage's own ...
+  std::string config_text;                   // becomes resolved.yaml
+  TokenizerFiles tokenizer;                  // becomes tokenizer/
+  Retention retention;
+  SaveFaults* faults = nullptr;  // null: those of TANREN_FAULT
+};
+
+struct SaveReport {
+  std::string path;                      // of the committed checkpoint
+  int64_t bytes = 0;                     // tensor data, all ranks
+  bool already_committed = false;        // the step was committed before with the same tensors and state
+  std::vector<std::string> removed;      // by retention; rank 0
+  std::vector<std::string> warnings;     // what failed after the commit (LATEST, retention); rank 0
+};
+
+// One save in three parts, so that a writer thread can do the second: only Begin and Commit communicate, and the
+// main threads call them.
+class CheckpointSave {
+ public:
+  // Collective. Agrees, checks, and makes the temporary directory. Refuses a step that is committed with other
+  // contents (AlreadyExists); one with the same tensors and state makes the save a no-op.
+  static absl::StatusOr<CheckpointSave> Begin(Comm& world, const SaveRequest& request);
+
+  // This rank's shards, written, checksummed and synced. No communication.
+  absl::Status WriteShards();
+
+  // Collective; `written` is the result of WriteShards on this rank.
+  absl::StatusOr<SaveReport> Commit(Comm& world, const absl::Status& written);
+
+ private:
+  struct Shard {
+    std::string name;
+    SafetensorsPlan plan;
+    std::vector<int> pieces;  // indices into request_.pieces, in plan order of the specs
+  };
+
+  explicit CheckpointSave(const SaveRequest& request) : request_(request) {}
+
+  absl::Status PlanShards(int rank);
+  absl::Status AgreeOnRequest(Comm& world);
+  // Sets already_committed_, or moves a damaged directory out of the way at the time of the rename.
+  absl::Status CheckExisting(Comm& world);
+  absl::Status PrepareDirectory(Comm& world);
+  absl::Status WriteShard(int shard);
+  absl::Status WriteSmall(const std::string& name, FileKind kind, std::string_view contents);
+  absl::Status MergeParts(const std::vector<std::string>& parts, Manifest* manifest);
+  absl::Status CheckSizes(const Manifest& manifest);
+  absl::Status PublishManifest(const std::vector<std::string>& parts);
+  absl::Status PublishDirectory();
+  void Abandon(absl::Status* status);
+  void AfterCommit(SaveReport* report);
+
+  SaveRequest request_;
+  SaveFaults* faults_ = nullptr;
+  int rank_ = 0;
+  Directory run_, temporary_;
+  std::string temporary_name_;
+  std::vector<Shard> shards_;
+  Manifest part_;  // this rank's files, tensors and chunks
+  int64_t total_bytes_ = 0;
+  bool already_committed_ = false, replaces_damaged_ = false, renamed_ = false;
+};
+
+// The three parts in a row. On an error nothing was committed (but see the error's text where only the sync of the
+// run directory failed) and the ranks agree on it.
+absl::StatusOr<SaveReport> SaveCheckpoint(Comm& world, const SaveRequest& request);
+
+}  // namespace tanren
+
+#endif  // TANREN_CORE_CHECKPOINT_SAVE_H_

@@ -1,0 +1,156 @@
+#include "core/optimizer/sharded_adamw.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "core/base/status.h"
+#include "kernels/optimizer.h"
+#include "kernels/reduce.h"
+
+namespace tanren {
+namespace {
+
+int64_t Product(const std::vector<int64_t>& dims) {
+  int64_t product = 1;
+  for (int64_t dim : dims) product *= dim;
+  return product;
+}
+
+// Elements that a parameter takes in the tensor-axis exchange. A key/value shard held by a few ranks of the
+// axis is exchanged at its place in the global tensor, so one all-reduce of the axis sums each subgroup.
+int64_t StagedElements(const Parameter& parameter) {
+  if (parameter.sync == TensorSync::kSum) return parameter.count;
+  if (parameter.sync == TensorSync::kSubgroup) return Product(parameter.shape);
+  return 0;
+}
+
+int64_t StagedOffset(const Parameter& parameter) {
+  if (parameter.sync != TensorSync::kSubgroup) return 0;
+  return parameter.begin * (parameter.count / parameter.local_shape[0]);
+}
+
+}  // namespace
+
+ShardedAdamW::ShardedAdamW(const ParameterSet& parameters, const Mesh& mesh, DType weight_dtype,
+                           const AdamWOptions& options)
+    : parameters_(parameters), mesh_(mesh), weight_dtype_(weight_dtype), options_(options) {
+  for (const Bucket& bucket : parameters.buckets()) {
+    const Bucket shard = parameters.Shard(bucket, mesh.data->rank());
+    for (const Parameter& parameter : parameters.all()) {
+      const int64_t begin = std::max(shard.begin, parameter.offset);
+      const int64_t end = std::min(shard.end, parameter.offset + parameter.count);
+      if (begin >= end) continue;
+      owned_.push_back({&parameter, begin, end - begin, shard_count_ + begin - shard.begin});
+    }
+    shard_count_ += shard.end - shard.begin;
+  }
+}
+
+int64_t ShardedAdamW::StagingCount() const {
+  if (mesh_.tensor->size() == 1) return 0;
+  int64_t count = 0;
+  for (const Parameter& parameter : parameters_.all()) count += StagedElements(parameter);
+  return count;
+}
+
+void ShardedAdamW::Layout(Arena& arena) {
+  if (weight_dtype_ != DType::kF32) master_ = arena.Take<float>("master weights", shard_count_);
+  first_moment_ = arena.Take<float>("first moments", shard_count_);
+  second_moment_ = arena.Take<float>("second moments", shard_count_);
+  staging_ = arena.Take<float>("tensor-axis gradient sums", StagingCount());
+}
+
+void ShardedAdamW::Bind(Buffer weights, float* gradients) {
+  weights_ = weights;
+  gradients_ = gradients;
+}
+
+float* ShardedAdamW::master(const Owned& piece) const {
+  return master_ ? master_ + piece.shard_begin : weights_.as<float>() + piece.begin;
+}
+
+void ShardedAdamW::SyncTensorAxis() {
+  const int64_t count = StagingCount();
+  if (count == 0) return;
+  std::memset(staging_, 0, count * sizeof(float));
+  const auto for_each = [&](const auto& body) {
+    int64_t at = 0;
+    for (const Parameter& parameter : parameters_.all()) {
+      const int64_t elements = StagedElements(parameter);
+      if (elements == 0) continue;
+      body(staging_ + at + StagedOffset(parameter), gradients_ + parameter.offset, parameter.count);
+      at += elements;
+    }
+  };
+  for_each([](float* staged, const float* gradient, int64_t n) { std::copy_n(gradient, n, staged); });
+  mesh_.tensor->AllReduce(mesh_.stream, "replicated gradients", Buffer(staging_), count, ReduceOp::kSum);
+  for_each([](const float* staged, float* gradient, int64_t n) { std::copy_n(staged, n, gradient); });
+}
+
+double ShardedAdamW::GradientNorm() {
+  double total = 0;
+  for (const Owned& piece : owned_) {
+    if (!piece.parameter->owner) continue;
+    double squares = 0;
+    kernels::SumOfSquares(mesh_.stream, gradients_ + piece.begin, piece.count, &squares);
+    total += squares;
+  }
+  mesh_.world->AllReduce(mesh_.stream, "gradient norm", Buffer(&total), 1, ReduceOp::kSum);
+  return std::sqrt(total);
+}
+
+ShardedAdamW::StepResult ShardedAdamW::Step(double learning_rate) {
+  SyncTensorAxis();
+  const std::vector<Bucket>& buckets = parameters_.buckets();
+  if (mesh_.data->size() > 1) {
+    for (size_t b = buckets.size(); b-- > 0;) {
+      const Bucket shard = parameters_.Shard(buckets[b], mesh_.data->rank());
+      mesh_.data->ReduceScatter(mesh_.stream, "gradient bucket", Buffer(gradients_ + buckets[b].begin),
+                                Buffer(gradients_ + shard.begin), shard.end - shard.begin);
+    }
+  }
+  StepResult result;
+  result.gradient_norm = GradientNorm();
+  result.skipped = !std::isfinite(result.gradient_norm);
+  if (!result.skipped) {
+    ++updates_;
+    kernels::AdamWArgs args;
+    args.learning_rate = static_cast<float>(learning_rate);
+    args.beta1 = static_cast<float>(options_.beta1);
+    args.beta2 = static_cast<float>(options_.beta2);
+    args.epsilon = static_cast<float>(options_.epsilon);
+    args.step = updates_;
+    if (options_.clip_norm > 0 && result.gradient_norm > options_.clip_norm) {
+      args.gradient_scale = static_cast<float>(options_.clip_norm / result.gradient_norm);
+    }
+    for (const Owned& piece : owned_) {
+      args.count = piece.count;
+      args.weight_decay = piece.parameter->decay ? static_cast<float>(options_.weight_decay) : 0;
+      kernels::AdamW(mesh_.stream, args, gradients_ + piece.begin, master(piece), first_moment(piece),
+                     second_moment(piece), Buffer());
+    }
+    PublishWeights();
+  }
+  kernels::Fill(mesh_.stream, parameters_.flat_count() * int64_t{sizeof(float)}, 0, gradients_);
+  return result;
+}
+
+void ShardedAdamW::PublishWeights() {
+  const int64_t size = SizeOf(weight_dtype_);
+  const auto at = [&](int64_t element) {
+    return Buffer(static_cast<char*>(weights_.data) + element * size, weight_dtype_);
+  };
+  if (master_) {
+    for (const Owned& piece : owned_) {
+      kernels::Cast(mesh_.stream, piece.count, ConstBuffer(master(piece)), at(piece.begin));
+    }
+  }
+  if (mesh_.data->size() == 1) return;
+  for (const Bucket& bucket : parameters_.buckets()) {
+    const Bucket shard = parameters_.Shard(bucket, mesh_.data->rank());
+    mesh_.data->AllGather(mesh_.stream, "weight bucket", at(shard.begin), at(bucket.begin), shard.end - shard.begin);
+  }
+}
+
+}  // namespace tanren

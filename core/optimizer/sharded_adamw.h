@@ -1,0 +1,85 @@
+// AdamW with optimizer state partitioned over the data axis (ZeRO stage 1, Rajbhandari et al. 2020).
+//
+// Data rank d owns part d of every bucket of the flat parameter order: its fp32 master weights and moments.
+// A step sums gradients along the tensor axis where parameters are replicated there, reduce-scatters buckets
+// along the data axis (last layer first), clips by the global norm, updates the owned parts and all-gathers
+// the new weights. With fp32 weights the owned part of the weights is the master itself.
+#ifndef TANREN_CORE_OPTIMIZER_SHARDED_ADAMW_H_
+#define TANREN_CORE_OPTIMIZER_SHARDED_ADAMW_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "core/comm/mesh.h"
+#include "core/model/parameters.h"
+#include "core/tensor/arena.h"
+
+namespace tanren {
+
+struct AdamWOptions {
+  double beta1 = 0.9;
+  double beta2 = 0.95;
+  double epsilon = 1e-8;
+  double weight_decay = 0.1;  // on parameters with Parameter::decay
+  double clip_norm = 1;       // 0: no clipping
+};
+
+class ShardedAdamW {
+ public:
+  // A piece of an owned shard inside one parameter: elements [begin, begin + count) of the flat order.
+  struct Owned {
+    const Parameter* parameter = nullptr;
+    int64_t begin = 0;        // flat
+    int64_t count = 0;        // padding included
+    int64_t shard_begin = 0;  // place in the shard-ordered buffers (master, moments)
+  };
+
+  // `parameters` must outlive this.
+  ShardedAdamW(const ParameterSet& parameters, const Mesh& mesh, DType weight_dtype, const AdamWOptions& options);
+
+  void Layout(Arena& arena);
+  void Bind(Buffer weights, float* gradients);
+
+  struct StepResult {
+    double gradient_norm = 0;  // before clipping, of the global gradient
+    bool skipped = false;      // the norm was NaN or infinite on some rank: nothing was updated, on any rank
+  };
+  // Consumes the accumulated gradients (they are zero afterwards) and updates the weights on every rank.
+  StepResult Step(double learning_rate);
+
+  // After the owned masters were written (initial values or a checkpoint): rounds and all-gathers the weights.
+  void PublishWeights();
+
+  // Steps that updated the weights: the bias correction's t. Saved and restored with the moments.
+  int64_t updates() const { return updates_; }
+  void set_updates(int64_t updates) { updates_ = updates; }
+
+  const std::vector<Owned>& owned() const { return owned_; }
+  float* master(const Owned& piece) const;
+  float* first_moment(const Owned& piece) const { return first_moment_ + piece.shard_begin; }
+  float* second_moment(const Owned& piece) const { return second_moment_ + piece.shard_begin; }
+
+ private:
+  void SyncTensorAxis();
+  double GradientNorm();
+  int64_t StagingCount() const;
+
+  const ParameterSet& parameters_;
+  Mesh mesh_;
+  DType weight_dtype_;
+  AdamWOptions options_;
+  std::vector<Owned> owned_;
+  int64_t shard_count_ = 0;  // elements of all owned shards
+  int64_t updates_ = 0;
+
+  Buffer weights_;
+  float* gradients_ = nullptr;
+  float* master_ = nullptr;  // null with fp32 weights
+  float* first_moment_ = nullptr;
+  float* second_moment_ = nullptr;
+  float* staging_ = nullptr;  // tensor-axis sums
+};
+
+}  // namespace tanren
+
+#endif  // TANREN_CORE_OPTIMIZER_SHARDED_ADAMW_H_

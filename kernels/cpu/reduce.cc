@@ -1,0 +1,262 @@
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/reduce.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+// clang-format off: the order matters
+#include "hwy/highway.h"
+#include "kernels/cpu/vector-inl.h"
+// clang-format on
+
+#include "kernels/reduce.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <type_traits>
+
+#include "kernels/cpu/check.h"
+#include "kernels/cpu/half.h"
+#include "kernels/cpu/parallel.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace tanren::kernels {
+namespace HWY_NAMESPACE {
+
+// Sixteen running sums, lane j taking elements j, j + 16, ...; the square of a float is exact in double, so every
+// instruction set, with or without fused multiply-add, gives the same bits.
+double SumOfSquaresBlock(const float* x, int64_t count) {
+  const hn::CappedTag<double, 8> d;
+  const hn::Rebind<float, decltype(d)> half;
+  constexpr size_t kLanes = hn::MaxLanes(d);
+  constexpr size_t kParts = 16 / kLanes;
+  hn::Vec<decltype(d)> sums[kParts];
+  for (auto& sum : sums) sum = hn::Zero(d);
+  const auto add = [&](const float* from) HWY_ATTR {
+    for (size_t part = 0; part < kParts; ++part) {
+      const auto value = hn::PromoteTo(d, hn::LoadU(half, from + part * kLanes));
+      sums[part] = hn::MulAdd(value, value, sums[part]);
+    }
+  };
+  int64_t i = 0;
+  for (; i + 16 <= count; i += 16) add(x + i);
+  if (i < count) {
+    alignas(64) float rest[16] = {};
+    std::memcpy(rest, x + i, (count - i) * sizeof(float));
+    add(rest);
+  }
+  alignas(64) double lanes[16];
+  for (size_t part = 0; part < kParts; ++part) hn::Store(sums[part], d, lanes + part * kLanes);
+  for (int width = 8; width > 0; width /= 2) {
+    for (int lane = 0; lane < width; ++lane) lanes[lane] += lanes[lane + width];
+  }
+  return lanes[0];
+}
+
+template <class From, class To>
+void ConvertRange(int64_t count, const From* x, To* y) {
+  const F32 d;
+  const int64_t lanes = hn::Lanes(d);
+  int64_t i = 0;
+  for (; i + lanes <= count; i += lanes) StoreF32(d, LoadF32(d, x + i), y + i);
+  if (i < count) StorePart(d, LoadPart(d, x + i, count - i), y + i, count - i);
+}
+void FloatToBFloat16(int64_t count, const float* x, BFloat16* y) { ConvertRange(count, x, y); }
+void BFloat16ToFloat(int64_t count, const BFloat16* x, float* y) { ConvertRange(count, x, y); }
+
+template <class X, class Y>
+void AddScaledRange(int64_t count, float alpha, const X* x, Y* y) {
+  const F32 d;
+  const int64_t lanes = hn::Lanes(d);
+  const VF32 scale = hn::Set(d, alpha);
+  int64_t i = 0;
+  for (; i + lanes <= count; i += lanes) {
+    StoreF32(d, hn::MulAdd(scale, LoadF32(d, x + i), LoadF32(d, y + i)), y + i);
+  }
+  if (i < count) {
+    const int64_t left = count - i;
+    StorePart(d, hn::MulAdd(scale, LoadPart(d, x + i, left), LoadPart(d, y + i, left)), y + i, left);
+  }
+}
+void AddScaledAny(int64_t begin, int64_t end, float alpha, ConstBuffer x, Buffer y) {
+  const int64_t count = end - begin;
+  if (x.dtype == DType::kF32 && y.dtype == DType::kF32) {
+    AddScaledRange(count, alpha, x.as<float>() + begin, y.as<float>() + begin);
+  } else if (x.dtype == DType::kF32) {
+    AddScaledRange(count, alpha, x.as<float>() + begin, y.as<BFloat16>() + begin);
+  } else if (y.dtype == DType::kF32) {
+    AddScaledRange(count, alpha, x.as<BFloat16>() + begin, y.as<float>() + begin);
+  } else {
+    AddScaledRange(count, alpha, x.as<BFloat16>() + begin, y.as<BFloat16>() + begin);
+  }
+}
+
+// out[column] += sum of `rows` rows, for columns [begin, end): a block of rows at a time stays within the reach of
+// the address cache and of the second-level cache while its strips are summed in registers.
+template <class T>
+void SumColumns(int64_t rows, int64_t begin, int64_t end, const T* x, int64_t stride, float* out) {
+  constexpr int64_t kBlockRows = 64;
+  const F32 d;
+  const int64_t lanes = hn::Lanes(d);
+  for (int64_t first = 0; first < rows; first += kBlockRows) {
+    const int64_t count = std::min(kBlockRows, rows - first);
+    const T* block = x + first * stride;
+    int64_t column = begin;
+    for (; column + 4 * lanes <= end; column += 4 * lanes) {
+      VF32 sum0 = hn::Zero(d), sum1 = sum0, sum2 = sum0, sum3 = sum0;
+      for (int64_t row = 0; row < count; ++row) {
+        const T* from = block + row * stride + column;
+        sum0 = hn::Add(sum0, LoadF32(d, from));
+        sum1 = hn::Add(sum1, LoadF32(d, from + lanes));
+        sum2 = hn::Add(sum2, LoadF32(d, from + 2 * lanes));
+        sum3 = hn::Add(sum3, LoadF32(d, from + 3 * lanes));
+      }
+      float* to = out + column;
+      hn::StoreU(hn::Add(hn::LoadU(d, to), sum0), d, to);
+      hn::StoreU(hn::Add(hn::LoadU(d, to + lanes), sum1), d, to + lanes);
+      hn::StoreU(hn::Add(hn::LoadU(d, to + 2 * lanes), sum2), d, to + 2 * lanes);
+      hn::StoreU(hn::Add(hn::LoadU(d, to + 3 * lanes), sum3), d, to + 3 * lanes);
+    }
+    for (; column < end; column += lanes) {
+      VF32 sum = hn::Zero(d);
+      for (int64_t row = 0; row < count; ++row) {
+        sum = hn::Add(sum, LoadUpTo(d, block + row * stride + column, end - column));
+      }
+      StoreUpTo(d, hn::Add(LoadUpTo(d, out + column, end - column), sum), out + column, end - column);
+    }
+  }
+}
+void SumColumnsF32(int64_t rows, int64_t begin, int64_t end, const float* x, int64_t stride, float* out) {
+  SumColumns(rows, begin, end, x, stride, out);
+}
+void SumColumnsBF16(int64_t rows, int64_t begin, int64_t end, const BFloat16* x, int64_t stride, float* out) {
+  SumColumns(rows, begin, end, x, stride, out);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace tanren::kernels
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace tanren::kernels {
+namespace {
+
+HWY_EXPORT(SumOfSquaresBlock);
+HWY_EXPORT(FloatToBFloat16);
+HWY_EXPORT(BFloat16ToFloat);
+HWY_EXPORT(AddScaledAny);
+HWY_EXPORT(SumColumnsF32);
+HWY_EXPORT(SumColumnsBF16);
+
+constexpr int64_t kGrain = 32768;  // elements a thread must have for a second thread to pay
+
+bool IsF32OrBF16(DType dtype) { return dtype == DType::kF32 || dtype == DType::kBF16; }
+
+// float holds every bf16 and binary16 value exactly and double every float, so one of the two is the pivot.
+float ToFloat(float value) { return value; }
+float ToFloat(BFloat16 value) { return static_cast<float>(value); }
+using cpu::ToFloat;
+
+template <class To>
+To FromFloat(float value) {
+  if constexpr (std::is_same_v<To, cpu::Float16>) {
+    return cpu::ToFloat16(value);
+  } else {
+    return static_cast<To>(value);
+  }
+}
+
+template <class From, class To>
+void ConvertScalar(int64_t begin, int64_t end, const From* x, To* y) {
+  for (int64_t i = begin; i < end; ++i) {
+    if constexpr (!std::is_same_v<From, double>) {
+      y[i] = FromFloat<To>(ToFloat(x[i]));
+    } else if constexpr (std::is_same_v<To, float>) {
+      y[i] = static_cast<float>(x[i]);
+    } else {
+      y[i] = FromFloat<To>(cpu::RoundToOdd(x[i]));
+    }
+  }
+}
+
+template <class From>
+void ConvertFrom(int64_t begin, int64_t end, const From* x, Buffer y) {
+  switch (y.dtype) {
+    case DType::kF32: return ConvertScalar(begin, end, x, y.as<float>());
+    case DType::kBF16: return ConvertScalar(begin, end, x, y.as<BFloat16>());
+    case DType::kF16: return ConvertScalar(begin, end, x, y.as<cpu::Float16>());
+    case DType::kF64: return ConvertScalar(begin, end, x, y.as<double>());
+    default: TANREN_KERNEL_CHECK(!"Cast to a floating-point dtype");
+  }
+}
+
+void ConvertAny(int64_t begin, int64_t end, ConstBuffer x, Buffer y) {
+  if (x.dtype == y.dtype) {
+    const int64_t size = SizeOf(x.dtype);
+    std::memcpy(y.as<char>() + begin * size, x.as<char>() + begin * size, (end - begin) * size);
+    return;
+  }
+  if (x.dtype == DType::kF32 && y.dtype == DType::kBF16) {
+    return HWY_DYNAMIC_DISPATCH(FloatToBFloat16)(end - begin, x.as<float>() + begin, y.as<BFloat16>() + begin);
+  }
+  if (x.dtype == DType::kBF16 && y.dtype == DType::kF32) {
+    return HWY_DYNAMIC_DISPATCH(BFloat16ToFloat)(end - begin, x.as<BFloat16>() + begin, y.as<float>() + begin);
+  }
+  switch (x.dtype) {
+    case DType::kF32: return ConvertFrom(begin, end, x.as<float>(), y);
+    case DType::kBF16: return ConvertFrom(begin, end, x.as<BFloat16>(), y);
+    case DType::kF16: return ConvertFrom(begin, end, x.as<cpu::Float16>(), y);
+    case DType::kF64: return ConvertFrom(begin, end, x.as<double>(), y);
+    default: TANREN_KERNEL_CHECK(!"Cast from a floating-point dtype");
+  }
+}
+
+}  // namespace
+
+void SumOfSquares(const Stream&, const float* x, int64_t count, double* result) {
+  constexpr int64_t kBlock = 4096;
+  constexpr int64_t kBlocksPerPass = 2048;  // bounds the memory for block sums
+  std::array<double, kBlocksPerPass> sums;
+  double total = 0;
+  for (int64_t start = 0; start < count; start += kBlock * kBlocksPerPass) {
+    const int64_t blocks = std::min(kBlocksPerPass, (count - start + kBlock - 1) / kBlock);
+    cpu::ParallelRange(blocks, kGrain / kBlock, [&](int64_t begin, int64_t end) {
+      for (int64_t block = begin; block < end; ++block) {
+        const int64_t first = start + block * kBlock;
+        sums[block] = HWY_DYNAMIC_DISPATCH(SumOfSquaresBlock)(x + first, std::min(kBlock, count - first));
+      }
+    });
+    for (int64_t block = 0; block < blocks; ++block) total += sums[block];
+  }
+  *result = total;
+}
+
+void Cast(const Stream&, int64_t count, ConstBuffer x, Buffer y) {
+  cpu::ParallelElements(count, kGrain, [&](int64_t begin, int64_t end) { ConvertAny(begin, end, x, y); });
+}
+
+void AddScaled(const Stream&, int64_t count, float alpha, ConstBuffer x, Buffer y) {
+  TANREN_KERNEL_CHECK(IsF32OrBF16(x.dtype) && IsF32OrBF16(y.dtype));
+  cpu::ParallelElements(count, kGrain, [&](int64_t begin, int64_t end) {
+    HWY_DYNAMIC_DISPATCH(AddScaledAny)(begin, end, alpha, x, y);
+  });
+}
+
+void ColumnSum(const Stream&, int64_t rows, int64_t width, ConstBuffer x, int64_t stride, float* out) {
+  TANREN_KERNEL_CHECK(IsF32OrBF16(x.dtype));
+  if (rows <= 0) return;
+  cpu::ParallelElements(width, std::max<int64_t>(64, kGrain / rows), [&](int64_t begin, int64_t end) {
+    if (x.dtype == DType::kF32) {
+      HWY_DYNAMIC_DISPATCH(SumColumnsF32)(rows, begin, end, x.as<float>(), stride, out);
+    } else {
+      HWY_DYNAMIC_DISPATCH(SumColumnsBF16)(rows, begin, end, x.as<BFloat16>(), stride, out);
+    }
+  });
+}
+
+void Fill(const Stream&, int64_t bytes, uint8_t value, void* data) {
+  cpu::ParallelElements(bytes, kGrain * 4, [&](int64_t begin, int64_t end) {
+    std::memset(static_cast<char*>(data) + begin, value, end - begin);
+  });
+}
+
+}  // namespace tanren::kernels
+#endif  // HWY_ONCE

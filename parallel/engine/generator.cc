@@ -1,0 +1,239 @@
+#include "parallel/engine/generator.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <deque>
+#include <optional>
+
+#include "core/base/status.h"
+#include "kernels/reduce.h"
+
+namespace tanren {
+namespace {
+
+absl::Status CheckRequests(const Model& model, const EngineOptions& options,
+                           std::span<const GenerationRequest> requests) {
+  for (size_t i = 0; i < requests.size(); ++i) {
+    const GenerationRequest& request = requests[i];
+    const int64_t prompt = static_cast<int64_t>(request.prompt.size());
+    if (prompt == 0) return InvalidInput("request %d has an empty prompt; give it at least one token", i);
+    if (request.max_tokens < 1 || prompt + request.max_tokens > options.generation_tokens) {
+      return InvalidInput("request %d: %d prompt tokens and max_tokens %d exceed the %d tokens a sequence may have", i,
+                          prompt, request.max_tokens, options.generation_tokens);
+    }
+    for (int32_t id : request.prompt) {
+      if (id < 0 || id >= model.options.shape.vocab_size) {
+        return InvalidInput("request %d: token %d is outside the vocabulary of %d", i, id,
+                            model.options.shape.vocab_size);
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+bool EndsWithStop(const GenerationRequest& request, const std::vector<int32_t>& tokens) {
+  for (const std::vector<int32_t>& stop : request.stop) {
+    if (stop.empty() || stop.size() > tokens.size()) continue;
+    if (std::equal(stop.rbegin(), stop.rend(), tokens.rbegin())) return true;
+  }
+  return false;
+}
+
+class Generator {
+ public:
+  Generator(Model& model, const EngineOptions& options, std::span<const GenerationRequest> requests)
+      : model_(model),
+        options_(options),
+        requests_(requests),
+        slots_(options.decode_slots),
+        width_(model.options.shape.width),
+        row_bytes_(width_ * SizeOf(model.options.dtype)) {}
+
+  absl::Status Run(std::deque<int64_t> waiting, std::vector<GenerationResult>* results) {
+    results_ = results;
+    while (true) {
+      std::fill_n(model_.sample_rows.as<char>(), slots_.size() * row_bytes_, 0);
+      std::vector<size_t> started;
+      for (size_t s = 0; s < slots_.size(); ++s) {
+        if (slots_[s].has_value() || waiting.empty()) continue;
+        slots_[s] = Slot{waiting.front(), 0, 0};
+        waiting.pop_front();
+        Prefill(s);
+        started.push_back(s);
+      }
+      if (!started.empty()) {
+        TANREN_RETURN_IF_ERROR(Sample(started));
+        continue;  // an answer of one token may have freed its slot
+      }
+      std::vector<size_t> busy;
+      for (size_t s = 0; s < slots_.size(); ++s) {
+        if (slots_[s].has_value()) busy.push_back(s);
+      }
+      if (busy.empty()) return absl::OkStatus();
+      Decode(busy);
+      TANREN_RETURN_IF_ERROR(Sample(busy));
+    }
+  }
+
+ private:
+  struct Slot {
+    int64_t request = 0;
+    int64_t length = 0;      // tokens in the cache
+    int32_t last_token = 0;  // sampled, not yet in the cache
+  };
+
+  // Fills the slot's cache with the prompt; the last hidden state becomes the slot's row to sample from.
+  void Prefill(size_t slot) {
+    const std::vector<int32_t>& prompt = requests_[slots_[slot]->request].prompt;
+    const int64_t rows = options_.prefill_tokens;
+    const int64_t length = static_cast<int64_t>(prompt.size());
+    std::vector<int32_t> ids(rows), slots(rows), positions(rows);
+    for (int64_t begin = 0; begin < length; begin += rows) {
+      const int64_t count = std::min(rows, length - begin);
+      for (int64_t i = 0; i < rows; ++i) {
+        ids[i] = i < count ? prompt[begin + i] : 0;
+        slots[i] = i < count ? static_cast<int32_t>(slot) : -1;
+        positions[i] = i < count ? static_cast<int32_t>(begin + i) : 0;
+      }
+      const ConstBuffer hidden =
+          model_.decoder.Step(rows, ids.data(), slots.data(), positions.data(), model_.cache);
+      if (begin + count < length) continue;
+      std::memcpy(model_.sample_rows.as<char>() + slot * row_bytes_, hidden.as<char>() + (count - 1) * row_bytes_,
+                  row_bytes_);
+    }
+    slots_[slot]->length = length;
+  }
+
+  void Decode(const std::vector<size_t>& busy) {
+    const int64_t rows = static_cast<int64_t>(slots_.size());
+    std::vector<int32_t> ids(rows, 0), slots(rows, -1), positions(rows, 0);
+    for (size_t s : busy) {
+      ids[s] = slots_[s]->last_token;
+      slots[s] = static_cast<int32_t>(s);
+      positions[s] = static_cast<int32_t>(slots_[s]->length++);
+    }
+    const ConstBuffer hidden = model_.decoder.Step(rows, ids.data(), slots.data(), positions.data(), model_.cache);
+    std::memcpy(model_.sample_rows.data, hidden.data, rows * row_bytes_);
+  }
+
+  // Logits of all slots over the whole vocabulary, on every tensor rank.
+  void MakeLogits() {
+    const int64_t rows = static_cast<int64_t>(slots_.size());
+    const int64_t local = model_.decoder.local().vocab;
+    const int64_t size = model_.mesh.tensor->size();
+    model_.decoder.vocabulary_head().Forward(model_.mesh.stream, rows, {model_.sample_rows, width_}, ConstBuffer(),
+                                             {Buffer(model_.logits_local), local});
+    if (size == 1) return;
+    model_.mesh.tensor->AllGather(model_.mesh.stream, "logits", ConstBuffer(model_.logits_local),
+                                  Buffer(model_.logits_gathered), rows * local);
+    for (int64_t r = 0; r < size; ++r) {
+      for (int64_t row = 0; row < rows; ++row) {
+        std::copy_n(model_.logits_gathered + (r * rows + row) * local, local,
+                    model_.logits + row * local * size + r * local);
+      }
+    }
+  }
+
+  absl::Status Sample(const std::vector<size_t>& busy) {
+    MakeLogits();
+    const int64_t rows = static_cast<int64_t>(slots_.size());
+    const int64_t stride = model_.decoder.local().vocab * model_.mesh.tensor->size();
+    std::vector<kernels::SamplingParams> params(rows);
+    for (size_t s : busy) {
+      params[s] = requests_[slots_[s]->request].sampling;
+      params[s].index = (*results_)[slots_[s]->request].tokens.size();
+    }
+    std::vector<kernels::SampleResult> samples(rows);
+    SoftCap(stride * rows);
+    kernels::SampleTokens(model_.mesh.stream, rows, model_.options.shape.vocab_size, stride, model_.logits,
+                          params.data(), samples.data());
+    for (size_t s : busy) TANREN_RETURN_IF_ERROR(Accept(s, samples[s]));
+    return absl::OkStatus();
+  }
+
+  void SoftCap(int64_t count) {
+    const float cap = model_.options.shape.logit_soft_cap;
+    if (cap <= 0) return;
+    for (int64_t i = 0; i < count; ++i) model_.logits[i] = cap * std::tanh(model_.logits[i] / cap);
+  }
+
+  absl::Status Accept(size_t s, const kernels::SampleResult& sample) {
+    Slot& slot = *slots_[s];
+    const GenerationRequest& request = requests_[slot.request];
+    GenerationResult& result = (*results_)[slot.request];
+    if (sample.token < 0) {
+      return absl::InternalError(absl::StrCat("the logits of request ", slot.request, " at token ",
+                                              result.tokens.size(), " are NaN: the weights have diverged"));
+    }
+    result.tokens.push_back(sample.token);
+    result.logp.push_back(sample.logp);
+    slot.last_token = sample.token;
+    const bool stop = EndsWithStop(request, result.tokens);
+    if (!stop && static_cast<int64_t>(result.tokens.size()) < request.max_tokens) return absl::OkStatus();
+    result.finish = stop ? FinishReason::kStop : FinishReason::kLength;
+    slots_[s].reset();
+    return absl::OkStatus();
+  }
+
+  Model& model_;
+  const EngineOptions& options_;
+  std::span<const GenerationRequest> requests_;
+  std::vector<std::optional<Slot>> slots_;
+  int64_t width_;
+  int64_t row_bytes_;
+  std::vector<GenerationResult>* results_ = nullptr;
+};
+
+// Results of the requests `rank`, `rank + size`, ... as bytes, and back.
+std::string PackResults(const std::vector<GenerationResult>& results, int rank, int size) {
+  std::string text;
+  const auto append = [&](const void* data, size_t bytes) { text.append(static_cast<const char*>(data), bytes); };
+  for (size_t i = rank; i < results.size(); i += size) {
+    const int64_t count = static_cast<int64_t>(results[i].tokens.size());
+    append(&count, sizeof(count));
+    append(&results[i].finish, sizeof(results[i].finish));
+    append(results[i].tokens.data(), count * sizeof(int32_t));
+    append(results[i].logp.data(), count * sizeof(float));
+  }
+  return text;
+}
+
+void UnpackResults(const std::string& text, int rank, int size, std::vector<GenerationResult>* results) {
+  const char* at = text.data();
+  const auto take = [&](void* data, size_t bytes) {
+    if (bytes > 0) std::memcpy(data, at, bytes);
+    at += bytes;
+  };
+  for (size_t i = rank; i < results->size(); i += size) {
+    GenerationResult& result = (*results)[i];
+    int64_t count = 0;
+    take(&count, sizeof(count));
+    take(&result.finish, sizeof(result.finish));
+    result.tokens.resize(count);
+    result.logp.resize(count);
+    take(result.tokens.data(), count * sizeof(int32_t));
+    take(result.logp.data(), count * sizeof(float));
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<GenerationResult>> GenerateOnMesh(Model& model, const EngineOptions& options,
+                                                             const Mesh& mesh,
+                                                             std::span<const GenerationRequest> requests) {
+  TANREN_RETURN_IF_ERROR(CheckRequests(model, options, requests));
+  const int rank = mesh.data->rank();
+  const int size = mesh.data->size();
+  std::deque<int64_t> mine;
+  for (size_t i = rank; i < requests.size(); i += size) mine.push_back(static_cast<int64_t>(i));
+  std::vector<GenerationResult> results(requests.size());
+  const absl::Status local = Generator(model, options, requests).Run(std::move(mine), &results);
+  TANREN_RETURN_IF_ERROR(AgreeStatus(*mesh.data, "generation", local));
+  const std::vector<std::string> all =
+      AllGatherStrings(*mesh.data, "generated tokens", PackResults(results, rank, size));
+  for (int r = 0; r < size; ++r) UnpackResults(all[r], r, size, &results);
+  return results;
+}
+
+}  // namespace tanren

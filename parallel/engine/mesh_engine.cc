@@ -1,0 +1,260 @@
+#include "parallel/engine/mesh_engine.h"
+
+#include <algorithm>
+#include <memory>
+#include <set>
+#include <utility>
+
+#include "core/base/status.h"
+#include "parallel/engine/generator.h"
+#include "parallel/engine/model.h"
+
+namespace tanren {
+namespace {
+
+absl::Status CheckOptions(const EngineOptions& options, const Mesh& mesh) {
+  const int64_t tensor = mesh.tensor->size();
+  if (options.micro_batch_tokens <= 0 || options.micro_batch_tokens % tensor != 0) {
+    return InvalidInput("batch.micro_batch_tokens: %d is not a positive multiple of the tensor size %d",
+                        options.micro_batch_tokens, tensor);
+  }
+  std::set<std::string> names;
+  for (const ModelOptions& model : options.models) {
+    if (!names.insert(model.name).second) return InvalidInput("two models are named %s", model.name);
+    TANREN_RETURN_IF_ERROR(At(model.name, CheckTensorParallel(model.shape, static_cast<int>(tensor))));
+    if (model.generates && options.generation_tokens > model.shape.context_length) {
+      return InvalidInput("model %s: generation of %d tokens exceeds its context_length of %d", model.name,
+                          options.generation_tokens, model.shape.context_length);
+    }
+    if (model.generates && (!model.shape.vocabulary_head || options.generation_tokens <= 0)) {
+      return InvalidInput("model %s cannot generate: it needs a vocabulary head and generation_tokens above 0",
+                          model.name);
+    }
+  }
+  if (options.models.empty()) return InvalidInput("an engine needs at least one model");
+  return absl::OkStatus();
+}
+
+// Columns a loss reads must be there, on every micro-batch that has units.
+absl::Status CheckColumns(std::span<const MicroBatch> micro_batches, const Loss& loss) {
+  for (const MicroBatch& batch : micro_batches) {
+    if (batch.units() <= 0) continue;
+    for (const std::string& name : loss.columns()) {
+      if (batch.columns.Find(name) == nullptr) return InvalidInput("the loss reads column %s, which the batch lacks", name);
+    }
+    for (const std::string& name : loss.segment_columns()) {
+      if (batch.segment_columns.Find(name) == nullptr) {
+        return InvalidInput("the loss reads segment column %s, which the batch lacks", name);
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+class MeshEngine final : public Engine {
+ public:
+  MeshEngine(const EngineOptions& options, const Mesh& mesh) : options_(options), mesh_(mesh) {
+    for (const ModelOptions& model : options.models) {
+      models_.push_back(std::make_unique<Model>(model, options, mesh));
+    }
+    Layout();
+    MakePlan();
+  }
+
+  void Start() {
+    for (Arena* arena : Arenas()) arena->Commit();
+    Layout();
+    for (auto& model : models_) model->Start();
+  }
+
+  const Mesh& mesh() const override { return mesh_; }
+  const EngineOptions& options() const override { return options_; }
+  const MemoryPlan& plan() const override { return plan_; }
+  bool HasModel(const std::string& name) const override { return Lookup(name) != nullptr; }
+  const ModelOptions& model(const std::string& name) const override { return Find(name).options; }
+  const ParameterSet& parameters(const std::string& name) const override { return Find(name).parameters; }
+
+  absl::StatusOr<StepResult> Train(const std::string& name, std::span<const MicroBatch> micro_batches,
+                                   const Loss& loss, double learning_rate) override {
+    Model& model = Find(name);
+    if (!model.optimizer) return InvalidInput("model %s is frozen and cannot be trained", name);
+    TANREN_ASSIGN_OR_RETURN(StepResult result, Run(model, micro_batches, loss, true));
+    const ShardedAdamW::StepResult step = model.optimizer->Step(learning_rate);
+    result.gradient_norm = step.gradient_norm;
+    result.skipped = step.skipped;
+    if (!step.skipped) model.WeightsChanged();
+    return result;
+  }
+
+  absl::StatusOr<StepResult> Evaluate(const std::string& name, std::span<const MicroBatch> micro_batches,
+                                      const Loss& loss) override {
+    return Run(Find(name), micro_batches, loss, false);
+  }
+
+  absl::StatusOr<StepResult> GradientsForTest(const std::string& name, std::span<const MicroBatch> micro_batches,
+                                              const Loss& loss, std::vector<float>* gradients) override {
+    Model& model = Find(name);
+    if (!model.optimizer) return InvalidInput("model %s is frozen and has no gradients", name);
+    TANREN_ASSIGN_OR_RETURN(StepResult result, Run(model, micro_batches, loss, true));
+    gradients->assign(model.gradients, model.gradients + model.parameters.flat_count());
+    std::fill_n(model.gradients, model.parameters.flat_count(), 0.0f);
+    return result;
+  }
+
+  absl::StatusOr<Statistics> Score(const std::string& name, const MicroBatch& batch, uint32_t statistics,
+                                   bool per_segment, float temperature) override {
+    Model& model = Find(name);
+    if (batch.capacity != options_.micro_batch_tokens) {
+      return InvalidInput("a micro-batch of %d tokens does not match the engine's capacity of %d", batch.capacity,
+                          options_.micro_batch_tokens);
+    }
+    Statistics out;
+    model.head.Score(batch, model.decoder.Forward(batch), statistics, per_segment, temperature, &out);
+    return out;
+  }
+
+  absl::StatusOr<std::vector<GenerationResult>> Generate(const std::string& name,
+                                                         std::span<const GenerationRequest> requests) override {
+    Model& model = Find(name);
+    if (!model.options.generates) return InvalidInput("model %s was not declared to generate", name);
+    return GenerateOnMesh(model, options_, mesh_, requests);
+  }
+
+  std::unique_ptr<StateAccess> State(const std::string& name) override { return AccessState(Find(name)); }
+  int64_t updates(const std::string& name) const override {
+    const Model& model = Find(name);
+    return model.optimizer ? model.optimizer->updates() : 0;
+  }
+  void set_updates(const std::string& name, int64_t updates) override {
+    Model& model = Find(name);
+    if (model.optimizer) model.optimizer->set_updates(updates);
+  }
+
+ private:
+  std::vector<Arena*> Arenas() { return {&weights_, &gradients_, &optimizer_, &activations_, &generation_}; }
+
+  void Layout() {
+    for (auto& model : models_) model->LayoutState(weights_, gradients_, optimizer_);
+    // One model computes at a time, so they share the memory of a micro-batch.
+    for (auto& model : models_) {
+      const int64_t mark = activations_.Mark();
+      model->LayoutActivations(activations_);
+      activations_.Release(mark);
+    }
+    for (auto& model : models_) model->LayoutGeneration(generation_, options_);
+  }
+
+  void MakePlan() {
+    for (Arena* arena : Arenas()) {
+      for (const Arena::Item& item : arena->Items()) plan_.entries.push_back({arena->name(), item.label, item.bytes});
+      plan_.total_bytes += arena->high_water_bytes();
+    }
+  }
+
+  Model* Lookup(const std::string& name) const {
+    for (const auto& model : models_) {
+      if (model->options.name == name) return model.get();
+    }
+    return nullptr;
+  }
+  Model& Find(const std::string& name) const {
+    Model* model = Lookup(name);
+    TANREN_CHECK_MSG(model != nullptr, "the engine has no model ", name);
+    return *model;
+  }
+
+  absl::StatusOr<Normalizers> Count(std::span<const MicroBatch> micro_batches);
+  absl::StatusOr<StepResult> Run(Model& model, std::span<const MicroBatch> micro_batches, const Loss& loss,
+                                 bool gradients);
+
+  EngineOptions options_;
+  Mesh mesh_;
+  Arena weights_{"weights"};
+  Arena gradients_{"gradients"};
+  Arena optimizer_{"optimizer"};
+  Arena activations_{"activations"};
+  Arena generation_{"generation"};
+  MemoryPlan plan_;
+  std::vector<std::unique_ptr<Model>> models_;
+};
+
+absl::StatusOr<Normalizers> MeshEngine::Count(std::span<const MicroBatch> micro_batches) {
+  // Weights are added in a fixed order; counts are exact.
+  double counts[4] = {0, 0, 0, 0};
+  for (const MicroBatch& batch : micro_batches) {
+    counts[0] += static_cast<double>(batch.trained.size());
+    const std::vector<float>* weight = batch.columns.Find("weight");
+    for (int32_t t : batch.trained) counts[1] += weight ? (*weight)[t] : 1;
+    counts[2] += static_cast<double>(batch.segments());
+    counts[3] += static_cast<double>(batch.units());
+  }
+  mesh_.data->AllReduce(mesh_.stream, "normalizers", Buffer(counts), 4, ReduceOp::kSum);
+  Normalizers normalizers;
+  normalizers.trained_tokens = counts[0];
+  normalizers.trained_weight = counts[1];
+  normalizers.segments = counts[2];
+  normalizers.units = counts[3];
+  return normalizers;
+}
+
+absl::StatusOr<StepResult> MeshEngine::Run(Model& model, std::span<const MicroBatch> micro_batches, const Loss& loss,
+                                           bool gradients) {
+  absl::Status local = CheckColumns(micro_batches, loss);
+  for (const MicroBatch& batch : micro_batches) {
+    if (batch.capacity != options_.micro_batch_tokens) {
+      local = InvalidInput("a micro-batch of %d tokens does not match the engine's capacity of %d", batch.capacity,
+                           options_.micro_batch_tokens);
+    }
+  }
+  TANREN_RETURN_IF_ERROR(AgreeStatus(*mesh_.world, "step check", local));
+  StepResult result;
+  TANREN_ASSIGN_OR_RETURN(result.normalizers, Count(micro_batches));
+  if (result.normalizers.trained_tokens == 0 && !(loss.statistics() & kValue)) {
+    return InvalidInput("the step has no trained token: every loss mask is empty");
+  }
+  if (result.normalizers.units == 0) return InvalidInput("the step has no unit to learn from");
+  std::vector<double> sums(1 + loss.metrics().size(), 0);
+  for (const MicroBatch& batch : micro_batches) {
+    const ConstBuffer hidden = model.decoder.Forward(batch);
+    model.head.Run(batch, hidden, loss, result.normalizers, gradients, sums.data());
+    if (gradients) model.decoder.Backward(batch, model.head.dhidden());
+  }
+  mesh_.data->AllReduce(mesh_.stream, "loss sums", Buffer(sums.data()), static_cast<int64_t>(sums.size()),
+                        ReduceOp::kSum);
+  result.loss = sums[0];
+  result.metrics.assign(sums.begin() + 1, sums.end());
+  return result;
+}
+
+}  // namespace
+
+absl::StatusOr<MemoryPlan> PlanMemory(const EngineOptions& options, const Mesh& mesh) {
+  TANREN_RETURN_IF_ERROR(CheckOptions(options, mesh));
+  return MeshEngine(options, mesh).plan();
+}
+
+absl::Status CheckMemory(const MemoryPlan& plan, int64_t limit_bytes) {
+  if (limit_bytes <= 0 || plan.total_bytes <= limit_bytes) return absl::OkStatus();
+  std::vector<MemoryPlan::Entry> largest = plan.entries;
+  std::stable_sort(largest.begin(), largest.end(),
+                   [](const MemoryPlan::Entry& a, const MemoryPlan::Entry& b) { return a.bytes > b.bytes; });
+  std::string consumers;
+  for (size_t i = 0; i < std::min<size_t>(3, largest.size()); ++i) {
+    absl::StrAppendFormat(&consumers, "%s%s %.1f MiB", i ? ", " : "", largest[i].label, largest[i].bytes / 1048576.0);
+  }
+  return InvalidInput(
+      "the plan needs %.1f MiB on this rank and %.1f MiB are allowed (largest: %s); lower batch.micro_batch_tokens or "
+      "set train.recompute: full, or use more ranks (parallel.tensor, parallel.data)",
+      plan.total_bytes / 1048576.0, limit_bytes / 1048576.0, consumers);
+}
+
+absl::StatusOr<std::unique_ptr<Engine>> MakeMeshEngine(const EngineOptions& options, const Mesh& mesh,
+                                                       int64_t limit_bytes) {
+  TANREN_RETURN_IF_ERROR(AgreeStatus(*mesh.world, "engine options", CheckOptions(options, mesh)));
+  auto engine = std::make_unique<MeshEngine>(options, mesh);
+  TANREN_RETURN_IF_ERROR(AgreeStatus(*mesh.world, "memory plan", CheckMemory(engine->plan(), limit_bytes)));
+  engine->Start();
+  return engine;
+}
+
+}  // namespace tanren

@@ -1,0 +1,25 @@
+// The engine on a data x tensor mesh.
+#ifndef TANREN_PARALLEL_ENGINE_MESH_ENGINE_H_
+#define TANREN_PARALLEL_ENGINE_MESH_ENGINE_H_
+
+#include <memory>
+
+#include "core/engine/engine.h"
+
+namespace tanren {
+
+// Plans the memory of this rank without allocating it. InvalidArgument when the shape cannot be split over the
+// mesh's tensor axis or the options are inconsistent.
+absl::StatusOr<MemoryPlan> PlanMemory(const EngineOptions& options, const Mesh& mesh);
+
+// OK when the plan fits `limit_bytes`; otherwise names the largest consumers and two ways out.
+absl::Status CheckMemory(const MemoryPlan& plan, int64_t limit_bytes);
+
+// Plans, checks against `limit_bytes` (0: no limit) on all ranks, allocates and initialises. Weights start at
+// their random values. The mesh's communicators outlive the engine.
+absl::StatusOr<std::unique_ptr<Engine>> MakeMeshEngine(const EngineOptions& options, const Mesh& mesh,
+                                                       int64_t limit_bytes);
+
+}  // namespace tanren
+
+#endif  // TANREN_PARALLEL_ENGINE_MESH_ENGINE_H_

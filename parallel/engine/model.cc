@@ -1,0 +1,98 @@
+#include "parallel/engine/model.h"
+
+#include <algorithm>
+
+#include "core/base/status.h"
+#include "kernels/reduce.h"
+
+namespace tanren {
+namespace {
+
+ParameterSet::Options ParameterOptions(const EngineOptions& engine, const Mesh& mesh) {
+  return {mesh.tensor->rank(), mesh.tensor->size(), mesh.data->size(), engine.bucket_bytes};
+}
+
+DecoderOptions MakeDecoderOptions(const ModelOptions& model, const EngineOptions& engine) {
+  DecoderOptions options;
+  options.dtype = model.dtype;
+  options.trainable = model.trainable;
+  options.recompute = model.recompute;
+  options.capacity_tokens = engine.micro_batch_tokens;
+  if (model.generates) {
+    options.decode_slots = engine.decode_slots;
+    options.prefill_tokens = engine.prefill_tokens;
+  }
+  return options;
+}
+
+int64_t ScoreOffset(const ParameterSet& parameters) {
+  const Parameter* score = parameters.Find("score.weight");
+  return score == nullptr ? -1 : score->offset;
+}
+
+}  // namespace
+
+Model::Model(const ModelOptions& model_options, const EngineOptions& engine, const Mesh& the_mesh)
+    : options(model_options),
+      mesh(the_mesh),
+      parameters(model_options.shape, ParameterOptions(engine, the_mesh)),
+      decoder(model_options.shape, parameters, the_mesh, MakeDecoderOptions(model_options, engine)),
+      head(decoder, engine.head_chunk_tokens, ScoreOffset(parameters)) {
+  if (options.trainable) {
+    optimizer = std::make_unique<ShardedAdamW>(parameters, mesh, options.dtype, options.optimizer);
+  }
+}
+
+void Model::LayoutState(Arena& weight_arena, Arena& gradient_arena, Arena& optimizer_arena) {
+  weights = weight_arena.Take("weights", options.dtype, parameters.flat_count());
+  decoder.LayoutWeights(weight_arena);
+  if (!options.trainable) return;
+  gradients = gradient_arena.Take<float>("gradients", parameters.flat_count());
+  optimizer->Layout(optimizer_arena);
+}
+
+void Model::LayoutActivations(Arena& arena) {
+  decoder.LayoutActivations(arena);
+  head.LayoutActivations(arena);
+}
+
+void Model::LayoutGeneration(Arena& arena, const EngineOptions& engine) {
+  if (!options.generates) return;
+  decoder.LayoutCache(arena, engine.decode_slots, engine.generation_tokens, &cache);
+  decoder.LayoutGeneration(arena);
+  const int64_t count = engine.decode_slots * decoder.local().vocab;
+  const int64_t tensor_size = mesh.tensor->size();
+  logits_local = arena.Take<float>("sampling", count);
+  logits = logits_local;
+  if (tensor_size > 1) {
+    logits_gathered = arena.Take<float>("sampling", count * tensor_size);
+    logits = arena.Take<float>("sampling", count * tensor_size);
+  }
+  sample_rows = arena.Take("sampling", options.dtype, engine.decode_slots * options.shape.width);
+}
+
+void Model::Start() {
+  decoder.Bind(weights, gradients);
+  head.Bind(weights, gradients);
+  if (optimizer) optimizer->Bind(weights, gradients);
+  InitializeWeights();
+  WeightsChanged();
+}
+
+void Model::InitializeWeights() {
+  // Parameter by parameter, so that a model in bf16 needs no fp32 copy of the whole.
+  std::vector<float> values;
+  for (const Parameter& parameter : parameters.all()) {
+    values.assign(parameter.count, 0);
+    InitializeParameter(parameter, options.init_seed, values.data());
+    Buffer place(static_cast<char*>(weights.data) + parameter.offset * SizeOf(options.dtype), options.dtype);
+    kernels::Cast(mesh.stream, parameter.count, ConstBuffer(values.data()), place);
+    if (!optimizer || options.dtype == DType::kF32) continue;
+    for (const ShardedAdamW::Owned& piece : optimizer->owned()) {
+      if (piece.parameter != &parameter) continue;
+      std::copy_n(values.data() + (piece.begin - parameter.offset), piece.count, optimizer->master(piece));
+    }
+  }
+}
+
+}  // namespace tanren

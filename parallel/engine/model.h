@@ -1,0 +1,53 @@
+// One named model of the engine with everything it owns.
+#ifndef TANREN_PARALLEL_ENGINE_MODEL_H_
+#define TANREN_PARALLEL_ENGINE_MODEL_H_
+
+#include <memory>
+#include <vector>
+
+#include "core/engine/engine.h"
+#include "core/tensor/arena.h"
+
+namespace tanren {
+
+class Model {
+ public:
+  Model(const ModelOptions& options, const EngineOptions& engine, const Mesh& mesh);
+
+  // Both are called while planning and again after the commit of the arena. The second arena is shared by the models.
+  void LayoutState(Arena& weights, Arena& gradients, Arena& optimizer);
+  void LayoutActivations(Arena& arena);
+  void LayoutGeneration(Arena& arena, const EngineOptions& engine);
+
+  // After all arenas are committed: connects the parts and sets the start values.
+  void Start();
+
+  // Makes the decoder see weights that changed: packs them.
+  void WeightsChanged() { decoder.PackWeights(); }
+
+  ModelOptions options;
+  Mesh mesh;
+  ParameterSet parameters;
+  Decoder decoder;
+  Head head;
+  std::unique_ptr<ShardedAdamW> optimizer;  // null when frozen
+  Buffer weights;                           // [flat count]
+  float* gradients = nullptr;               // [flat count]; null when frozen
+
+  // Generation.
+  KeyValueCache cache;
+  float* logits_local = nullptr;    // [slots, local vocabulary]
+  float* logits_gathered = nullptr;  // [tensor size, slots, local vocabulary]; null on one tensor rank
+  float* logits = nullptr;          // [slots, tensor size * local vocabulary]
+  Buffer sample_rows;               // [slots, width]
+
+ private:
+  void InitializeWeights();
+};
+
+// The pieces of the model's state on this rank, in fp32 memory: the optimizer's shards, or a copy for a frozen model.
+std::unique_ptr<StateAccess> AccessState(Model& model);
+
+}  // namespace tanren
+
+#endif  // TANREN_PARALLEL_ENGINE_MODEL_H_

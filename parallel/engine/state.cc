@@ -1,0 +1,159 @@
+#include <algorithm>
+#include <vector>
+
+#include "core/base/status.h"
+#include "kernels/reduce.h"
+#include "parallel/engine/model.h"
+
+namespace tanren {
+namespace {
+
+// This rank's real box of a parameter: the local box without padding.
+void FillBox(const Parameter& parameter, StatePiece* piece) {
+  piece->name = parameter.name;
+  piece->shape = parameter.shape;
+  piece->box_begin.assign(parameter.shape.size(), 0);
+  piece->box_size = parameter.local_shape;
+  if (parameter.shard_axis < 0) return;
+  piece->box_begin[parameter.shard_axis] = parameter.begin;
+  piece->box_size[parameter.shard_axis] = parameter.valid;
+}
+
+// `wanted` elements [begin, end) of the parameter's local order; false when none of them is real or ours.
+bool FillRange(const Parameter& parameter, int64_t begin, int64_t end, StatePiece* piece) {
+  if (!parameter.owner) return false;
+  piece->range_begin = begin;
+  piece->range_end = std::min(end, parameter.valid_count());
+  return piece->range_begin < piece->range_end;
+}
+
+class TrainableState final : public StateAccess {
+ public:
+  explicit TrainableState(Model& model) : model_(model) {
+    ShardedAdamW& optimizer = *model.optimizer;
+    for (const ShardedAdamW::Owned& owned : optimizer.owned()) {
+      StatePiece piece;
+      piece.model = model.options.name;
+      FillBox(*owned.parameter, &piece);
+      const int64_t begin = owned.begin - owned.parameter->offset;
+      if (!FillRange(*owned.parameter, begin, begin + owned.count, &piece)) continue;
+      piece.role = StatePiece::Role::kWeight;
+      piece.data = optimizer.master(owned);
+      pieces_.push_back(piece);
+      piece.role = StatePiece::Role::kFirstMoment;
+      piece.data = optimizer.first_moment(owned);
+      pieces_.push_back(piece);
+      piece.role = StatePiece::Role::kSecondMoment;
+      piece.data = optimizer.second_moment(owned);
+      pieces_.push_back(piece);
+    }
+  }
+
+  std::span<const StatePiece> pieces() const override { return pieces_; }
+
+  void Commit() override {
+    SpreadReplicas();
+    model_.optimizer->PublishWeights();
+    model_.WeightsChanged();
+  }
+
+ private:
+  // Parameters that several tensor ranks hold are read by their owner only; the others receive them here,
+  // moments included.
+  void SpreadReplicas();
+
+  Model& model_;
+  std::vector<StatePiece> pieces_;
+};
+
+void TrainableState::SpreadReplicas() {
+  Comm& tensor = *model_.mesh.tensor;
+  if (tensor.size() == 1) return;
+  ShardedAdamW& optimizer = *model_.optimizer;
+  const int64_t copies = std::max<int64_t>(1, tensor.size() / model_.options.shape.kv_heads);
+  std::vector<float> gathered;
+  // Tensor ranks of one data rank own the same flat ranges, because their local shapes are equal.
+  for (const ShardedAdamW::Owned& owned : optimizer.owned()) {
+    const Parameter& parameter = *owned.parameter;
+    if (parameter.sync == TensorSync::kNone) continue;
+    for (float* data : {optimizer.master(owned), optimizer.first_moment(owned), optimizer.second_moment(owned)}) {
+      if (parameter.sync != TensorSync::kSubgroup) {
+        tensor.Broadcast(model_.mesh.stream, "replicated state", Buffer(data), owned.count, 0);
+        continue;
+      }
+      gathered.resize(owned.count * tensor.size());
+      tensor.AllGather(model_.mesh.stream, "key/value state", ConstBuffer(data), Buffer(gathered.data()), owned.count);
+      const int64_t source = tensor.rank() / copies * copies;
+      std::copy_n(gathered.begin() + source * owned.count, owned.count, data);
+    }
+  }
+}
+
+// A frozen model keeps no fp32 copy: its pieces are whole local boxes in temporary memory, dealt over the data
+// axis parameter by parameter.
+class FrozenState final : public StateAccess {
+ public:
+  explicit FrozenState(Model& model) : model_(model) {
+    const std::vector<Parameter>& all = model.parameters.all();
+    values_.resize(all.size());
+    pieces_.reserve(all.size());
+    for (size_t i = 0; i < all.size(); ++i) {
+      if (static_cast<int>(i % model.mesh.data->size()) != model.mesh.data->rank()) continue;
+      StatePiece piece;
+      piece.model = model.options.name;
+      FillBox(all[i], &piece);
+      if (!FillRange(all[i], 0, all[i].count, &piece)) continue;
+      values_[i].resize(all[i].count);
+      kernels::Cast(model.mesh.stream, all[i].count, Place(all[i]), Buffer(values_[i].data()));
+      piece.data = values_[i].data();
+      pieces_.push_back(piece);
+    }
+  }
+
+  std::span<const StatePiece> pieces() const override { return pieces_; }
+
+  void Commit() override {
+    const std::vector<Parameter>& all = model_.parameters.all();
+    Comm& tensor = *model_.mesh.tensor;
+    const int64_t copies = std::max<int64_t>(1, tensor.size() / model_.options.shape.kv_heads);
+    std::vector<float> gathered;
+    for (size_t i = 0; i < all.size(); ++i) {
+      const Parameter& parameter = all[i];
+      values_[i].resize(parameter.count);
+      Buffer values(values_[i].data());
+      const int reader = static_cast<int>(i % model_.mesh.data->size());
+      if (tensor.size() > 1 && model_.mesh.data->rank() == reader) {
+        if (parameter.sync == TensorSync::kSum || parameter.sync == TensorSync::kComplete) {
+          tensor.Broadcast(model_.mesh.stream, "replicated state", values, parameter.count, 0);
+        } else if (parameter.sync == TensorSync::kSubgroup) {
+          gathered.resize(parameter.count * tensor.size());
+          tensor.AllGather(model_.mesh.stream, "key/value state", values, Buffer(gathered.data()), parameter.count);
+          std::copy_n(gathered.begin() + tensor.rank() / copies * copies * parameter.count, parameter.count,
+                      values_[i].data());
+        }
+      }
+      model_.mesh.data->Broadcast(model_.mesh.stream, "frozen weights", values, parameter.count, reader);
+      kernels::Cast(model_.mesh.stream, parameter.count, values, Place(parameter));
+    }
+    model_.WeightsChanged();
+  }
+
+ private:
+  Buffer Place(const Parameter& parameter) const {
+    const DType dtype = model_.options.dtype;
+    return Buffer(static_cast<char*>(model_.weights.data) + parameter.offset * SizeOf(dtype), dtype);
+  }
+
+  Model& model_;
+  std::vector<std::vector<float>> values_;
+  std::vector<StatePiece> pieces_;
+};
+
+}  // namespace
+
+std::unique_ptr<StateAccess> AccessState(Model& model) {
+  if (model.optimizer) return std::make_unique<TrainableState>(model);
+  return std::make_unique<FrozenState>(model);
+}
+
+}  // namespace tanren

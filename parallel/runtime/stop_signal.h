@@ -1,0 +1,32 @@
+// "Save and stop" as a signal: SIGUSR1 always; SIGTERM and SIGINT where nothing between the user and this process
+// treats them otherwise (a bare process, or a task of srun). Under mpirun those two end the ranks within two
+// seconds, so `tanren launch` turns them into SIGUSR1.
+//
+// A signal may reach one rank before another: the trainer agrees on it by a collective at a step's boundary.
+#ifndef TANREN_PARALLEL_RUNTIME_STOP_SIGNAL_H_
+#define TANREN_PARALLEL_RUNTIME_STOP_SIGNAL_H_
+
+namespace tanren {
+
+class StopSignal {
+ public:
+  // Installs the handlers, which stay for the life of the process: a late signal must not kill a rank that is
+  // already saving. A second SIGINT ends a process that handles the first.
+  static void Install(bool with_term_and_int);
+
+  // True once a signal has come.
+  static bool Requested();
+
+  // The signal's name for the log, "" before one has come.
+  static const char* Name();
+
+  // Requests a stop from the program itself (a step limit, a test).
+  static void Request();
+
+  // Forgets a request.
+  static void Clear();
+};
+
+}  // namespace tanren
+
+#endif  // TANREN_PARALLEL_RUNTIME_STOP_SIGNAL_H_
