@@ -70,6 +70,22 @@ absl::StatusOr<Directory> Directory::Open(const std::string& path) {
   return directory;
 }
 
+absl::StatusOr<Directory> Directory::OpenReal(const std::string& path) {
+  std::string trimmed = path;
+  while (trimmed.size() > 1 && trimmed.back() == '/') trimmed.pop_back();
+  const size_t slash = trimmed.rfind('/');
+  const std::string name = slash == std::string::npos ? trimmed : trimmed.substr(slash + 1);
+  if (name.empty()) return Open(path);
+  TANREN_ASSIGN_OR_RETURN(const Directory parent, Open(slash == std::string::npos ? "."
+                                                       : slash == 0              ? "/"
+                                                                                 : trimmed.substr(0, slash)));
+  TANREN_ASSIGN_OR_RETURN(const bool there, parent.Has(name));
+  if (!there) return absl::NotFoundError(absl::StrCat(path, ": no such directory"));
+  TANREN_ASSIGN_OR_RETURN(Directory directory, parent.OpenChild(name));
+  directory.path_ = trimmed;
+  return directory;
+}
+
 absl::StatusOr<Directory> Directory::OpenChild(const std::string& name) const {
   Directory child;
   child.path_ = PathOf(name);

@@ -50,6 +50,8 @@ class Directory {
  public:
   // `path` may lead through links: it is the user's own.
   static absl::StatusOr<Directory> Open(const std::string& path);
+  // The directory itself must be real, links on the way to it are the user's own. NotFound when it is missing.
+  static absl::StatusOr<Directory> OpenReal(const std::string& path);
   // A real directory called `name` inside this one; links are refused.
   absl::StatusOr<Directory> OpenChild(const std::string& name) const;
   absl::StatusOr<Directory> CreateChild(const std::string& name) const;

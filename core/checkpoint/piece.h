@@ -2,9 +2,11 @@
 #ifndef TANREN_CORE_CHECKPOINT_PIECE_H_
 #define TANREN_CORE_CHECKPOINT_PIECE_H_
 
+#include <functional>
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "core/checkpoint/manifest.h"
 #include "core/checkpoint/region.h"
 
@@ -43,6 +45,11 @@ struct TensorPiece {
   int64_t elements() const { return range_end - range_begin; }
   int64_t bytes() const { return elements() * SizeOf(dtype); }
 };
+
+// Writes the elements of `part`, a range of a piece whose own `data` is null, to part.data: the way out for
+// tensors that are not in host memory. `part` holds at most kStagingBytes.
+using ProducePart = std::function<absl::Status(const TensorPiece& part)>;
+inline constexpr int64_t kStagingBytes = int64_t{32} << 20;
 
 }  // namespace tanren
 

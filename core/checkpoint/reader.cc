@@ -44,7 +44,7 @@ absl::Status ReadCommit(const Directory& directory, std::string* commit, std::st
 absl::StatusOr<std::unique_ptr<CheckpointReader>> CheckpointReader::Open(Comm& world, const std::string& step_dir,
                                                                          const OpenOptions& options) {
   std::unique_ptr<CheckpointReader> reader(new CheckpointReader());
-  absl::StatusOr<Directory> directory = Directory::Open(step_dir);
+  absl::StatusOr<Directory> directory = Directory::OpenReal(step_dir);
   TANREN_RETURN_IF_ERROR(AgreeStatus(world, "checkpoint_directory", directory.status()));
   reader->directory_ = *std::move(directory);
 
@@ -301,19 +301,26 @@ absl::Status CheckpointReader::ReadLocal(absl::Span<const TensorPiece> wanted) c
   return absl::OkStatus();
 }
 
-absl::Status CheckpointReader::CompareLocal(absl::Span<const TensorPiece> pieces) const {
-  constexpr int64_t kSliceBytes = int64_t{32} << 20;
-  std::vector<char> stored;
+absl::Status CheckpointReader::CompareLocal(absl::Span<const TensorPiece> pieces, const ProducePart& produce) const {
+  std::vector<char> stored, produced;
   for (const TensorPiece& piece : pieces) {
-    const int64_t element_bytes = SizeOf(piece.dtype), slice = kSliceBytes / element_bytes;
+    const int64_t element_bytes = SizeOf(piece.dtype), slice = kStagingBytes / element_bytes;
     for (int64_t begin = piece.range_begin; begin < piece.range_end; begin += slice) {
       TensorPiece part = piece;
       part.range_begin = begin;
       part.range_end = std::min(begin + slice, piece.range_end);
+      const char* held = static_cast<const char*>(piece.data);
+      if (held != nullptr) {
+        held += (begin - piece.range_begin) * element_bytes;
+      } else {
+        produced.resize(static_cast<size_t>(part.bytes()));
+        part.data = produced.data();
+        held = produced.data();
+        TANREN_RETURN_IF_ERROR(produce(part));
+      }
       stored.resize(static_cast<size_t>(part.bytes()));
       part.data = stored.data();
       TANREN_RETURN_IF_ERROR(ReadLocal({&part, 1}));
-      const char* held = static_cast<const char*>(piece.data) + (begin - piece.range_begin) * element_bytes;
       if (memcmp(held, stored.data(), stored.size()) != 0) {
         return absl::AlreadyExistsError(absl::StrCat(path(), " holds other values of ", TensorKey(piece.info())));
       }
@@ -322,7 +329,8 @@ absl::Status CheckpointReader::CompareLocal(absl::Span<const TensorPiece> pieces
   return absl::OkStatus();
 }
 
-absl::Status CheckpointReader::Compare(Comm& world, absl::Span<const TensorPiece> pieces) const {
+absl::Status CheckpointReader::Compare(Comm& world, absl::Span<const TensorPiece> pieces,
+                                       const ProducePart& produce) const {
   absl::Status status;
   for (const TensorPiece& piece : pieces) {
     if (!status.ok()) break;
@@ -336,7 +344,7 @@ absl::Status CheckpointReader::Compare(Comm& world, absl::Span<const TensorPiece
     if (wanted[t]) continue;
     status = absl::AlreadyExistsError(absl::StrCat(path(), " also has tensor ", TensorKey(manifest_.tensors[t])));
   }
-  if (status.ok()) status = CompareLocal(pieces);
+  if (status.ok()) status = CompareLocal(pieces, produce);
   return AgreeStatus(world, "checkpoint_compare", status);
 }
 

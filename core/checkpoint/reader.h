@@ -69,9 +69,10 @@ class CheckpointReader {
   // The same for one process's pieces, all of which must be present. No communication.
   absl::Status ReadLocal(absl::Span<const TensorPiece> wanted) const;
 
-  // OK when the tensors are exactly those in the pieces of all ranks, with these bits. Collective. Otherwise
+  // OK when the tensors are exactly those in the pieces of all ranks, with these bits. Collective. `produce` gives
+  // the elements of pieces without data. Otherwise
   // AlreadyExists names the first difference (DataLoss, damage).
-  absl::Status Compare(Comm& world, absl::Span<const TensorPiece> pieces) const;
+  absl::Status Compare(Comm& world, absl::Span<const TensorPiece> pieces, const ProducePart& produce) const;
 
  private:
   CheckpointReader() = default;
@@ -84,7 +85,7 @@ class CheckpointReader {
   // Indices of the tensors that any rank's pieces name.
   std::vector<int32_t> WantedByAnyRank(Comm& world, absl::Span<const TensorPiece> pieces) const;
   absl::Status CheckPiece(const TensorPiece& piece) const;
-  absl::Status CompareLocal(absl::Span<const TensorPiece> pieces) const;
+  absl::Status CompareLocal(absl::Span<const TensorPiece> pieces, const ProducePart& produce) const;
   int IndexOf(const TensorInfo& tensor) const;
 
   Directory directory_;

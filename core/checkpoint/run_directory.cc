@@ -146,11 +146,11 @@ absl::StatusOr<std::vector<std::string>> ApplyRetention(const Directory& run, co
   TANREN_ASSIGN_OR_RETURN(const std::vector<std::string> steps, ListSteps(run));
   std::vector<std::string> removable;
   int kept = 0;
+  const int keep_last = std::max(2, retention.keep_last);
   for (const std::string& name : steps) {
-    if (!LooksCommitted(run, name)) continue;
-    if (kept++ < std::max(2, retention.keep_last)) continue;
-    if (retention.keep_every > 0 && ParseStepName(name) % retention.keep_every == 0) continue;
-    removable.push_back(name);
+    const bool stays = retention.keep_every > 0 && ParseStepName(name) % retention.keep_every == 0;
+    if (stays && kept >= keep_last) continue;  // without reading it: a long run has many
+    if (LooksCommitted(run, name) && kept++ >= keep_last) removable.push_back(name);
   }
   std::reverse(removable.begin(), removable.end());
   for (const std::string& name : removable) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "core/base/status.h"
 #include "core/checkpoint/checksums.h"
@@ -28,26 +29,38 @@ std::vector<std::string> RankFreeFacts(const SaveRequest& request) {
           absl::StrCat("tokenizer of SHA-256 ", TokenizerSha256(request.tokenizer))};
 }
 
-absl::Status CheckPieces(absl::Span<const TensorPiece> pieces) {
-  for (const TensorPiece& piece : pieces) {
+absl::Status CheckPieces(const SaveRequest& request) {
+  if (request.shards_per_rank < 1) return InvalidInput("%d files per rank; at least 1", request.shards_per_rank);
+  for (const TensorPiece& piece : request.pieces) {
     const TensorInfo info = piece.info();
     TANREN_RETURN_IF_ERROR(CheckTensorInfo(info));
     TANREN_RETURN_IF_ERROR(At(TensorKey(info), CheckRegion(piece.global_shape, piece.region())));
-    if (piece.elements() > 0 && piece.data == nullptr) return InvalidInput("%s: no data", TensorKey(info));
+    if (piece.elements() > 0 && piece.data == nullptr && !request.produce) {
+      return InvalidInput("%s: no data", TensorKey(info));
+    }
   }
   return absl::OkStatus();
+}
+
+// The pieces in `groups` lists of like total size: each, largest first, goes to the smallest list so far.
+std::vector<std::vector<int>> Spread(absl::Span<const TensorPiece> pieces, std::vector<int> members, int groups) {
+  std::vector<std::vector<int>> lists(static_cast<size_t>(groups));
+  std::vector<int64_t> bytes(lists.size(), 0);
+  std::stable_sort(members.begin(), members.end(), [&](int a, int b) { return pieces[a].bytes() > pieces[b].bytes(); });
+  for (int p : members) {
+    const size_t smallest = static_cast<size_t>(std::min_element(bytes.begin(), bytes.end()) - bytes.begin());
+    lists[smallest].push_back(p);
+    bytes[smallest] += pieces[p].bytes();
+  }
+  return lists;
 }
 
 }  // namespace
 
 absl::Status CheckpointSave::PlanShards(int rank) {
-  TANREN_RETURN_IF_ERROR(CheckPieces(request_.pieces));
-  const std::string names[] = {absl::StrFormat("model-%05d.safetensors", rank),
-                               absl::StrFormat("optimizer-%05d.safetensors", rank)};
+  TANREN_RETURN_IF_ERROR(CheckPieces(request_));
   std::map<std::string, int> tensor_index;
-  std::vector<SafetensorsSpec> specs[2];
-  std::vector<int> members[2];
-  std::vector<int> tensor_of_piece(request_.pieces.size());
+  std::vector<int> members[2];  // weights; all else
   for (int p = 0; p < static_cast<int>(request_.pieces.size()); ++p) {
     const TensorPiece& piece = request_.pieces[p];
     const auto [entry, added] = tensor_index.try_emplace(TensorKey(piece.info()), static_cast<int>(part_.tensors.size()));
@@ -55,29 +68,40 @@ absl::Status CheckpointSave::PlanShards(int rank) {
     if (!(part_.tensors[entry->second] == piece.info())) {
       return InvalidInput("%s: two pieces disagree on shape or element type", entry->first);
     }
-    tensor_of_piece[p] = entry->second;
-    if (piece.elements() == 0) continue;
-    const int kind = piece.role == Role::kWeight ? 0 : 1;
-    specs[kind].push_back({ChunkKey(piece.info(), piece.region()), piece.dtype, ChunkShape(piece.region())});
-    members[kind].push_back(p);
+    tensor_of_piece_.push_back(entry->second);
+    if (piece.elements() > 0) members[piece.role == Role::kWeight ? 0 : 1].push_back(p);
   }
+  const char* const prefixes[] = {"model", "optimizer"};
   for (int kind = 0; kind < 2; ++kind) {
-    if (specs[kind].empty()) continue;
-    Shard shard;
-    shard.name = names[kind];
-    shard.pieces = members[kind];
-    TANREN_ASSIGN_OR_RETURN(shard.plan, PlanSafetensors(specs[kind], {{"format", "tanren"}}));
-    FileInfo file{shard.name, FileKind::kShard, shard.plan.file_bytes, 0,
-                  static_cast<int64_t>(shard.plan.header.size()), Crc32c(shard.plan.header)};
-    const int file_index = static_cast<int>(part_.files.size());
-    part_.files.push_back(std::move(file));
-    for (size_t i = 0; i < members[kind].size(); ++i) {
-      const TensorPiece& piece = request_.pieces[members[kind][i]];
-      part_.chunks.push_back({tensor_of_piece[members[kind][i]], file_index, piece.region(), specs[kind][i].name,
-                              shard.plan.offsets[i], {}});
+    const std::vector<std::vector<int>> groups = Spread(request_.pieces, members[kind], request_.shards_per_rank);
+    for (int g = 0; g < static_cast<int>(groups.size()); ++g) {
+      if (groups[g].empty()) continue;
+      const int number = rank * request_.shards_per_rank + g;
+      TANREN_RETURN_IF_ERROR(PlanShard(static_cast<int>(part_.files.size()), groups[g],
+                                       absl::StrFormat("%s-%05d.safetensors", prefixes[kind], number)));
     }
-    shards_.push_back(std::move(shard));
   }
+  return absl::OkStatus();
+}
+
+absl::Status CheckpointSave::PlanShard(int index, const std::vector<int>& pieces, const std::string& name) {
+  Shard shard;
+  shard.name = name;
+  shard.pieces = pieces;
+  std::vector<SafetensorsSpec> specs;
+  for (int p : pieces) {
+    const TensorPiece& piece = request_.pieces[p];
+    specs.push_back({ChunkKey(piece.info(), piece.region()), piece.dtype, ChunkShape(piece.region())});
+  }
+  TANREN_ASSIGN_OR_RETURN(shard.plan, PlanSafetensors(specs, {{"format", "tanren"}}));
+  part_.files.push_back({name, FileKind::kShard, shard.plan.file_bytes, 0,
+                         static_cast<int64_t>(shard.plan.header.size()), Crc32c(shard.plan.header)});
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    shard.chunks.push_back(static_cast<int>(part_.chunks.size()));
+    part_.chunks.push_back({tensor_of_piece_[pieces[i]], index, request_.pieces[pieces[i]].region(), specs[i].name,
+                            shard.plan.offsets[i], {}});
+  }
+  shards_.push_back(std::move(shard));
   return absl::OkStatus();
 }
 
@@ -100,7 +124,7 @@ absl::Status CheckpointSave::CheckExisting(Comm& world) {
   int32_t exists = 0;
   absl::Status status;
   if (rank_ == 0) {
-    const absl::StatusOr<bool> has = run_.Has(StepName(request_.step));
+    const absl::StatusOr<bool> has = run_.Has(name_);
     status = has.status();
     exists = has.ok() && *has ? 1 : 0;
   }
@@ -108,10 +132,12 @@ absl::Status CheckpointSave::CheckExisting(Comm& world) {
   world.Broadcast(Stream{}, "save_exists", &exists, 1, 0);
   if (exists == 0) return absl::OkStatus();
   // What stands there is compared as tensors and state, so that another layout or config is no difference.
+  OpenOptions options;
+  options.verify_data = true;
   absl::StatusOr<std::unique_ptr<CheckpointReader>> reader =
-      CheckpointReader::Open(world, run_.PathOf(StepName(request_.step)), OpenOptions{.verify_data = true});
+      CheckpointReader::Open(world, run_.PathOf(name_), options);
   status = reader.status();
-  if (status.ok()) status = (*reader)->Compare(world, request_.pieces);
+  if (status.ok()) status = (*reader)->Compare(world, request_.pieces, request_.produce);
   if (status.ok() && ((*reader)->state() != request_.state || (*reader)->manifest().stage != request_.stage)) {
     status = absl::AlreadyExistsError("other state");
   }
@@ -120,8 +146,8 @@ absl::Status CheckpointSave::CheckExisting(Comm& world) {
   } else if (absl::IsDataLoss(status)) {
     replaces_damaged_ = true;
   } else {
-    return absl::Status(status.code(), absl::StrCat("step ", request_.step, " is already committed in ", run_.path(),
-                                                    " with other contents and is not replaced: ", status.message()));
+    return absl::Status(status.code(), absl::StrCat(run_.PathOf(name_), " is already committed,"
+                                              " with other contents, and is not replaced: ", status.message()));
   }
   return absl::OkStatus();
 }
@@ -141,7 +167,7 @@ absl::Status CheckpointSave::PrepareDirectory(Comm& world) {
           *available));
     }
     if (status.ok()) {
-      temporary_name_ = absl::StrCat(StepName(request_.step), ".tmp-", RandomSuffix());
+      temporary_name_ = absl::StrCat(name_, ".tmp-", RandomSuffix());
       status = run_.CreateChild(temporary_name_).status();
     }
   }
@@ -158,6 +184,7 @@ absl::Status CheckpointSave::PrepareDirectory(Comm& world) {
 absl::StatusOr<CheckpointSave> CheckpointSave::Begin(Comm& world, const SaveRequest& request) {
   CheckpointSave save(request);
   save.rank_ = world.rank();
+  save.name_ = request.directory_name.empty() ? StepName(request.step) : request.directory_name;
   save.faults_ = request.faults != nullptr ? request.faults : &SaveFaults::FromEnvironment();
   save.faults_->set_rank(world.rank());
   absl::Status status = save.PlanShards(world.rank());
@@ -166,7 +193,6 @@ absl::StatusOr<CheckpointSave> CheckpointSave::Begin(Comm& world, const SaveRequ
   TANREN_RETURN_IF_ERROR(AgreeStatus(world, "save_pieces", status));
   save.run_ = *std::move(run);
   TANREN_RETURN_IF_ERROR(save.AgreeOnRequest(world));
-  save.total_bytes_ = 0;
   for (const TensorPiece& piece : request.pieces) save.total_bytes_ += piece.bytes();
   world.AllReduce(Stream{}, "save_tensor_bytes", &save.total_bytes_, 1, ReduceOp::kSum);
   TANREN_RETURN_IF_ERROR(save.CheckExisting(world));
@@ -174,26 +200,44 @@ absl::StatusOr<CheckpointSave> CheckpointSave::Begin(Comm& world, const SaveRequ
   return save;
 }
 
+absl::Status CheckpointSave::AppendBlocks(const char* data, int64_t bytes, NewFile* file, FileInfo* info,
+                                          ChunkInfo* chunk) {
+  for (int64_t begin = 0; begin < bytes; begin += part_.block_bytes) {
+    const int64_t count = std::min(part_.block_bytes, bytes - begin);
+    chunk->block_crc32c.push_back(Crc32c(data + begin, count));
+    info->crc32c = Crc32cCombine(info->crc32c, chunk->block_crc32c.back(), count);
+    TANREN_RETURN_IF_ERROR(file->Append(data + begin, count));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckpointSave::AppendPiece(const TensorPiece& piece, NewFile* file, FileInfo* info, ChunkInfo* chunk) {
+  if (piece.data != nullptr) {
+    return AppendBlocks(static_cast<const char*>(piece.data), piece.bytes(), file, info, chunk);
+  }
+  static_assert(kStagingBytes % kChecksumBlockBytes == 0);
+  staging_.resize(kStagingBytes);
+  const int64_t slice = kStagingBytes / SizeOf(piece.dtype);
+  for (int64_t begin = piece.range_begin; begin < piece.range_end; begin += slice) {
+    TensorPiece part = piece;
+    part.range_begin = begin;
+    part.range_end = std::min(begin + slice, piece.range_end);
+    part.data = staging_.data();
+    TANREN_RETURN_IF_ERROR(request_.produce(part));
+    TANREN_RETURN_IF_ERROR(AppendBlocks(staging_.data(), part.bytes(), file, info, chunk));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckpointSave::WriteShard(int shard_index) {
   const Shard& shard = shards_[shard_index];
   FileInfo& info = part_.files[shard_index];
-  std::vector<int> chunk_of_spec;
-  for (int c = 0; c < static_cast<int>(part_.chunks.size()); ++c) {
-    if (part_.chunks[c].file == shard_index) chunk_of_spec.push_back(c);
-  }
   TANREN_ASSIGN_OR_RETURN(NewFile file, NewFile::Create(temporary_, shard.name, shard.plan.file_bytes, faults_));
   TANREN_RETURN_IF_ERROR(file.Append(shard.plan.header.data(), static_cast<int64_t>(shard.plan.header.size())));
   info.crc32c = info.header_crc32c;
   for (int spec : shard.plan.order) {
-    const TensorPiece& piece = request_.pieces[shard.pieces[spec]];
-    ChunkInfo& chunk = part_.chunks[chunk_of_spec[spec]];
-    const auto* data = static_cast<const char*>(piece.data);
-    for (int64_t begin = 0; begin < piece.bytes(); begin += part_.block_bytes) {
-      const int64_t bytes = std::min(part_.block_bytes, piece.bytes() - begin);
-      chunk.block_crc32c.push_back(Crc32c(data + begin, bytes));
-      info.crc32c = Crc32cCombine(info.crc32c, chunk.block_crc32c.back(), bytes);
-      TANREN_RETURN_IF_ERROR(file.Append(data + begin, bytes));
-    }
+    TANREN_RETURN_IF_ERROR(AppendPiece(request_.pieces[shard.pieces[spec]], &file, &info,
+                                       &part_.chunks[shard.chunks[spec]]));
   }
   return file.Finish();
 }
@@ -230,7 +274,7 @@ absl::Status CheckpointSave::WriteShards() {
 
 absl::StatusOr<SaveReport> CheckpointSave::Commit(Comm& world, const absl::Status& written) {
   SaveReport report;
-  report.path = run_.PathOf(StepName(request_.step));
+  report.path = run_.PathOf(name_);
   report.bytes = total_bytes_;
   report.already_committed = already_committed_;
   absl::Status status = AgreeStatus(world, "save_written", written);
@@ -247,7 +291,7 @@ absl::StatusOr<SaveReport> CheckpointSave::Commit(Comm& world, const absl::Statu
     Abandon(&status);
     return status;
   }
-  if (rank_ == 0) AfterCommit(&report);
+  if (rank_ == 0 && request_.directory_name.empty()) AfterCommit(&report);
   // No rank goes on, and perhaps ends, while rank 0 still prunes.
   world.Barrier("save_end");
   return report;

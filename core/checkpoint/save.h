@@ -8,7 +8,7 @@
 #ifndef TANREN_CORE_CHECKPOINT_SAVE_H_
 #define TANREN_CORE_CHECKPOINT_SAVE_H_
 
-#include <array>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -38,6 +38,11 @@ struct SaveRequest {
   std::string config_text;                   // becomes resolved.yaml
   TokenizerFiles tokenizer;                  // becomes tokenizer/
   Retention retention;
+  // Instead of `data` (null): writes elements [part.range_begin, part.range_end) of a piece to part.data. For
+  // tensors that are not in host memory; the staging buffer holds kStagingBytes.
+  ProducePart produce;
+  int shards_per_rank = 1;     // pairs of files; pieces are spread so that the files are of like size
+  std::string directory_name;  // empty: step-XXXXXXXX, LATEST and retention; else that name, and neither of them
   SaveFaults* faults = nullptr;  // null: those of TANREN_FAULT
 };
 
@@ -67,7 +72,8 @@ class CheckpointSave {
   struct Shard {
     std::string name;
     SafetensorsPlan plan;
-    std::vector<int> pieces;  // indices into request_.pieces, in plan order of the specs
+    std::vector<int> pieces;  // by spec: index into request_.pieces
+    std::vector<int> chunks;  // by spec: index into part_.chunks
   };
 
   explicit CheckpointSave(const SaveRequest& request) : request_(request) {}
@@ -77,10 +83,14 @@ class CheckpointSave {
   // Sets already_committed_, or moves a damaged directory out of the way at the time of the rename.
   absl::Status CheckExisting(Comm& world);
   absl::Status PrepareDirectory(Comm& world);
+  absl::Status PlanShard(int index, const std::vector<int>& pieces, const std::string& name);
   absl::Status WriteShard(int shard);
+  absl::Status AppendPiece(const TensorPiece& piece, NewFile* file, FileInfo* info, ChunkInfo* chunk);
+  absl::Status AppendBlocks(const char* data, int64_t bytes, NewFile* file, FileInfo* info, ChunkInfo* chunk);
   absl::Status WriteSmall(const std::string& name, FileKind kind, std::string_view contents);
   absl::Status MergeParts(const std::vector<std::string>& parts, Manifest* manifest);
   absl::Status CheckSizes(const Manifest& manifest);
+  // Both on rank 0 only.
   absl::Status PublishManifest(const std::vector<std::string>& parts);
   absl::Status PublishDirectory();
   void Abandon(absl::Status* status);
@@ -90,7 +100,9 @@ class CheckpointSave {
   SaveFaults* faults_ = nullptr;
   int rank_ = 0;
   Directory run_, temporary_;
-  std::string temporary_name_;
+  std::string name_, temporary_name_;
+  std::vector<char> staging_;
+  std::vector<int> tensor_of_piece_;
   std::vector<Shard> shards_;
   Manifest part_;  // this rank's files, tensors and chunks
   int64_t total_bytes_ = 0;

@@ -108,17 +108,16 @@ absl::Status CheckpointSave::PublishManifest(const std::vector<std::string>& par
 }
 
 absl::Status CheckpointSave::PublishDirectory() {
-  const std::string name = StepName(request_.step);
   TANREN_RETURN_IF_ERROR(faults_->Point("rename", run_.PathOf(temporary_name_)));
   if (replaces_damaged_) {
-    TANREN_RETURN_IF_ERROR(run_.Rename(name, absl::StrCat(name, ".damaged-", RandomSuffix())));
+    TANREN_RETURN_IF_ERROR(run_.Rename(name_, absl::StrCat(name_, ".damaged-", RandomSuffix())));
   }
-  TANREN_RETURN_IF_ERROR(run_.Rename(temporary_name_, name));
+  TANREN_RETURN_IF_ERROR(run_.Rename(temporary_name_, name_));
   renamed_ = true;
   absl::Status status = faults_->Point("parent", run_.path());
   if (status.ok()) status = run_.Sync();
   if (status.ok()) return status;
-  return absl::Status(status.code(), absl::StrCat(name, " is complete, but may not survive a power cut: ",
+  return absl::Status(status.code(), absl::StrCat(name_, " is complete, but may not survive a power cut: ",
                                                   status.message()));
 }
 
@@ -132,9 +131,9 @@ void CheckpointSave::Abandon(absl::Status* status) {
 }
 
 void CheckpointSave::AfterCommit(SaveReport* report) {
-  const std::string name = StepName(request_.step), temporary = absl::StrCat("LATEST.tmp-", RandomSuffix());
+  const std::string temporary = absl::StrCat("LATEST.tmp-", RandomSuffix());
   absl::Status latest = faults_->Point("latest", run_.PathOf("LATEST"));
-  if (latest.ok()) latest = WriteSmallFile(run_, temporary, name + "\n", nullptr);
+  if (latest.ok()) latest = WriteSmallFile(run_, temporary, name_ + "\n", nullptr);
   if (latest.ok()) latest = run_.Replace(temporary, "LATEST");
   if (latest.ok()) latest = run_.Sync();
   if (!latest.ok()) report->warnings.push_back(absl::StrCat("LATEST was not updated: ", latest.message()));

@@ -60,16 +60,17 @@ std::vector<T> Poisoned(int64_t count) {
 template <class T>
 std::vector<double> ToDoubles(const std::vector<T>& values) {
   std::vector<double> result;
+  result.reserve(values.size());
   for (const T& value : values) result.push_back(ToDouble(value));
   return result;
 }
 
 template <class T>
 bool SameBits(const std::vector<T>& a, const std::vector<T>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
 }
 
-// ||a - b|| / ||b||, NaN when `a` holds one.
+// ||a - b|| / ||b||; NaN, which fails every comparison, when `a` holds one.
 template <class T>
 double RelativeError(const std::vector<T>& a, const std::vector<double>& b) {
   double difference = 0, norm = 0;

@@ -1,0 +1,273 @@
+#include "kernels/matmul.h"
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "tests/kernels/support.h"
+#include "tests/reference/matmul.h"
+
+namespace tanren::kernels {
+namespace {
+
+using testing::Poisoned;
+using testing::RandomInteger;
+using testing::RandomNormal;
+using testing::SameBits;
+using testing::ThreadScope;
+using testing::ToDoubles;
+
+constexpr float kGap = 12288.0f;  // exact in bf16; fills what lies between the rows of a strided matrix
+
+// A matrix inside a wider buffer.
+template <class T>
+struct Strided {
+  int64_t rows, columns, stride;
+  std::vector<T> data;
+
+  Strided(int64_t r, int64_t c, int64_t gap, const std::vector<T>& values)
+      : rows(r), columns(c), stride(c + gap), data(r * stride, static_cast<T>(kGap)) {
+    Set(values);
+  }
+  void Set(const std::vector<T>& values) {
+    for (int64_t row = 0; row < rows; ++row) {
+      std::copy_n(values.begin() + row * columns, columns, data.begin() + row * stride);
+    }
+  }
+  std::vector<T> Dense() const {
+    std::vector<T> values(rows * columns);
+    for (int64_t row = 0; row < rows; ++row) {
+      std::copy_n(data.begin() + row * stride, columns, values.begin() + row * columns);
+    }
+    return values;
+  }
+  bool GapsUntouched() const {
+    for (size_t i = 0; i < data.size(); ++i) {
+      if (static_cast<int64_t>(i) % stride >= columns && static_cast<float>(data[i]) != kGap) return false;
+    }
+    return true;
+  }
+  ConstMatrix Const() const { return {data.data(), stride}; }
+  Matrix Mutable() { return {data.data(), stride}; }
+};
+
+// Random contents, or NaN where the product must write.
+template <class T>
+Strided<T> RandomMatrix(int64_t rows, int64_t columns) {
+  return {rows, columns, RandomInteger(0, 9), RandomNormal<T>(rows * columns)};
+}
+template <class T>
+Strided<T> PoisonedMatrix(int64_t rows, int64_t columns) {
+  return {rows, columns, RandomInteger(0, 9), Poisoned<T>(rows * columns)};
+}
+
+template <class T>
+struct Layer {
+  int64_t out, in;
+  std::vector<T> weight;
+  Linear linear;
+  std::vector<char> storage;
+
+  Layer(int64_t o, int64_t i)
+      : out(o), in(i), weight(RandomNormal<T>(o * i)), linear(o, i, kDTypeOf<T>) {
+    const int64_t bytes = linear.PackedBytes(true);
+    storage.assign(bytes + 64, '\xff');  // NaN in every dtype
+    const auto address = reinterpret_cast<uintptr_t>(storage.data());
+    linear.Bind(weight.data(), storage.data() + (64 - address % 64) % 64, true);
+    linear.Pack({});
+  }
+};
+
+// Sums of `terms` products of unit normals in fp32, or rounded once to bf16. One element alone may cancel, so the
+// error is measured against what the elements are expected to be.
+template <class Out>
+void ExpectClose(const std::vector<Out>& actual, const std::vector<double>& expected, int64_t terms) {
+  double square = 0;
+  for (size_t i = 0; i < expected.size(); ++i) square += std::pow(testing::ToDouble(actual.at(i)) - expected[i], 2);
+  const double scale = std::sqrt(static_cast<double>((terms + 1) * expected.size()));
+  EXPECT_LE(std::sqrt(square), scale * (std::is_same_v<Out, float> ? 2e-6 : 4e-3));
+}
+
+template <class T, class Out>
+void CheckForward(Layer<T>& layer, int64_t rows, bool with_bias) {
+  const auto x = RandomMatrix<T>(rows, layer.in);
+  const std::vector<T> bias = with_bias ? RandomNormal<T>(layer.out) : std::vector<T>();
+  auto y = PoisonedMatrix<Out>(rows, layer.out);
+  layer.linear.Forward({}, rows, x.Const(), with_bias ? ConstBuffer(bias.data()) : ConstBuffer(), y.Mutable());
+  const auto expected = reference::LinearForward(rows, layer.out, layer.in, ToDoubles(x.Dense()),
+                                                 ToDoubles(layer.weight), ToDoubles(bias));
+  ExpectClose(y.Dense(), expected, layer.in);
+  EXPECT_TRUE(y.GapsUntouched());
+}
+
+template <class T, class Out>
+void CheckBackwardInput(Layer<T>& layer, int64_t rows, bool accumulate) {
+  const auto dy = RandomMatrix<T>(rows, layer.out);
+  auto dx = PoisonedMatrix<Out>(rows, layer.in);
+  auto expected =
+      reference::LinearBackwardInput(rows, layer.out, layer.in, ToDoubles(dy.Dense()), ToDoubles(layer.weight));
+  if (accumulate) {
+    const auto before = RandomNormal<Out>(rows * layer.in);
+    dx.Set(before);
+    for (size_t i = 0; i < expected.size(); ++i) expected[i] += static_cast<float>(before[i]);
+  }
+  layer.linear.BackwardInput({}, rows, dy.Const(), dx.Mutable(), accumulate);
+  ExpectClose(dx.Dense(), expected, layer.out);
+  EXPECT_TRUE(dx.GapsUntouched());
+}
+
+template <class T>
+void CheckBackwardWeight(Layer<T>& layer, int64_t rows, bool with_bias) {
+  const auto dy = RandomMatrix<T>(rows, layer.out);
+  const auto x = RandomMatrix<T>(rows, layer.in);
+  auto dw = RandomNormal<float>(layer.out * layer.in);
+  auto dbias = RandomNormal<float>(layer.out);
+  auto expected_dw = ToDoubles(dw);
+  auto expected_dbias = ToDoubles(dbias);
+  reference::LinearBackwardWeight(rows, layer.out, layer.in, ToDoubles(dy.Dense()), ToDoubles(x.Dense()), expected_dw);
+  if (with_bias) reference::ColumnSum(rows, layer.out, ToDoubles(dy.Dense()), expected_dbias);
+  layer.linear.BackwardWeight({}, rows, dy.Const(), x.Const(), dw.data(), with_bias ? dbias.data() : nullptr);
+  ExpectClose(dw, expected_dw, rows);
+  ExpectClose(dbias, expected_dbias, rows);
+}
+
+template <class T>
+class LinearTest : public ::testing::Test {};
+using WeightTypes = ::testing::Types<float, BFloat16>;
+TYPED_TEST_SUITE(LinearTest, WeightTypes);
+
+constexpr int64_t kShapes[][2] = {{1, 1}, {1, 64}, {65, 1}, {7, 13}, {16, 16}, {97, 97}, {65, 128}, {128, 65}, {192, 64}};
+constexpr int64_t kRows[] = {1, 7, 33, 64, 257};
+
+// One packing serves every number of rows, so each layer is packed once here.
+TYPED_TEST(LinearTest, ThreeProductsMatchDouble) {
+  for (const auto& [out, in] : kShapes) {
+    Layer<TypeParam> layer(out, in);
+    for (const int64_t rows : kRows) {
+      SCOPED_TRACE(std::to_string(out) + "x" + std::to_string(in) + " rows " + std::to_string(rows));
+      const bool flag = RandomInteger(0, 1) == 1;
+      CheckForward<TypeParam, TypeParam>(layer, rows, flag);
+      CheckForward<TypeParam, float>(layer, rows, !flag);
+      CheckBackwardInput<TypeParam, TypeParam>(layer, rows, flag);
+      CheckBackwardInput<TypeParam, float>(layer, rows, !flag);
+      CheckBackwardInput<TypeParam, TypeParam>(layer, rows, !flag);
+      CheckBackwardWeight<TypeParam>(layer, rows, flag);
+    }
+  }
+}
+
+TYPED_TEST(LinearTest, NoRowsIsNoWork) {
+  Layer<TypeParam> layer(5, 3);
+  std::vector<float> dw(15, 1.0f), dbias(5, 1.0f);
+  layer.linear.Forward({}, 0, {static_cast<TypeParam*>(nullptr), 3}, {}, {static_cast<TypeParam*>(nullptr), 5});
+  layer.linear.BackwardInput({}, 0, {static_cast<TypeParam*>(nullptr), 5}, {static_cast<TypeParam*>(nullptr), 3}, false);
+  layer.linear.BackwardWeight({}, 0, {static_cast<TypeParam*>(nullptr), 5}, {static_cast<TypeParam*>(nullptr), 3},
+                              dw.data(), dbias.data());
+  EXPECT_EQ(dw, std::vector<float>(15, 1.0f));
+  EXPECT_EQ(dbias, std::vector<float>(5, 1.0f));
+}
+
+// A decode slot holds any sequence: a row's bits must not depend on its place or on its neighbours.
+TYPED_TEST(LinearTest, RowBitsDependOnNeitherPlaceNorNeighbours) {
+  constexpr int64_t kOut = 200, kIn = 130;
+  for (const int threads : {1, 2, 5}) {
+    const ThreadScope scope(threads);
+    Layer<TypeParam> layer(kOut, kIn);
+    const auto row = RandomNormal<TypeParam>(kIn);
+    const auto bias = RandomNormal<TypeParam>(kOut);
+    const auto dy_row = RandomNormal<TypeParam>(kOut);
+    for (const int64_t rows : {8, 32, 128}) {
+      std::vector<TypeParam> first, first_dx;
+      for (int64_t place = 0; place < rows; place += rows / 8) {
+        auto x = RandomNormal<TypeParam>(rows * kIn);
+        auto dy = RandomNormal<TypeParam>(rows * kOut);
+        if (place > 0) x[0] = TypeParam(testing::kNaN);
+        std::copy(row.begin(), row.end(), x.begin() + place * kIn);
+        std::copy(dy_row.begin(), dy_row.end(), dy.begin() + place * kOut);
+        std::vector<TypeParam> y(rows * kOut), dx(rows * kIn);
+        layer.linear.Forward({}, rows, {x.data(), kIn}, bias.data(), {y.data(), kOut});
+        layer.linear.BackwardInput({}, rows, {dy.data(), kOut}, {dx.data(), kIn}, false);
+        const std::vector<TypeParam> result(y.begin() + place * kOut, y.begin() + (place + 1) * kOut);
+        const std::vector<TypeParam> result_dx(dx.begin() + place * kIn, dx.begin() + (place + 1) * kIn);
+        if (place == 0) first = result, first_dx = result_dx;
+        ASSERT_TRUE(SameBits(result, first)) << "rows " << rows << " place " << place << " threads " << threads;
+        ASSERT_TRUE(SameBits(result_dx, first_dx)) << "rows " << rows << " place " << place;
+      }
+    }
+  }
+}
+
+TYPED_TEST(LinearTest, RepeatsBitForBit) {
+  constexpr int64_t kOut = 193, kIn = 321, kCount = 300;
+  Layer<TypeParam> layer(kOut, kIn);
+  const auto x = RandomNormal<TypeParam>(kCount * kIn);
+  const auto dy = RandomNormal<TypeParam>(kCount * kOut);
+  std::vector<TypeParam> y[2];
+  std::vector<float> dw[2];
+  for (int run = 0; run < 2; ++run) {
+    Layer<TypeParam> other(kOut, kIn);  // a second object with the same weight
+    std::copy(layer.weight.begin(), layer.weight.end(), other.weight.begin());
+    other.linear.Pack({});
+    y[run].resize(kCount * kOut);
+    dw[run].assign(kOut * kIn, 0.5f);
+    other.linear.Forward({}, kCount, {x.data(), kIn}, {}, {y[run].data(), kOut});
+    other.linear.BackwardWeight({}, kCount, {dy.data(), kOut}, {x.data(), kIn}, dw[run].data(), nullptr);
+  }
+  EXPECT_TRUE(SameBits(y[0], y[1]));
+  EXPECT_TRUE(SameBits(dw[0], dw[1]));
+}
+
+TYPED_TEST(LinearTest, PackTakesTheChangedWeight) {
+  Layer<TypeParam> layer(33, 70);
+  CheckForward<TypeParam, float>(layer, 5, true);
+  const auto changed = RandomNormal<TypeParam>(layer.weight.size());
+  std::copy(changed.begin(), changed.end(), layer.weight.begin());
+  layer.linear.Pack({});
+  CheckForward<TypeParam, float>(layer, 5, true);
+  CheckBackwardInput<TypeParam, float>(layer, 5, false);
+}
+
+// More row counts than the cache of compiled products holds.
+TYPED_TEST(LinearTest, SurvivesManyRowCounts) {
+  Layer<TypeParam> layer(20, 30);
+  for (int64_t rows = 1; rows <= 60; ++rows) CheckForward<TypeParam, TypeParam>(layer, rows, true);
+  CheckForward<TypeParam, TypeParam>(layer, 1, true);
+}
+
+TYPED_TEST(LinearTest, LargeRowCount) {
+  Layer<TypeParam> layer(16, 8);
+  CheckForward<TypeParam, TypeParam>(layer, 16411, true);
+  CheckBackwardInput<TypeParam, TypeParam>(layer, 16411, false);
+  CheckBackwardWeight<TypeParam>(layer, 16411, true);
+}
+
+// The other code paths are those of processors without AVX-512, and with AVX-512 but without bf16; oneDNN reads its
+// limit once, so each gets its own process.
+class LinearOnProcessor : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(LinearOnProcessor, PassesTheSameTests) {
+  if (std::getenv("TANREN_TEST_CHILD") != nullptr) GTEST_SKIP() << "already a child";
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    setenv("ONEDNN_MAX_CPU_ISA", GetParam(), 1);
+    setenv("TANREN_TEST_CHILD", "1", 1);
+    execl("/proc/self/exe", "tanren_kernels_test", "--gtest_filter=LinearTest*Three*:LinearTest*RowBits*", "--gtest_brief=1", nullptr);
+    _exit(127);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+INSTANTIATE_TEST_SUITE_P(Isa, LinearOnProcessor, ::testing::Values("AVX2", "AVX512_CORE"));
+
+}  // namespace
+}  // namespace tanren::kernels
