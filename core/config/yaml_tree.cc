@@ -19,6 +19,14 @@
 namespace tanren::config {
 namespace {
 
+constexpr std::string_view kIndicators = "[]{},:\"";
+constexpr int64_t kMaxIndicators = 2 * kMaxYamlNodes;
+
+std::string TooManyValues() {
+  return absl::StrCat("too many values, aliases and included files counted in full (more than ",
+                      kMaxYamlNodes, ")");
+}
+
 YamlError ErrorAt(const YAML::Mark& mark, std::string message) {
   return YamlError{std::max(mark.line, 0) + 1, std::max(mark.column, 0) + 1, std::move(message)};
 }
@@ -145,11 +153,14 @@ YamlResult ParseYaml(std::string_view text, int64_t* node_budget) {
   if (const size_t bad = FirstInvalidUtf8(text); bad != text.npos) {
     return ErrorAtOffset(text, bad, absl::StrCat("byte ", Printable(text.substr(bad, 1)), " is not UTF-8"));
   }
+  int64_t indicators = 0;
   for (size_t i = 0; i < text.size(); ++i) {
     const unsigned char c = static_cast<unsigned char>(text[i]);
     if ((c < 0x20 && c != '\n' && c != '\r' && c != '\t') || c == 0x7F) {
       return ErrorAtOffset(text, i, absl::StrCat("control character ", Printable(text.substr(i, 1))));
     }
+    indicators += kIndicators.find(text[i]) != kIndicators.npos;
+    if (indicators > kMaxIndicators) return ErrorAtOffset(text, i, TooManyValues());
   }
   try {
     std::istringstream stream{std::string(text)};

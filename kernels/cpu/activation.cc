@@ -43,11 +43,13 @@ struct GeluTanh {
   static HWY_INLINE VF32 Value(F32 d, VF32 x) { return hn::Mul(x, Gate(d, x, hn::Mul(x, x))); }
   static HWY_INLINE VF32 Value(F32 d, VF32 x, VF32* slope) {
     const VF32 k = hn::Set(d, 2 * 0.79788456080286536f);
-    const VF32 square = hn::Mul(x, x);
-    const VF32 gate = Gate(d, x, square);
+    // Beyond 20 the gate is exactly 0 or 1; the bound keeps its slope's 0 * inf away.
+    const VF32 bounded = hn::Max(hn::Set(d, -20.0f), hn::Min(hn::Set(d, 20.0f), x));
+    const VF32 square = hn::Mul(bounded, bounded);
+    const VF32 gate = Gate(d, bounded, square);
     const VF32 inner = hn::Mul(k, hn::MulAdd(hn::Set(d, 3 * 0.044715f), square, hn::Set(d, 1.0f)));
     const VF32 gate_slope = hn::Mul(hn::Mul(gate, hn::Sub(hn::Set(d, 1.0f), gate)), inner);
-    *slope = hn::MulAdd(x, gate_slope, gate);
+    *slope = hn::MulAdd(bounded, gate_slope, gate);
     return hn::Mul(x, gate);
   }
 };

@@ -1,12 +1,16 @@
-// Linear layers on oneDNN's matmul.
+// Linear layers on oneDNN.
 //
 // The forward and the input-gradient product read the weight in the blocked layout that oneDNN prefers (16
-// inputs x 64 outputs a block on AVX-512). oneDNN chooses it from the feature counts alone, so it is asked once,
-// for kLayoutRows rows, and then imposed on every number of rows: training and decoding share the packed copy.
-// Where oneDNN packs nothing (AVX2), the products read the weight itself, through strides.
+// inputs x 64 outputs a block on AVX-512). oneDNN chooses it from the feature counts alone, so it is asked
+// once, for kLayoutRows rows, and then imposed on every number of rows: training and decoding share the
+// packed copy. These products treat all rows alike: equal rows give equal bits at any place.
 //
-// Without bf16 instructions a bf16 layer keeps an fp32 copy of the weight as its packed storage and converts
-// activations to fp32, kWidenRows rows at a time: the same products and sums, rounded to bf16 once at the end.
+// On AVX2 oneDNN 2.6 packs nothing and multiplies by a classical sgemm, whose bits depend on a row's place
+// within its tiles of six rows and within its split between threads. There the threads share out columns,
+// each calls the sgemm alone, and rows go in blocks of one size that is whole tiles, the last one padded.
+//
+// Without bf16 instructions a bf16 layer widens its weight (when packing) and its activations (block by
+// block) to fp32: the same products and sums, rounded to bf16 once at the end.
 #include "kernels/matmul.h"
 
 #include <algorithm>
@@ -22,7 +26,10 @@ namespace tanren::kernels {
 namespace {
 
 constexpr int64_t kLayoutRows = 256;
-constexpr int64_t kWidenRows = 256;
+constexpr int64_t kBlockRows = 240;  // of the paths that go block by block
+// Row counts that oneDNN's AVX2 sgemm cuts into whole tiles only: multiples of 6 up to 48, then multiples of 48.
+constexpr int64_t kTileRows = 6;
+constexpr int64_t kTileGroupRows = 48;
 constexpr int64_t kPackedAlignment = 64;
 
 enum Direction : int { kForward, kBackwardInput, kBackwardWeight };
@@ -31,33 +38,37 @@ int64_t RoundUp(int64_t value, int64_t multiple) { return (value + multiple - 1)
 
 bool IsBlocked(const dnnl::memory::desc& desc) { return desc.data.format_desc.blocking.inner_nblks > 0; }
 
-// Contiguous y [rows, width] from or to a strided matrix, converting.
+const char* RowAddress(ConstMatrix matrix, int64_t row) {
+  return matrix.data.as<char>() + row * matrix.stride * SizeOf(matrix.data.dtype);
+}
+
+Buffer RowOf(Matrix matrix, int64_t row) {
+  return {matrix.data.as<char>() + row * matrix.stride * SizeOf(matrix.data.dtype), matrix.data.dtype};
+}
+
+template <class Body>
+void ForRows(int64_t rows, int64_t width, const Body& body) {
+  cpu::ParallelRange(rows, std::max<int64_t>(1, 16384 / width), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) body(row);
+  });
+}
+
 void CopyRows(int64_t rows, int64_t width, ConstMatrix from, Matrix to) {
-  const int64_t from_step = from.stride * SizeOf(from.data.dtype);
-  const int64_t to_step = to.stride * SizeOf(to.data.dtype);
-  for (int64_t row = 0; row < rows; ++row) {
-    Cast({}, width, {from.data.as<char>() + row * from_step, from.data.dtype},
-         {to.data.as<char>() + row * to_step, to.data.dtype});
-  }
+  ForRows(rows, width, [&](int64_t row) {
+    Cast({}, width, {RowAddress(from, row), from.data.dtype}, RowOf(to, row));
+  });
 }
 
 void AddRows(int64_t rows, int64_t width, ConstMatrix from, Matrix to) {
-  const int64_t from_step = from.stride * SizeOf(from.data.dtype);
-  const int64_t to_step = to.stride * SizeOf(to.data.dtype);
-  for (int64_t row = 0; row < rows; ++row) {
-    AddScaled({}, width, 1, {from.data.as<char>() + row * from_step, from.data.dtype},
-              {to.data.as<char>() + row * to_step, to.data.dtype});
-  }
+  ForRows(rows, width, [&](int64_t row) {
+    AddScaled({}, width, 1, {RowAddress(from, row), from.data.dtype}, RowOf(to, row));
+  });
 }
 
 ConstMatrix FromRow(ConstMatrix matrix, int64_t row) {
-  return {{matrix.data.as<char>() + row * matrix.stride * SizeOf(matrix.data.dtype), matrix.data.dtype},
-          matrix.stride};
+  return {{RowAddress(matrix, row), matrix.data.dtype}, matrix.stride};
 }
-Matrix FromRow(Matrix matrix, int64_t row) {
-  return {{matrix.data.as<char>() + row * matrix.stride * SizeOf(matrix.data.dtype), matrix.data.dtype},
-          matrix.stride};
-}
+Matrix FromRow(Matrix matrix, int64_t row) { return {RowOf(matrix, row), matrix.stride}; }
 
 }  // namespace
 
@@ -79,7 +90,7 @@ struct Linear::Impl {
   void* packed = nullptr;
   bool has_backward = false;
   cpu::ProductCache products;
-  // Fp32 blocks of the widened path; they grow at first use.
+  // Fp32 blocks of the paths that go block by block; they grow at first use.
   std::vector<float> left_scratch, right_scratch, out_scratch, bias_scratch;
 
   Impl(int64_t out, int64_t in, DType type) : out_features(out), in_features(in), dtype(type) {
@@ -132,12 +143,13 @@ struct Linear::Impl {
   }
 
   // out [rows, n] = left [rows, k] operand + bias, all in the compute dtype except `out`.
-  void Multiply(Direction direction, int64_t rows, ConstMatrix left, ConstBuffer bias, Matrix out, bool accumulate) {
+  void Multiply(Direction direction, int64_t rows, ConstMatrix left, ConstBuffer bias, Matrix out,
+                bool accumulate) {
     const Operand& operand = direction == kForward ? forward : backward;
     const int64_t k = direction == kForward ? in_features : out_features;
     const int64_t n = direction == kForward ? out_features : in_features;
-    const cpu::ProductCache::Key key{direction,      rows,           left.stride, 0, out.stride,
-                                     out.data.dtype, bool{bias}, accumulate};
+    const cpu::ProductCache::Key key{direction,  rows,           left.stride, 0,
+                                     out.stride, out.data.dtype, bool{bias},  accumulate};
     products.Run(key, {left.data.data, operand.data, bias.data, out.data.data}, [&] {
       cpu::ProductSpec spec;
       spec.left = cpu::MatrixDesc(rows, k, compute, left.stride, 1);
@@ -150,44 +162,90 @@ struct Linear::Impl {
     });
   }
 
-  void MultiplyWidened(Direction direction, int64_t rows, ConstMatrix left, ConstBuffer bias, Matrix out,
-                       bool accumulate);
+  void MultiplyPlain(Direction direction, int64_t rows, const float* left, int64_t left_stride,
+                     ConstBuffer bias, float* out, int64_t out_stride, bool accumulate) const;
+  void MultiplyBlocks(Direction direction, int64_t rows, ConstMatrix left, ConstBuffer bias, Matrix out,
+                      bool accumulate);
+  void MultiplyRows(Direction direction, int64_t rows, ConstMatrix left, ConstBuffer bias, Matrix out,
+                    bool accumulate);
   void AddOuterProduct(int64_t rows, ConstMatrix dy, ConstMatrix x, float* dw);
 };
 
-void Linear::Impl::MultiplyWidened(Direction direction, int64_t rows, ConstMatrix left, ConstBuffer bias, Matrix out,
-                                   bool accumulate) {
+// All fp32, the weight as it is. Inside a parallel region oneDNN uses the calling thread only, so there is
+// always one when there are threads.
+void Linear::Impl::MultiplyPlain(Direction direction, int64_t rows, const float* left, int64_t left_stride,
+                                 ConstBuffer bias, float* out, int64_t out_stride, bool accumulate) const {
   const int64_t k = direction == kForward ? in_features : out_features;
   const int64_t n = direction == kForward ? out_features : in_features;
-  if (bias) {
+  const float* w = static_cast<const float*>((direction == kForward ? forward : backward).data);
+  cpu::SplitInTeam(n, 16, [&](int64_t begin, int64_t end) {
+    const float* part = direction == kForward ? w + begin * in_features : w + begin;
+    const char transpose = direction == kForward ? 'T' : 'N';
+    const dnnl_status_t status =
+        dnnl_sgemm('N', transpose, rows, end - begin, k, 1.0f, left, left_stride, part, in_features,
+                   accumulate ? 1.0f : 0.0f, out + begin, out_stride);
+    TANREN_KERNEL_CHECK(status == dnnl_success);
+    if (!bias) return;
+    for (int64_t row = 0; row < rows; ++row) {
+      AddScaled({}, end - begin, 1, bias.as<float>() + begin, out + row * out_stride + begin);
+    }
+  });
+}
+
+// Blocks of one size: a row's bits do not depend on its block.
+void Linear::Impl::MultiplyBlocks(Direction direction, int64_t rows, ConstMatrix left, ConstBuffer bias,
+                                  Matrix out, bool accumulate) {
+  const int64_t k = direction == kForward ? in_features : out_features;
+  const int64_t n = direction == kForward ? out_features : in_features;
+  const bool plain = (direction == kForward ? forward : backward).bytes == 0;
+  if (bias && bias.dtype != DType::kF32) {
     float* wide = Scratch(bias_scratch, n);
     Cast({}, n, bias, wide);
     bias = ConstBuffer(wide);
   }
-  const bool direct = out.data.dtype == DType::kF32;
-  for (int64_t row = 0; row < rows; row += kWidenRows) {
-    const int64_t count = std::min(kWidenRows, rows - row);
-    float* wide_left = Scratch(left_scratch, kWidenRows * k);
-    CopyRows(count, k, FromRow(left, row), {wide_left, k});
-    const Matrix part = FromRow(out, row);
-    if (direct) {
-      Multiply(direction, count, {wide_left, k}, bias, part, accumulate);
-      continue;
+  const int64_t blocks = (rows + kBlockRows - 1) / kBlockRows;
+  const int64_t even = (rows + blocks - 1) / blocks;
+  const int64_t block = RoundUp(even, even <= kTileGroupRows ? kTileRows : kTileGroupRows);
+  for (int64_t row = 0; row < rows; row += block) {
+    const int64_t count = std::min(block, rows - row);
+    ConstMatrix block_left = FromRow(left, row);
+    if (left.data.dtype != DType::kF32 || count < block) {
+      float* scratch = Scratch(left_scratch, block * k);
+      CopyRows(count, k, block_left, {scratch, k});
+      std::fill(scratch + count * k, scratch + block * k, 0.0f);
+      block_left = {scratch, k};
     }
-    float* wide_out = Scratch(out_scratch, kWidenRows * n);
-    Multiply(direction, count, {wide_left, k}, bias, {wide_out, n}, false);
-    if (accumulate) {
-      AddRows(count, n, {wide_out, n}, part);
+    const bool direct = out.data.dtype == DType::kF32 && count == block;
+    const Matrix target = FromRow(out, row);
+    const Matrix block_out = direct ? target : Matrix{Scratch(out_scratch, block * n), n};
+    const bool add = direct && accumulate;
+    if (plain) {
+      MultiplyPlain(direction, block, block_left.data.as<float>(), block_left.stride, bias,
+                    block_out.data.as<float>(), block_out.stride, add);
     } else {
-      CopyRows(count, n, {wide_out, n}, part);
+      Multiply(direction, block, block_left, bias, block_out, add);
     }
+    if (direct) continue;
+    const ConstMatrix result{block_out.data, n};
+    accumulate ? AddRows(count, n, result, target) : CopyRows(count, n, result, target);
+  }
+}
+
+void Linear::Impl::MultiplyRows(Direction direction, int64_t rows, ConstMatrix left, ConstBuffer bias,
+                                Matrix out, bool accumulate) {
+  const bool plain = (direction == kForward ? forward : backward).bytes == 0;
+  if (plain || widened) {
+    MultiplyBlocks(direction, rows, left, bias, out, accumulate);
+  } else {
+    Multiply(direction, rows, left, bias, out, accumulate);
   }
 }
 
 // dw += dy^T x, the transposition being a matter of strides. oneDNN splits dw between threads by its rows and
 // columns, so a sum is never shared.
 void Linear::Impl::AddOuterProduct(int64_t rows, ConstMatrix dy, ConstMatrix x, float* dw) {
-  const cpu::ProductCache::Key key{kBackwardWeight, rows, dy.stride, x.stride, in_features, DType::kF32, false, true};
+  const cpu::ProductCache::Key key{kBackwardWeight, rows,        dy.stride, x.stride,
+                                   in_features,     DType::kF32, false,     true};
   products.Run(key, {dy.data.data, x.data.data, nullptr, dw}, [&] {
     cpu::ProductSpec spec;
     spec.left = cpu::MatrixDesc(out_features, rows, compute, 1, dy.stride);
@@ -242,11 +300,7 @@ void Linear::Forward(const Stream&, int64_t rows, ConstMatrix x, ConstBuffer bia
   TANREN_KERNEL_CHECK(impl.weight && x.data.dtype == impl.dtype && (!bias || bias.dtype == impl.dtype));
   TANREN_KERNEL_CHECK(y.data.dtype == impl.dtype || y.data.dtype == DType::kF32);
   if (rows == 0) return;
-  if (impl.widened) {
-    impl.MultiplyWidened(kForward, rows, x, bias, y, false);
-  } else {
-    impl.Multiply(kForward, rows, x, bias, y, false);
-  }
+  impl.MultiplyRows(kForward, rows, x, bias, y, false);
 }
 
 void Linear::BackwardInput(const Stream&, int64_t rows, ConstMatrix dy, Matrix dx, bool accumulate) {
@@ -254,11 +308,7 @@ void Linear::BackwardInput(const Stream&, int64_t rows, ConstMatrix dy, Matrix d
   TANREN_KERNEL_CHECK(impl.weight && impl.has_backward && dy.data.dtype == impl.dtype);
   TANREN_KERNEL_CHECK(dx.data.dtype == impl.dtype || dx.data.dtype == DType::kF32);
   if (rows == 0) return;
-  if (impl.widened) {
-    impl.MultiplyWidened(kBackwardInput, rows, dy, {}, dx, accumulate);
-  } else {
-    impl.Multiply(kBackwardInput, rows, dy, {}, dx, accumulate);
-  }
+  impl.MultiplyRows(kBackwardInput, rows, dy, {}, dx, accumulate);
 }
 
 void Linear::BackwardWeight(const Stream& stream, int64_t rows, ConstMatrix dy, ConstMatrix x, float* dw,
@@ -268,10 +318,10 @@ void Linear::BackwardWeight(const Stream& stream, int64_t rows, ConstMatrix dy, 
   if (rows == 0) return;
   if (dbias != nullptr) ColumnSum(stream, rows, impl.out_features, dy.data, dy.stride, dbias);
   if (!impl.widened) return impl.AddOuterProduct(rows, dy, x, dw);
-  for (int64_t row = 0; row < rows; row += kWidenRows) {
-    const int64_t count = std::min(kWidenRows, rows - row);
-    float* wide_dy = impl.Scratch(impl.left_scratch, kWidenRows * impl.out_features);
-    float* wide_x = impl.Scratch(impl.right_scratch, kWidenRows * impl.in_features);
+  for (int64_t row = 0; row < rows; row += kBlockRows) {
+    const int64_t count = std::min(kBlockRows, rows - row);
+    float* wide_dy = impl.Scratch(impl.left_scratch, kBlockRows * impl.out_features);
+    float* wide_x = impl.Scratch(impl.right_scratch, kBlockRows * impl.in_features);
     CopyRows(count, impl.out_features, FromRow(dy, row), {wide_dy, impl.out_features});
     CopyRows(count, impl.in_features, FromRow(x, row), {wide_x, impl.in_features});
     impl.AddOuterProduct(count, {wide_dy, impl.out_features}, {wide_x, impl.in_features}, dw);

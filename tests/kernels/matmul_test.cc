@@ -92,7 +92,7 @@ void ExpectClose(const std::vector<Out>& actual, const std::vector<double>& expe
   double square = 0;
   for (size_t i = 0; i < expected.size(); ++i) square += std::pow(testing::ToDouble(actual.at(i)) - expected[i], 2);
   const double scale = std::sqrt(static_cast<double>((terms + 1) * expected.size()));
-  EXPECT_LE(std::sqrt(square), scale * (std::is_same_v<Out, float> ? 2e-6 : 4e-3));
+  EXPECT_LE(std::sqrt(square), scale * (std::is_same_v<Out, float> ? 2e-6 : 1e-2));
 }
 
 template <class T, class Out>
@@ -183,7 +183,7 @@ TYPED_TEST(LinearTest, RowBitsDependOnNeitherPlaceNorNeighbours) {
     const auto row = RandomNormal<TypeParam>(kIn);
     const auto bias = RandomNormal<TypeParam>(kOut);
     const auto dy_row = RandomNormal<TypeParam>(kOut);
-    for (const int64_t rows : {8, 32, 128}) {
+    for (const int64_t rows : {8, 32, 70, 128, 250, 500}) {
       std::vector<TypeParam> first, first_dx;
       for (int64_t place = 0; place < rows; place += rows / 8) {
         auto x = RandomNormal<TypeParam>(rows * kIn);

@@ -16,29 +16,34 @@ TEST(JsonSchema, DescribesEveryKey) {
   EXPECT_EQ(schema["additionalProperties"], false);
   const Json& optimizer = schema["$defs"]["OptimizerConfig"];
   EXPECT_EQ(optimizer["additionalProperties"], false);
-  EXPECT_EQ(optimizer["properties"]["beta1"],
-            Json::parse(R"({"type": "number", "minimum": 0.0, "exclusiveMaximum": 1.0, "default": 0.9,
-                            "description": "decay of the first moment"})"));
+  const Json beta1 = {{"type", "number"},
+                      {"minimum", 0.0},
+                      {"exclusiveMaximum", 1.0},
+                      {"default", 0.9},
+                      {"description", "decay of the first moment"}};
+  EXPECT_EQ(optimizer["properties"]["beta1"], beta1);
   const Json& model = schema["$defs"]["ModelConfig"]["properties"];
-  EXPECT_EQ(model["norm"]["enum"], Json::parse(R"(["layer_norm", "rms_norm"])"));
+  EXPECT_EQ(model["norm"]["enum"], Json({"layer_norm", "rms_norm"}));
   EXPECT_EQ(model["norm"]["default"], "rms_norm");
-  EXPECT_EQ(model["layers"], Json::parse(R"({"type": "integer", "minimum": 1, "maximum": 10000,
-                                             "description": "blocks of attention and MLP (required)"
-})"));
+  const Json layers = {{"type", "integer"},
+                       {"minimum", 1},
+                       {"maximum", 10000},
+                       {"description", "blocks of attention and MLP (required)"}};
+  EXPECT_EQ(model["layers"], layers);
   EXPECT_TRUE(model["layers"]["minimum"].is_number_integer());
-EXPECT_EQ(model["rotary_scaling"]["$ref"], "#/$defs/RotaryScaling");
-EXPECT_EQ(schema["$defs"]["DataConfig"]["properties"]["train"]["items"]["$ref"], "#/$defs/DataSource");
-EXPECT_EQ(schema["$defs"]["SamplesConfig"]["properties"]["prompts"]["items"]["type"], "string");
-EXPECT_TRUE(schema["properties"].contains("include"));
-ForEachField(Config::descriptor(), [&](const std::string& path, const FieldDescriptor* field) {
-  if (field->containing_type()->file()->package() != "tanren.config" || !IsSupported(field)) return;
-  const bool is_root = field->containing_type() == Config::descriptor();
-  const Json& section = is_root ? schema : schema["$defs"][field->containing_type()->name()];
-  ASSERT_TRUE(section["properties"].contains(KeyOf(field))) << path;
-  if (!field->is_extension()) {
-    EXPECT_TRUE(section["properties"][KeyOf(field)].contains("description")) << path;
-  }
-});
+  EXPECT_EQ(model["rotary_scaling"]["$ref"], "#/$defs/RotaryScaling");
+  EXPECT_EQ(schema["$defs"]["DataConfig"]["properties"]["train"]["items"]["$ref"], "#/$defs/DataSource");
+  EXPECT_EQ(schema["$defs"]["SamplesConfig"]["properties"]["prompts"]["items"]["type"], "string");
+  EXPECT_TRUE(schema["properties"].contains("include"));
+  ForEachField(Config::descriptor(), [&](const std::string& path, const FieldDescriptor* field) {
+    if (field->containing_type()->file()->package() != "tanren.config" || !IsSupported(field)) return;
+    const bool is_root = field->containing_type() == Config::descriptor();
+    const Json& section = is_root ? schema : schema["$defs"][field->containing_type()->name()];
+    ASSERT_TRUE(section["properties"].contains(KeyOf(field))) << path;
+    if (!field->is_extension()) {
+      EXPECT_TRUE(section["properties"][KeyOf(field)].contains("description")) << path;
+    }
+  });
 }
 
 void CollectReferences(const Json& json, std::set<std::string>* references) {

@@ -12,7 +12,7 @@ std::string Model(const std::string& keys, const std::string& rest = "") {
 
 TEST(Rules, Heads) {
   EXPECT_EQ(Model("width: 96, heads: 12, kv_heads: 5"),
-            "run.yaml:1:51: model.kv_heads: 5 does not divide model.heads 12; use 1, 2, 3, 4, 6 or 12");
+            "run.yaml:1:52: model.kv_heads: 5 does not divide model.heads 12; use 1, 2, 3, 4, 6 or 12");
   EXPECT_EQ(Model("width: 96, heads: 12, kv_heads: 4"), "");
   EXPECT_EQ(Model("width: 100, heads: 12"),
             "run.yaml:1:27: model.width: 100 is not a multiple of model.heads 12; use 96 or 108, or set "
@@ -26,7 +26,7 @@ TEST(Rules, Heads) {
             "turns pairs, "
             "so make it even");
   EXPECT_EQ(Model("width: 36, heads: 4, head_dim: 7"),
-            "run.yaml:1:50: model.head_dim: 7 is odd; rotary position turns pairs, so make it even");
+            "run.yaml:1:51: model.head_dim: 7 is odd; rotary position turns pairs, so make it even");
   EXPECT_EQ(Model("width: 36, heads: 12, position: learned"), "");
   EXPECT_EQ(Model("width: 64, heads: 4, qk_norm: true"), "");
 }
@@ -137,7 +137,7 @@ TEST(Rules, TokenizerCheckpointSamplesStage) {
 }
 
 TEST(Rules, SayNothingAboutValuesThatAreWrongAnyway) {
-  EXPECT_EQ(Model("width: 96, heads: x, kv_heads: 5"), "run.yaml:1:37: model.heads: x is not an integer");
+  EXPECT_EQ(Model("width: 96, heads: x, kv_heads: 5"), "run.yaml:1:38: model.heads: x is not an integer");
   EXPECT_EQ(ErrorsOf("model: 3\n"),
             "run.yaml:1:8: model: expected a section of keys and values, found a single value");
 }

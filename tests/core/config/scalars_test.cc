@@ -114,7 +114,7 @@ TEST(ParseBoolean, OnlyTrueAndFalse) {
 }
 
 TEST(FormatNumber, ReadsBackExactly) {
-  EXPECT_EQ(FormatNumber(3e-4), "0.0003");
+  EXPECT_EQ(FormatNumber(3e-4), "3e-4");
   EXPECT_EQ(FormatNumber(1e-8), "1e-8");
   EXPECT_EQ(FormatNumber(1e20), "1e20");
   EXPECT_EQ(FormatNumber(10000), "10000");

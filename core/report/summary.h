@@ -1,0 +1,45 @@
+// summary.json: what each stage of a pipeline learned, and what it took.
+//
+//   {"stages": [{"name": "pretrain", "steps": 400, "tokens": 819200, "validation_loss": 1.25, "accuracy":
+//   0.5,
+//                "seconds": 93.5}]}
+#ifndef TANREN_CORE_REPORT_SUMMARY_H_
+#define TANREN_CORE_REPORT_SUMMARY_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace tanren {
+
+// What was not measured is null in the file. So is a figure that is not finite: JSON has no number for it.
+struct StageSummary {
+  std::string name;
+  int64_t steps = 0;
+  int64_t tokens = 0;  // trained on
+  std::optional<double> validation_loss;
+  std::optional<double> accuracy;
+  double seconds = 0;
+};
+
+// The stages in the order of the file. NotFound when there is no file; InvalidArgument names what is wrong in
+// it.
+absl::StatusOr<std::vector<StageSummary>> ReadSummary(const std::string& path);
+
+// Replaces the file as a whole.
+absl::Status WriteSummary(const std::string& path, const std::vector<StageSummary>& stages);
+
+// Sets one stage: the one of that name is replaced, or the stage is added at the end. Makes the file where
+// there is none, and refuses to touch one that it cannot read.
+absl::Status UpdateSummary(const std::string& path, const StageSummary& stage);
+
+// A table for the console.
+std::string FormatSummary(const std::vector<StageSummary>& stages);
+
+}  // namespace tanren
+
+#endif  // TANREN_CORE_REPORT_SUMMARY_H_

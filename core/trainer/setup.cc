@@ -1,0 +1,110 @@
+#include "core/trainer/setup.h"
+
+#include <stdlib.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+
+#include "core/base/status.h"
+#include "core/model_config/shape_config.h"
+#include "core/proto/config.pb.h"
+#include "core/tokenizer/simple_vocabularies.h"
+
+namespace tanren {
+namespace {
+
+Recompute RecomputeOf(config::TrainConfig::Recompute recompute) {
+  switch (recompute) {
+    case config::TrainConfig::none: return Recompute::kNone;
+    case config::TrainConfig::selective: return Recompute::kSelective;
+    case config::TrainConfig::full: return Recompute::kFull;
+  }
+  return Recompute::kNone;
+}
+
+Schedule::Kind KindOf(config::ScheduleConfig::Kind kind) {
+  switch (kind) {
+    case config::ScheduleConfig::constant: return Schedule::Kind::kConstant;
+    case config::ScheduleConfig::linear: return Schedule::Kind::kLinear;
+    case config::ScheduleConfig::cosine: return Schedule::Kind::kCosine;
+    case config::ScheduleConfig::warmup_stable_decay: return Schedule::Kind::kWarmupStableDecay;
+  }
+  return Schedule::Kind::kCosine;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> TokenizerFromConfig(const config::Config& config) {
+  const config::TokenizerConfig& options = config.tokenizer();
+  if (options.path().empty()) {
+    if (options.kind() == config::TokenizerConfig::bytes) return MakeByteTokenizer();
+    return InvalidInput("tokenizer.path: kind %s needs the directory or file of a tokenizer",
+                        config::TokenizerConfig::Kind_Name(options.kind()));
+  }
+  absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = LoadTokenizer(options.path());
+  if (!tokenizer.ok()) return At("tokenizer.path", tokenizer.status());
+  const std::string& wanted = config::TokenizerConfig::Kind_Name(options.kind());
+  if (options.has_kind() && (*tokenizer)->kind() != wanted) {
+    return InvalidInput("tokenizer.kind: %s is asked for, and %s holds a tokenizer of kind %s", wanted, options.path(),
+                        std::string((*tokenizer)->kind()));
+  }
+  return tokenizer;
+}
+
+absl::StatusOr<EngineOptions> EngineOptionsFromConfig(const config::Config& config, int64_t vocab_size) {
+  EngineOptions options;
+  ModelOptions policy;
+  TANREN_ASSIGN_OR_RETURN(policy.shape, ShapeFromConfig(config.model(), vocab_size));
+  policy.dtype = config.train().precision() == config::TrainConfig::bf16 ? DType::kBF16 : DType::kF32;
+  policy.recompute = RecomputeOf(config.train().recompute());
+  policy.optimizer.beta1 = config.optimizer().beta1();
+  policy.optimizer.beta2 = config.optimizer().beta2();
+  policy.optimizer.epsilon = config.optimizer().epsilon();
+  policy.optimizer.weight_decay = config.optimizer().weight_decay();
+  policy.optimizer.clip_norm = config.optimizer().clip_norm();
+  policy.init_seed = static_cast<uint64_t>(config.seed());
+  policy.generates = config.samples().interval_steps() > 0 && config.samples().prompts_size() > 0;
+  options.generation_tokens = policy.generates ? policy.shape.context_length : 0;
+  options.decode_slots = std::clamp<int64_t>(config.samples().prompts_size(), 1, 16);
+  options.micro_batch_tokens = config.batch().micro_batch_tokens();
+  options.head_chunk_tokens = config.train().head_chunk_tokens();
+  options.bucket_bytes = config.parallel().bucket_bytes();
+  options.models.push_back(std::move(policy));
+  return options;
+}
+
+absl::StatusOr<std::map<std::string, std::string>> TokenizerFilesOf(const Tokenizer& tokenizer) {
+  std::error_code error;
+  std::string place = (std::filesystem::temp_directory_path(error) / "tanren-tokenizer-XXXXXX").string();
+  if (error || mkdtemp(place.data()) == nullptr) {
+    return absl::InternalError(absl::StrCat("no temporary directory can be made at ", place));
+  }
+  absl::Status saved = tokenizer.Save(place);
+  std::map<std::string, std::string> files;
+  if (saved.ok()) {
+    for (const auto& entry : std::filesystem::directory_iterator(place, error)) {
+      std::ifstream in(entry.path(), std::ios::binary);
+      files[entry.path().filename().string()] = std::string(std::istreambuf_iterator<char>(in), {});
+      if (!in) saved = absl::InternalError(absl::StrCat("cannot read ", entry.path().string()));
+    }
+  }
+  std::filesystem::remove_all(place, error);
+  TANREN_RETURN_IF_ERROR(saved);
+  return files;
+}
+
+Schedule ScheduleFromConfig(const config::Config& config) {
+  Schedule schedule;
+  schedule.kind = KindOf(config.schedule().kind());
+  schedule.peak = config.optimizer().learning_rate();
+  schedule.warmup_steps = config.schedule().warmup_steps();
+  schedule.final_fraction = config.schedule().final_fraction();
+  schedule.decay_steps = config.schedule().decay_steps();
+  const bool stable = schedule.kind == Schedule::Kind::kWarmupStableDecay;
+  schedule.total_steps = stable || schedule.decay_steps == 0 ? config.train().steps() : schedule.decay_steps;
+  return schedule;
+}
+
+}  // namespace tanren

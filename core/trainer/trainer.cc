@@ -1,0 +1,317 @@
+#include "core/trainer/trainer.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "absl/strings/numbers.h"
+#include "core/base/status.h"
+#include "core/checkpoint/resume.h"
+#include "core/checkpoint/save.h"
+#include "core/proto/config.pb.h"
+#include "core/trainer/setup.h"
+
+namespace tanren {
+namespace {
+
+constexpr int64_t kMaxSkippedSteps = 10;  // in a row: the run has diverged
+
+double Now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+Role RoleOf(StatePiece::Role role) {
+  switch (role) {
+    case StatePiece::Role::kWeight: return Role::kWeight;
+    case StatePiece::Role::kFirstMoment: return Role::kFirstMoment;
+    case StatePiece::Role::kSecondMoment: return Role::kSecondMoment;
+  }
+  return Role::kWeight;
+}
+
+TensorPiece ToTensorPiece(const StatePiece& piece) {
+  TensorPiece out;
+  out.model = piece.model;
+  out.name = piece.name;
+  out.role = RoleOf(piece.role);
+  out.dtype = DType::kF32;
+  out.global_shape = piece.shape;
+  out.box = Box{piece.box_begin, piece.box_size};
+  out.range_begin = piece.range_begin;
+  out.range_end = piece.range_end;
+  out.data = piece.data;
+  return out;
+}
+
+// Multiply-adds of one token through the model, forward and backward: 6 a parameter of a product, and causal
+// attention's 6 * layers * width * length (half of each key is masked).
+double FlopsPerToken(const ModelShape& shape, int64_t sequence_length) {
+  const double attention = 6.0 * shape.layers * shape.heads * shape.head_dim * sequence_length;
+  return 6.0 * MatmulParameters(shape) + attention;
+}
+
+absl::StatusOr<double> NumberOf(const CheckpointReader& reader, const std::string& key) {
+  TANREN_ASSIGN_OR_RETURN(const std::string text, reader.State(key));
+  double value = 0;
+  if (!absl::SimpleAtod(View(std::string_view(text)), &value)) {
+    return InvalidInput("%s: state %s is not a number", reader.path(), key);
+  }
+  return value;
+}
+
+}  // namespace
+
+Trainer::Trainer(const TrainerOptions& options)
+    : options_(options),
+      config_(*options.config),
+      engine_(*options.engine),
+      stage_(*options.stage),
+      schedule_(ScheduleFromConfig(*options.config)) {}
+
+Trainer::~Trainer() = default;
+
+std::vector<TensorPiece> Trainer::Pieces(std::vector<std::unique_ptr<StateAccess>>* accesses) {
+  std::vector<TensorPiece> pieces;
+  for (const ModelOptions& model : engine_.options().models) {
+    accesses->push_back(engine_.State(model.name));
+    for (const StatePiece& piece : accesses->back()->pieces()) pieces.push_back(ToTensorPiece(piece));
+  }
+  return pieces;
+}
+
+absl::Status Trainer::Start() {
+  const std::string& run_directory = config_.run_directory();
+  TANREN_ASSIGN_OR_RETURN(lock_, RunLock::AcquireForJob(world(), run_directory, "tanren train"));
+  run_id_ = BroadcastString(world(), "run id", RandomSuffix(), 0);
+  absl::Status swept;
+  if (lock_) swept = SweepLeftovers(*lock_).status();
+  TANREN_RETURN_IF_ERROR(AgreeStatus(world(), "sweep", swept));
+  TANREN_RETURN_IF_ERROR(Resume());
+  RunLog::Options log;
+  log.run_directory = run_directory;
+  log.rank = world().rank();
+  log.ranks = world().size();
+  log.resumed_step = step_;
+  log.tensorboard = config_.log().tensorboard();
+  log.command_line = options_.command_line;
+  absl::StatusOr<std::unique_ptr<RunLog>> opened = RunLog::Open(log);
+  TANREN_RETURN_IF_ERROR(AgreeStatus(world(), "run log", opened.status()));
+  log_ = *std::move(opened);
+  return absl::OkStatus();
+}
+
+absl::Status Trainer::LoadInitialWeights(const std::string& step_directory) {
+  TANREN_ASSIGN_OR_RETURN(std::unique_ptr<CheckpointReader> reader, CheckpointReader::Open(world(), step_directory));
+  std::vector<std::unique_ptr<StateAccess>> accesses;
+  std::vector<TensorPiece> weights;
+  for (TensorPiece& piece : Pieces(&accesses)) {
+    if (piece.role == Role::kWeight) weights.push_back(std::move(piece));
+  }
+  // Moments of the run that made the weights stay behind: this run starts its own.
+  ReadOptions read;
+  read.may_be_dropped = [](const TensorInfo& tensor) { return tensor.role != Role::kWeight; };
+  TANREN_RETURN_IF_ERROR(At("init.from", reader->Read(world(), weights, read).status()));
+  for (auto& access : accesses) access->Commit();
+  return absl::OkStatus();
+}
+
+absl::Status Trainer::Resume() {
+  LoadRequest request;
+  request.run_dir = config_.run_directory();
+  request.resume = options_.resume;
+  std::vector<std::unique_ptr<StateAccess>> accesses;
+  TANREN_ASSIGN_OR_RETURN(LoadResult loaded,
+                          LoadCheckpoint(world(), request, [&](const CheckpointReader&) {
+                            accesses.clear();
+                            return absl::StatusOr<std::vector<TensorPiece>>(Pieces(&accesses));
+                          }));
+  if (world().rank() == 0) {
+    for (const std::string& warning : loaded.warnings) std::fprintf(stderr, "warning: %s\n", warning.c_str());
+  }
+  if (loaded.reader == nullptr) {
+    if (!config_.init().from().empty()) return LoadInitialWeights(config_.init().from());
+    return absl::OkStatus();
+  }
+  TANREN_RETURN_IF_ERROR(AgreeStatus(world(), "resumed state", RestoreState(*loaded.reader)));
+  for (auto& access : accesses) access->Commit();
+  saved_step_ = step_;
+  const MeshShape& was = loaded.reader->manifest().mesh;
+  if (world().rank() == 0) {
+    std::printf("resumed %s at step %lld%s\n", loaded.reader->path().c_str(), static_cast<long long>(step_),
+                was == engine_.mesh().shape ? ""
+                                            : absl::StrCat(" (saved at ", was.ToString(), ", now ",
+                                                           engine_.mesh().shape.ToString(), ")")
+                                                  .c_str());
+    std::fflush(stdout);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Trainer::RestoreState(const CheckpointReader& reader) {
+  step_ = reader.manifest().step;
+  run_id_ = reader.manifest().run_id;
+  if (reader.manifest().stage != config_.stage()) {
+    return InvalidInput("%s was saved by stage %s and cannot be resumed by stage %s; start it from its weights with init.from",
+                        reader.path(), reader.manifest().stage, config_.stage());
+  }
+  TANREN_ASSIGN_OR_RETURN(tokens_, NumberOf(reader, "trainer.tokens"));
+  for (const ModelOptions& model : engine_.options().models) {
+    if (!model.trainable) continue;
+    TANREN_ASSIGN_OR_RETURN(const double updates, NumberOf(reader, "updates." + model.name));
+    engine_.set_updates(model.name, static_cast<int64_t>(updates));
+  }
+  std::map<std::string, std::string> stage_state;
+  for (const auto& [key, value] : reader.state()) {
+    if (key.rfind("stage.", 0) == 0) stage_state[key.substr(6)] = value;
+  }
+  return stage_.RestoreState(stage_state);
+}
+
+std::map<std::string, std::string> Trainer::StateToSave() const {
+  std::map<std::string, std::string> state;
+  state["trainer.tokens"] = absl::StrFormat("%.0f", tokens_);
+  for (const ModelOptions& model : engine_.options().models) {
+    if (model.trainable) state["updates." + model.name] = std::to_string(engine_.updates(model.name));
+  }
+  for (const auto& [key, value] : stage_.SaveState()) state["stage." + key] = value;
+  return state;
+}
+
+absl::Status Trainer::Save() {
+  if (saved_step_ == step_) return absl::OkStatus();
+  std::vector<std::unique_ptr<StateAccess>> accesses;
+  const std::vector<TensorPiece> pieces = Pieces(&accesses);
+  SaveRequest request;
+  request.run_dir = config_.run_directory();
+  request.run_id = run_id_;
+  request.stage = config_.stage();
+  request.step = step_;
+  request.mesh = engine_.mesh().shape;
+  request.pieces = pieces;
+  request.state = StateToSave();
+  request.config_text = options_.config_text;
+  TANREN_ASSIGN_OR_RETURN(request.tokenizer, TokenizerFilesOf(*options_.tokenizer));
+  request.retention = {static_cast<int>(config_.checkpoint().keep()), config_.checkpoint().keep_every_steps()};
+  const double begin = Now();
+  absl::StatusOr<SaveReport> report = SaveCheckpoint(world(), request);
+  if (!report.ok()) {
+    // The ranks agree on the failure, so all go on, or all give up.
+    if (++failed_saves_in_a_row_ >= config_.checkpoint().max_failed_saves()) return report.status();
+    log_->Warning(absl::StrCat("step ", step_, " was not saved (", failed_saves_in_a_row_, " in a row): ",
+                               report.status().message()));
+    return absl::OkStatus();
+  }
+  failed_saves_in_a_row_ = 0;
+  saved_step_ = step_;
+  for (const std::string& warning : report->warnings) log_->Warning(warning);
+  log_->Info(absl::StrFormat("saved %s (%.1f MiB, %.2f s)", report->path, report->bytes / 1048576.0, Now() - begin));
+  return absl::OkStatus();
+}
+
+absl::Status Trainer::TrainOneStep() {
+  StepRecord record;
+  record.learning_rate = LearningRate(schedule_, step_);
+  const double begin = Now();
+  TANREN_ASSIGN_OR_RETURN(record.result, stage_.Step(engine_, step_, record.learning_rate));
+  record.step_seconds = Now() - begin;
+  seconds_ += record.step_seconds;
+  tokens_ += record.result.tokens;
+  ++step_;
+  skipped_in_a_row_ = record.result.skipped ? skipped_in_a_row_ + 1 : 0;
+  if (record.result.skipped) {
+    log_->Warning(absl::StrCat("step ", step_, ": the gradient is not finite (loss ", record.result.loss,
+                               "); no weight was changed"));
+  }
+  if (skipped_in_a_row_ >= kMaxSkippedSteps) {
+    return absl::InternalError(absl::StrCat(kMaxSkippedSteps, " steps in a row, up to step ", step_,
+                                            ", had gradients that are not finite; lower optimizer.learning_rate or "
+                                            "resume from an earlier checkpoint"));
+  }
+  const int64_t steps = config_.train().steps();
+  if (step_ % config_.train().log_interval() != 0 && step_ != steps && step_ != 1) return absl::OkStatus();
+  record.step = step_;
+  record.steps = steps;
+  record.tokens_per_second = record.result.tokens / record.step_seconds;
+  record.flops_per_second = record.tokens_per_second * FlopsPerToken(engine_.options().models[0].shape,
+                                                                     config_.data().sequence_length());
+  record.total_tokens = tokens_;
+  record.total_seconds = seconds_;
+  log_->Step(record);
+  return absl::OkStatus();
+}
+
+absl::Status Trainer::Validate() {
+  if (validated_step_ == step_) return absl::OkStatus();
+  TANREN_ASSIGN_OR_RETURN(const std::vector<Metric> metrics, stage_.Validate(engine_));
+  if (!metrics.empty()) log_->Validation(step_, metrics);
+  validated_step_ = step_;
+  return absl::OkStatus();
+}
+
+absl::Status Trainer::Sample() {
+  const config::SamplesConfig& samples = config_.samples();
+  const std::string& policy = engine_.options().models[0].name;
+  std::vector<GenerationRequest> requests;
+  for (int i = 0; i < samples.prompts_size(); ++i) {
+    GenerationRequest request;
+    absl::StatusOr<std::vector<int32_t>> ids = options_.tokenizer->Encode(samples.prompts(i));
+    TANREN_RETURN_IF_ERROR(At("samples.prompts", ids.status()));
+    request.prompt = *std::move(ids);
+    const int64_t room = engine_.options().generation_tokens - static_cast<int64_t>(request.prompt.size());
+    request.max_tokens = std::min<int64_t>(samples.max_tokens(), room);
+    request.sampling.temperature = static_cast<float>(samples.temperature());
+    request.sampling.top_k = static_cast<int32_t>(samples.top_k());
+    request.sampling.top_p = static_cast<float>(samples.top_p());
+    request.sampling.seed = static_cast<uint64_t>(config_.seed());
+    request.sampling.stream_id = static_cast<uint64_t>(step_) * samples.prompts_size() + i;
+    for (int32_t id : {options_.tokenizer->roles().end_of_text, options_.tokenizer->roles().eos}) {
+      if (id >= 0) request.stop.push_back({id});
+    }
+    requests.push_back(std::move(request));
+  }
+  TANREN_ASSIGN_OR_RETURN(const std::vector<GenerationResult> results, engine_.Generate(policy, requests));
+  for (size_t i = 0; i < results.size(); ++i) {
+    absl::StatusOr<std::string> text = options_.tokenizer->Decode(results[i].tokens);
+    TANREN_RETURN_IF_ERROR(text.status());
+    log_->Sample(step_, samples.prompts(static_cast<int>(i)), *text, static_cast<int64_t>(results[i].tokens.size()));
+  }
+  return absl::OkStatus();
+}
+
+bool Trainer::StopAgreed() {
+  int32_t stop = options_.stop_requested && options_.stop_requested() ? 1 : 0;
+  const int64_t stop_after = config_.train().stop_after();
+  if (stop_after > 0 && step_ >= stop_after) stop = 1;
+  world().AllReduce(Stream(), "stop request", Buffer(&stop), 1, ReduceOp::kMax);
+  return stop != 0;
+}
+
+absl::StatusOr<Trainer::Outcome> Trainer::Run() {
+  TANREN_RETURN_IF_ERROR(Start());
+  const int64_t steps = config_.train().steps();
+  const auto due = [this](int64_t interval) { return interval > 0 && step_ % interval == 0; };
+  while (step_ < steps) {
+    TANREN_RETURN_IF_ERROR(TrainOneStep());
+    if (due(config_.validation().interval_steps())) TANREN_RETURN_IF_ERROR(Validate());
+    if (due(config_.samples().interval_steps())) TANREN_RETURN_IF_ERROR(Sample());
+    const bool stop = step_ < steps && StopAgreed();
+    if (due(config_.checkpoint().interval_steps()) || stop) TANREN_RETURN_IF_ERROR(Save());
+    if (!stop) continue;
+    if (saved_step_ != step_) {
+      return absl::InternalError(absl::StrCat("stopped at step ", step_, ", which could not be saved; the newest commit is of step ",
+                                              saved_step_));
+    }
+    log_->Info(absl::StrCat("stopped at step ", step_, " of ", steps, "; run again to continue"));
+    return Outcome::kStopped;
+  }
+  if (config_.validation().interval_steps() > 0) TANREN_RETURN_IF_ERROR(Validate());
+  TANREN_RETURN_IF_ERROR(Save());
+  if (saved_step_ != step_) {
+    return absl::InternalError(absl::StrCat("the last step, ", step_, ", could not be saved; the newest commit is of step ",
+                                            saved_step_));
+  }
+  log_->Info(absl::StrFormat("finished: %d steps, %.0f tokens, %.1f s in steps", steps, tokens_, seconds_));
+  return Outcome::kFinished;
+}
+
+}  // namespace tanren

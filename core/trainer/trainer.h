@@ -1,0 +1,88 @@
+// The training loop: steps, validation, samples, checkpoints, logs, and an orderly stop.
+#ifndef TANREN_CORE_TRAINER_TRAINER_H_
+#define TANREN_CORE_TRAINER_TRAINER_H_
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/checkpoint/piece.h"
+#include "core/checkpoint/run_directory.h"
+#include "core/engine/engine.h"
+#include "core/optimizer/schedule.h"
+#include "core/tokenizer/tokenizer.h"
+#include "core/trainer/run_log.h"
+#include "core/trainer/stage.h"
+
+namespace tanren {
+
+class CheckpointReader;
+namespace config {
+class Config;
+}
+
+// All borrowed, and alive as long as the trainer.
+struct TrainerOptions {
+  const config::Config* config = nullptr;  // resolved
+  std::string config_text;                 // resolved YAML: what the checkpoint and the run directory keep
+  std::string resume = "auto";             // auto, none, or a step directory
+  Engine* engine = nullptr;
+  Stage* stage = nullptr;
+  const Tokenizer* tokenizer = nullptr;
+  std::function<bool()> stop_requested;    // asked between steps, on every rank
+  std::vector<std::string> command_line;   // for env.json
+};
+
+class Trainer {
+ public:
+  enum class Outcome {
+    kFinished,  // train.steps are done
+    kStopped,   // a stop was asked for: everything is saved, the run wants to be continued
+  };
+
+  explicit Trainer(const TrainerOptions& options);
+  ~Trainer();
+
+  // Collective; the outcome and any error are the same on every rank. On return every commit is on disk.
+  absl::StatusOr<Outcome> Run();
+
+ private:
+  absl::Status Start();
+  absl::Status LoadInitialWeights(const std::string& step_directory);
+  absl::Status Resume();
+  absl::Status RestoreState(const CheckpointReader& reader);
+  absl::Status TrainOneStep();
+  absl::Status Validate();
+  absl::Status Sample();
+  absl::Status Save();
+  bool StopAgreed();
+
+  // The tensors of all models on this rank. `accesses` keeps temporary copies alive.
+  std::vector<TensorPiece> Pieces(std::vector<std::unique_ptr<StateAccess>>* accesses);
+  std::map<std::string, std::string> StateToSave() const;
+  Comm& world() { return *engine_.mesh().world; }
+
+  TrainerOptions options_;
+  const config::Config& config_;
+  Engine& engine_;
+  Stage& stage_;
+  Schedule schedule_;
+  std::unique_ptr<RunLock> lock_;
+  std::unique_ptr<RunLog> log_;
+  std::string run_id_;
+  int64_t step_ = 0;        // steps done
+  int64_t saved_step_ = -1;  // the newest commit of this run
+  int64_t validated_step_ = -1;
+  double tokens_ = 0;       // tokens trained on, all steps
+  double seconds_ = 0;      // spent in steps since this start
+  int64_t skipped_in_a_row_ = 0;
+  int64_t failed_saves_in_a_row_ = 0;
+};
+
+}  // namespace tanren
+
+#endif  // TANREN_CORE_TRAINER_TRAINER_H_
