@@ -19,7 +19,7 @@
 namespace tanren::config {
 namespace {
 
-constexpr std::string_view kIndicators = "[]{},:\"";
+constexpr std::string_view kIndicators = "[]{},:?*&!\"'";
 constexpr int64_t kMaxIndicators = 2 * kMaxYamlNodes;
 
 std::string TooManyValues() {
@@ -79,11 +79,7 @@ class TreeBuilder : public YAML::EventHandler {
 
  private:
   void Spend(const YAML::Mark& mark, int64_t nodes) {
-    if (nodes > *node_budget_) {
-      throw ErrorAt(mark,
-                    absl::StrCat("too many values, aliases and included files counted in full (more than ",
-                                 kMaxYamlNodes, ")"));
-    }
+    if (nodes > *node_budget_) throw ErrorAt(mark, TooManyValues());
     *node_budget_ -= nodes;
   }
 

@@ -136,7 +136,7 @@ absl::Status CorpusWriter::CloseShard() {
 }
 
 absl::StatusOr<CorpusManifest> CorpusWriter::Finish(int32_t bos, int32_t end_of_text) {
-  if (manifest_.tokens == 0) return InvalidInput("%s: there is no text to tokenise", directory_);
+  if (manifest_.tokens == 0) return absl::NotFoundError(absl::StrCat(directory_, ": there is no text to tokenise"));
   if (fd_ >= 0) TANREN_RETURN_IF_ERROR(CloseShard());
   manifest_.bos = bos;
   manifest_.end_of_text = end_of_text;

@@ -34,7 +34,7 @@ class CorpusWriter {
   void EndDocument();
 
   // Closes the last shard and writes the manifest, all on disk on return (fsync). `bos` and `end_of_text`: what the
-  // caller put around every document, -1 for nothing. A corpus without tokens is an error.
+  // caller put around every document, -1 for nothing. A corpus without tokens is NotFound.
   absl::StatusOr<CorpusManifest> Finish(int32_t bos, int32_t end_of_text);
 
  private:

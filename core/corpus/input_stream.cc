@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "core/base/status.h"
+#include "core/tokenizer/sha256.h"
 
 namespace tanren {
 namespace {
@@ -36,6 +37,7 @@ class PlainStream : public InputStream {
   }
   int64_t file_bytes_read() const override { return read_; }
   const std::string& path() const { return path_; }
+  int fd() const { return fd_; }
 
  private:
   std::string path_;
@@ -142,16 +144,34 @@ class ZstdStream : public CompressedStream {
   bool flushing_ = false;
 };
 
-}  // namespace
-
-absl::StatusOr<std::unique_ptr<InputStream>> InputStream::Open(const std::string& path) {
+absl::StatusOr<std::unique_ptr<PlainStream>> OpenPlain(const std::string& path) {
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) return InvalidInput("%s: cannot open: %s", path, std::strerror(errno));
   auto file = std::make_unique<PlainStream>(path, fd);
   struct stat info;
   if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) return InvalidInput("%s: not a regular file", path);
+  return file;
+}
+
+}  // namespace
+
+absl::StatusOr<FileDigest> DigestFile(const std::string& path, absl::FunctionRef<void(int64_t bytes)> progress) {
+  TANREN_ASSIGN_OR_RETURN(const std::unique_ptr<PlainStream> file, OpenPlain(path));
+  std::vector<char> block(kBlockBytes);
+  Sha256 hash;
+  while (true) {
+    TANREN_ASSIGN_OR_RETURN(const int64_t got, file->Read(block.data(), kBlockBytes));
+    if (got == 0) break;
+    hash.Update(block.data(), static_cast<size_t>(got));
+    progress(file->file_bytes_read());
+  }
+  return FileDigest{hash.HexDigest(), file->file_bytes_read()};
+}
+
+absl::StatusOr<std::unique_ptr<InputStream>> InputStream::Open(const std::string& path) {
+  TANREN_ASSIGN_OR_RETURN(std::unique_ptr<PlainStream> file, OpenPlain(path));
   unsigned char magic[4] = {};
-  const ssize_t got = pread(fd, magic, sizeof(magic), 0);
+  const ssize_t got = pread(file->fd(), magic, sizeof(magic), 0);
   if (got >= 2 && magic[0] == 0x1F && magic[1] == 0x8B) return std::unique_ptr<InputStream>(std::make_unique<GzipStream>(std::move(file)));
   if (got == 4 && std::memcmp(magic, "\x28\xB5\x2F\xFD", 4) == 0) {
     return std::unique_ptr<InputStream>(std::make_unique<ZstdStream>(std::move(file)));

@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
@@ -24,6 +25,14 @@ class InputStream {
 
   static absl::StatusOr<std::unique_ptr<InputStream>> Open(const std::string& path);
 };
+
+struct FileDigest {
+  std::string sha256;
+  int64_t bytes = 0;
+};
+
+// Of the bytes on disk, compressed or not.
+absl::StatusOr<FileDigest> DigestFile(const std::string& path, absl::FunctionRef<void(int64_t bytes)> progress);
 
 class LineReader {
  public:

@@ -21,8 +21,8 @@ struct HfConfig {
 };
 
 // Reads the text of a config.json; `place` is its path for messages. Both forms of rotary settings are read:
-// rope_theta with rope_scaling, and the rope_parameters of transformers 5. A key that is absent has the default
-// of transformers. InvalidArgument has one line for each setting that cannot be computed or is wrong.
+// rope_theta with rope_scaling, and the rope_parameters of transformers 5. A key that is absent has the
+// default of transformers. InvalidArgument has one line for each setting that cannot be computed or is wrong.
 absl::StatusOr<HfConfig> ReadHfConfig(std::string_view text, const std::string& place);
 
 struct HfConfigOptions {
@@ -30,8 +30,9 @@ struct HfConfigOptions {
   int64_t bos = -1;           // -1: none
   int64_t eos = -1;
 };
-// The text of a config.json that ReadHfConfig, and transformers, reads as this shape. The family is the shape's;
-// for "custom" the first that has all its switches. InvalidArgument names the settings that a family lacks.
+// The text of a config.json that ReadHfConfig, and transformers, reads as this shape. The family is the
+// shape's; for "custom" the first that has all its switches. InvalidArgument names the settings that a family
+// lacks.
 absl::StatusOr<std::string> WriteHfConfig(const ModelShape& shape, const HfConfigOptions& options,
                                           const HfFamily** family);
 

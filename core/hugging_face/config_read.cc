@@ -28,11 +28,29 @@ void ReadCommon(Settings& settings, ModelShape* shape) {
   }
   settings.Require("add_cross_attention", false, "adds cross-attention, which Tanren's decoder has not");
   settings.Require("is_encoder_decoder", false, "is an encoder-decoder, which Tanren has not");
-  settings.Neutral({"model_type", "architectures", "torch_dtype", "dtype", "transformers_version", "use_cache",
-                    "bos_token_id", "eos_token_id", "pad_token_id", "attention_dropout", "_name_or_path", "is_decoder",
-                    "pretraining_tp", "return_dict", "output_attentions", "output_hidden_states", "id2label",
-                    "label2id", "chunk_size_feed_forward", "problem_type", "_attn_implementation",
-                    "attn_implementation", "task_specific_params"});
+  settings.Neutral({"model_type",
+                    "architectures",
+                    "torch_dtype",
+                    "dtype",
+                    "transformers_version",
+                    "use_cache",
+                    "bos_token_id",
+                    "eos_token_id",
+                    "pad_token_id",
+                    "attention_dropout",
+                    "_name_or_path",
+                    "is_decoder",
+                    "pretraining_tp",
+                    "return_dict",
+                    "output_attentions",
+                    "output_hidden_states",
+                    "id2label",
+                    "label2id",
+                    "chunk_size_feed_forward",
+                    "problem_type",
+                    "_attn_implementation",
+                    "attn_implementation",
+                    "task_specific_params"});
 }
 
 void ReadGpt2(Settings& settings, ModelShape* shape) {
@@ -58,13 +76,15 @@ void ReadGpt2(Settings& settings, ModelShape* shape) {
   }
   settings.Require("scale_attn_weights", true, "leaves attention scores unscaled, which Tanren does not");
   settings.Require("scale_attn_by_inverse_layer_idx", false, "scales scores by layer, which Tanren does not");
-  settings.Neutral({"resid_pdrop", "embd_pdrop", "attn_pdrop", "reorder_and_upcast_attn", "n_ctx", "summary_type",
-                    "summary_use_proj", "summary_activation", "summary_proj_to_labels", "summary_first_dropout"});
+  settings.Neutral({"resid_pdrop", "embd_pdrop", "attn_pdrop", "reorder_and_upcast_attn", "n_ctx",
+                    "summary_type", "summary_use_proj", "summary_activation", "summary_proj_to_labels",
+                    "summary_first_dropout"});
 }
 
 double YarnAttentionFactor(double scale) { return scale <= 1 ? 1.0 : 0.1 * std::log(scale) + 1; }
 
-// The tempering of YaRN is a function of its factor in the decoder; published settings that say otherwise are refused.
+// The tempering of YaRN is a function of its factor in the decoder; published settings that say otherwise are
+// refused.
 void CheckYarn(Settings& rope, double factor) {
   const double ours = YarnAttentionFactor(factor);
   double theirs = rope.Number("attention_factor", ours);
@@ -74,8 +94,8 @@ void CheckYarn(Settings& rope, double factor) {
   }
   if (std::abs(theirs - ours) > 1e-6 * ours) {
     const char* key = rope.Has("attention_factor") ? "attention_factor" : "mscale";
-    rope.Refuse(key, absl::StrCat("makes an attention factor of ", theirs, "; only 0.1 ln(factor) + 1 = ", ours,
-                                  " is available"));
+    rope.Refuse(key, absl::StrCat("makes an attention factor of ", theirs,
+                                  "; only 0.1 ln(factor) + 1 = ", ours, " is available"));
   }
   rope.Require("truncate", true, "leaves yarn's range of dimensions fractional, which is not available");
 }
@@ -96,7 +116,8 @@ void ReadScaling(Settings& rope, const std::string& kind, int64_t context_length
     rotary->original_context_length = rope.Integer("original_max_position_embeddings", context_length);
   }
   if (kind == "yarn" && !rope.Has("factor") && rotary->original_context_length > 0) {
-    rotary->factor = static_cast<double>(context_length) / static_cast<double>(rotary->original_context_length);
+    rotary->factor =
+        static_cast<double>(context_length) / static_cast<double>(rotary->original_context_length);
   } else {
     rotary->factor = rope.Number("factor");
   }
@@ -121,6 +142,9 @@ void ReadRotary(Settings& settings, const std::string& place, ModelShape* shape)
   shape->rotary.base = theta;
   if (settings.Number("partial_rotary_factor", 1) != 1) {
     settings.Refuse("partial_rotary_factor", "turns a part of each head only, which is not available");
+  }
+  if (settings.Has("original_max_position_embeddings")) {
+    settings.Refuse("original_max_position_embeddings", absl::StrCat("is read inside ", key, " only"));
   }
   const json* section = settings.Value(key);
   settings.Neutral({"rope_scaling"});
@@ -151,7 +175,8 @@ void ReadRotary(Settings& settings, const std::string& place, ModelShape* shape)
 int64_t SlidingLayers(Settings& settings, const ModelShape& shape) {
   const json* types = settings.Value("layer_types");
   if (types == nullptr) {
-    return shape.layers - std::min(shape.layers, std::max<int64_t>(0, settings.Integer("max_window_layers", 28)));
+    return shape.layers -
+           std::min(shape.layers, std::max<int64_t>(0, settings.Integer("max_window_layers", 28)));
   }
   settings.Neutral({"max_window_layers"});
   int64_t sliding = 0, full = 0;
@@ -162,8 +187,9 @@ int64_t SlidingLayers(Settings& settings, const ModelShape& shape) {
     }
   }
   if (sliding + full != shape.layers || !types->is_array()) {
-    settings.Refuse("layer_types", absl::StrCat("does not name full_attention or sliding_attention for each of ",
-                                                shape.layers, " layers"));
+    settings.Refuse("layer_types",
+                    absl::StrCat("does not name full_attention or sliding_attention for each of ",
+                                 shape.layers, " layers"));
   }
   return sliding;
 }
@@ -171,11 +197,12 @@ int64_t SlidingLayers(Settings& settings, const ModelShape& shape) {
 void ReadSlidingWindow(Settings& settings, const std::string& family, ModelShape* shape) {
   if (family == "llama") return;
   const bool mistral = family == "mistral";
-  // A null is no window; only an absent key has the default.
   const bool uses = mistral || settings.Flag("use_sliding_window", false);
-  int64_t window = settings.Integer("sliding_window", mistral ? 0 : 4096);
+  // A null is no window; only an absent key has the default.
+  const int64_t window = settings.Integer("sliding_window", settings.IsAbsent("sliding_window") ? 4096 : 0);
   const int64_t layers = mistral ? shape->layers : SlidingLayers(settings, *shape);
-  if (mistral && settings.Has("layer_types")) settings.Refuse("layer_types", "is not a setting of this family");
+  if (mistral && settings.Has("layer_types"))
+    settings.Refuse("layer_types", "is not a setting of this family");
   if (!uses || layers == 0) return;
   if (layers != shape->layers) {
     settings.Refuse(settings.Has("layer_types") ? "layer_types" : "max_window_layers",
@@ -185,13 +212,15 @@ void ReadSlidingWindow(Settings& settings, const std::string& family, ModelShape
 }
 
 void ReadLlama(Settings& settings, const std::string& place, const std::string& family, ModelShape* shape) {
-  shape->context_length = settings.Integer("max_position_embeddings", family == "llama" ? 2048 : 32768);
+  shape->context_length = settings.Integer("max_position_embeddings", family == "llama"     ? 2048
+                                                                      : family == "mistral" ? 131072
+                                                                                            : 32768);
   shape->width = settings.Integer("hidden_size");
   shape->layers = settings.Integer("num_hidden_layers");
   shape->heads = settings.Integer("num_attention_heads");
   shape->kv_heads = settings.Integer("num_key_value_heads", shape->heads);
   shape->mlp_width = settings.Integer("intermediate_size");
-  const bool has_head_dim = settings.Has("head_dim") && family != "qwen2";
+  const bool has_head_dim = settings.Has("head_dim");
   if (!has_head_dim && family != "qwen3" && shape->heads > 0 && shape->width % shape->heads != 0) {
     settings.Refuse("hidden_size", absl::StrCat("is not a multiple of num_attention_heads ", shape->heads));
   }
@@ -201,8 +230,10 @@ void ReadLlama(Settings& settings, const std::string& place, const std::string& 
   shape->norm_epsilon = static_cast<float>(settings.Number("rms_norm_eps", 1e-6));
   shape->tied_embeddings = settings.Flag("tie_word_embeddings", false);
   const std::string activation = settings.Text("hidden_act", "silu");
-  shape->activation = activation == "silu" || activation == "swish" ? Activation::kSwiGlu : Activation::kGeGlu;
-  if (shape->activation == Activation::kGeGlu && activation != "gelu_new" && activation != "gelu_pytorch_tanh") {
+  shape->activation =
+      activation == "silu" || activation == "swish" ? Activation::kSwiGlu : Activation::kGeGlu;
+  if (shape->activation == Activation::kGeGlu && activation != "gelu_new" &&
+      activation != "gelu_pytorch_tanh") {
     settings.Refuse("hidden_act", "is not available; silu, gelu_new and gelu_pytorch_tanh are");
   }
   shape->qk_norm = family == "qwen3";
@@ -221,15 +252,15 @@ void CheckArchitecture(Settings& settings, const HfFamily& family) {
   for (const json& name : *architectures) {
     if (name == family.architecture || name == family.base_architecture) return;
   }
-  settings.Refuse("architectures", absl::StrCat("is not ", family.architecture, " or ", family.base_architecture,
-                                                "; only those heads are imported"));
+  settings.Refuse("architectures", absl::StrCat("is not ", family.architecture, " or ",
+                                                family.base_architecture, "; only those heads are imported"));
 }
 
 // A vocabulary of 2^31 would overflow nothing here, but nothing published comes near these.
 void CheckSizes(Settings& settings, const ModelShape& shape, const std::string& place) {
   constexpr int64_t kLargest = int64_t{1} << 24;
-  for (int64_t size : {shape.vocab_size, shape.context_length, shape.layers, shape.width, shape.heads, shape.kv_heads,
-                       shape.head_dim, shape.mlp_width, shape.sliding_window}) {
+  for (int64_t size : {shape.vocab_size, shape.context_length, shape.layers, shape.width, shape.heads,
+                       shape.kv_heads, shape.head_dim, shape.mlp_width, shape.sliding_window}) {
     if (size < 0 || size > kLargest) {
       settings.AddErrors({absl::StrCat(place, ": a size of ", size, " is outside [0, ", kLargest, "]")});
       return;

@@ -73,7 +73,8 @@ constexpr HfFamily kFamilies[] = {
 
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 
-// Replaces the first run of digits between dots by '#', and returns it in *number: "layers.12.x" -> "layers.#.x".
+// Replaces the first run of digits between dots by '#', and returns it in *number: "layers.12.x" ->
+// "layers.#.x".
 std::string PatternOf(std::string_view name, std::string* number) {
   number->clear();
   for (size_t begin = 0; begin < name.size();) {
@@ -101,14 +102,15 @@ const HfNameRule* FindRule(const HfFamily& family, std::string_view pattern) {
   return nullptr;
 }
 
-HfPlace PlaceOf(const HfFamily& family, const HfNameRule& rule, const Parameter& parameter, const ModelShape& shape,
-                const std::string& number) {
+HfPlace PlaceOf(const HfFamily& family, const HfNameRule& rule, const Parameter& parameter,
+                const ModelShape& shape, const std::string& number) {
   HfPlace place;
   place.name = parameter.name;
   place.shape = place.tensor_shape = parameter.shape;
   place.tensor = (rule.under_prefix ? family.prefix : "") + Substitute(rule.tensor, number);
   place.transposed = rule.transposed;
-  if (rule.part != HfPart::kWhole) place.tensor_shape[0] = (shape.heads + 2 * shape.kv_heads) * shape.head_dim;
+  if (rule.part != HfPart::kWhole)
+    place.tensor_shape[0] = (shape.heads + 2 * shape.kv_heads) * shape.head_dim;
   if (rule.part == HfPart::kKey) place.row_begin = shape.heads * shape.head_dim;
   if (rule.part == HfPart::kValue) place.row_begin = (shape.heads + shape.kv_heads) * shape.head_dim;
   if (rule.transposed) std::swap(place.tensor_shape[0], place.tensor_shape[1]);

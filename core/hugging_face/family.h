@@ -19,9 +19,9 @@ enum class HfPart : uint8_t { kWhole, kQuery, kKey, kValue };
 // '#' stands for the layer's number in both names.
 struct HfNameRule {
   const char* canonical;
-  const char* tensor;                // without the family's prefix
+  const char* tensor;  // without the family's prefix
   HfPart part = HfPart::kWhole;
-  bool transposed = false;           // stored [in, out]
+  bool transposed = false;  // stored [in, out]
   bool under_prefix = true;
 };
 
@@ -51,8 +51,8 @@ struct HfPlace {
   int64_t row_begin = 0;
 };
 
-// Every parameter of the model with its place, in the order of ParameterSet; parameters that the family has no
-// tensor for (a bias it lacks, a scalar head) are appended to *without_place.
+// Every parameter of the model with its place, in the order of ParameterSet; parameters that the family has
+// no tensor for (a bias it lacks, a scalar head) are appended to *without_place.
 std::vector<HfPlace> MapParameters(const HfFamily& family, const ModelShape& shape,
                                    std::vector<std::string>* without_place);
 

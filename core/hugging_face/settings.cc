@@ -24,6 +24,8 @@ const json* Settings::Value(const std::string& key) {
   return found == object_.end() || found->is_null() ? nullptr : &*found;
 }
 
+bool Settings::IsAbsent(const std::string& key) const { return object_.find(key) == object_.end(); }
+
 std::string Settings::Shown(const std::string& key) const {
   const auto found = object_.find(key);
   if (found == object_.end()) return "absent";

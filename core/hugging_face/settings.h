@@ -15,8 +15,8 @@
 
 namespace tanren {
 
-// Getters return the value, or the default where the key is absent or null; without a default both are errors.
-// Errors are collected, with the key's place, and the getter returns the default or 0.
+// Getters return the value, or the default where the key is absent or null; without a default both are
+// errors. Errors are collected, with the key's place, and the getter returns the default or 0.
 class Settings {
  public:
   // `object` outlives this. `place` is "config.json", `section` is "" or "rope_scaling.".
@@ -29,6 +29,8 @@ class Settings {
   // nullptr where the key is absent or null.
   const nlohmann::json* Value(const std::string& key);
   bool Has(const std::string& key) { return Value(key) != nullptr; }
+  // Not even null.
+  bool IsAbsent(const std::string& key) const;
 
   // Reports "PLACE: SECTION.KEY: VALUE REASON".
   void Refuse(const std::string& key, std::string_view reason);

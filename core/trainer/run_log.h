@@ -33,6 +33,9 @@ class RunLog {
     std::string run_directory;
     int rank = 0;
     int ranks = 1;
+    int threads = 1;              // compute threads of a rank
+    int64_t steps = 0;            // to do in all
+    double peak_flops_per_second = 0;  // of all ranks, measured; 0: unknown, no utilisation is shown
     int64_t resumed_step = 0;  // records of later steps are removed: those steps will be done again
     bool tensorboard = true;
     std::vector<std::string> command_line;
@@ -42,7 +45,8 @@ class RunLog {
 
   virtual void Step(const StepRecord& record) = 0;
   virtual void Validation(int64_t step, const std::vector<Metric>& metrics) = 0;
-  virtual void Sample(int64_t step, const std::string& prompt, const std::string& completion, int64_t tokens) = 0;
+  virtual void Sample(int64_t step, const std::string& prompt, const std::string& completion,
+                      const std::vector<int32_t>& tokens) = 0;
   virtual void Info(const std::string& text) = 0;
   virtual void Warning(const std::string& text) = 0;
 };

@@ -3,12 +3,17 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstdio>
+#include <fstream>
+#include <iterator>
+#include <utility>
 
 #include "absl/strings/numbers.h"
 #include "core/base/status.h"
 #include "core/checkpoint/resume.h"
 #include "core/checkpoint/save.h"
 #include "core/proto/config.pb.h"
+#include "core/trainer/pieces.h"
 #include "core/trainer/setup.h"
 
 namespace tanren {
@@ -20,34 +25,22 @@ double Now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-Role RoleOf(StatePiece::Role role) {
-  switch (role) {
-    case StatePiece::Role::kWeight: return Role::kWeight;
-    case StatePiece::Role::kFirstMoment: return Role::kFirstMoment;
-    case StatePiece::Role::kSecondMoment: return Role::kSecondMoment;
-  }
-  return Role::kWeight;
-}
-
-TensorPiece ToTensorPiece(const StatePiece& piece) {
-  TensorPiece out;
-  out.model = piece.model;
-  out.name = piece.name;
-  out.role = RoleOf(piece.role);
-  out.dtype = DType::kF32;
-  out.global_shape = piece.shape;
-  out.box = Box{piece.box_begin, piece.box_size};
-  out.range_begin = piece.range_begin;
-  out.range_end = piece.range_end;
-  out.data = piece.data;
-  return out;
-}
-
 // Multiply-adds of one token through the model, forward and backward: 6 a parameter of a product, and causal
 // attention's 6 * layers * width * length (half of each key is masked).
 double FlopsPerToken(const ModelShape& shape, int64_t sequence_length) {
   const double attention = 6.0 * shape.layers * shape.heads * shape.head_dim * sequence_length;
   return 6.0 * MatmulParameters(shape) + attention;
+}
+
+absl::Status WriteFileAtomically(const std::string& path, const std::string& text) {
+  const std::string temporary = path + ".tmp";
+  std::ofstream out(temporary, std::ios::binary | std::ios::trunc);
+  out << text;
+  out.close();
+  if (!out || std::rename(temporary.c_str(), path.c_str()) != 0) {
+    return absl::InternalError(absl::StrCat("cannot write ", path));
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<double> NumberOf(const CheckpointReader& reader, const std::string& key) {
@@ -74,7 +67,8 @@ std::vector<TensorPiece> Trainer::Pieces(std::vector<std::unique_ptr<StateAccess
   std::vector<TensorPiece> pieces;
   for (const ModelOptions& model : engine_.options().models) {
     accesses->push_back(engine_.State(model.name));
-    for (const StatePiece& piece : accesses->back()->pieces()) pieces.push_back(ToTensorPiece(piece));
+    std::vector<TensorPiece> more = ToTensorPieces(accesses->back()->pieces());
+    std::move(more.begin(), more.end(), std::back_inserter(pieces));
   }
   return pieces;
 }
@@ -91,13 +85,18 @@ absl::Status Trainer::Start() {
   log.run_directory = run_directory;
   log.rank = world().rank();
   log.ranks = world().size();
+  log.threads = options_.threads;
+  log.steps = config_.train().steps();
+  log.peak_flops_per_second = options_.peak_flops_per_second;
   log.resumed_step = step_;
   log.tensorboard = config_.log().tensorboard();
   log.command_line = options_.command_line;
   absl::StatusOr<std::unique_ptr<RunLog>> opened = RunLog::Open(log);
   TANREN_RETURN_IF_ERROR(AgreeStatus(world(), "run log", opened.status()));
   log_ = *std::move(opened);
-  return absl::OkStatus();
+  absl::Status written;
+  if (world().rank() == 0) written = WriteFileAtomically(run_directory + "/resolved.yaml", options_.config_text);
+  return AgreeStatus(world(), "resolved config", written);
 }
 
 absl::Status Trainer::LoadInitialWeights(const std::string& step_directory) {
@@ -273,7 +272,7 @@ absl::Status Trainer::Sample() {
   for (size_t i = 0; i < results.size(); ++i) {
     absl::StatusOr<std::string> text = options_.tokenizer->Decode(results[i].tokens);
     TANREN_RETURN_IF_ERROR(text.status());
-    log_->Sample(step_, samples.prompts(static_cast<int>(i)), *text, static_cast<int64_t>(results[i].tokens.size()));
+    log_->Sample(step_, samples.prompts(static_cast<int>(i)), *text, results[i].tokens);
   }
   return absl::OkStatus();
 }

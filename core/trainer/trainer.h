@@ -35,6 +35,8 @@ struct TrainerOptions {
   const Tokenizer* tokenizer = nullptr;
   std::function<bool()> stop_requested;    // asked between steps, on every rank
   std::vector<std::string> command_line;   // for env.json
+  int threads = 1;                         // compute threads of a rank
+  double peak_flops_per_second = 0;        // of all ranks, for the utilisation; 0: unknown
 };
 
 class Trainer {

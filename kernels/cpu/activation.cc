@@ -49,7 +49,7 @@ struct GeluTanh {
     const VF32 gate = Gate(d, bounded, square);
     const VF32 inner = hn::Mul(k, hn::MulAdd(hn::Set(d, 3 * 0.044715f), square, hn::Set(d, 1.0f)));
     const VF32 gate_slope = hn::Mul(hn::Mul(gate, hn::Sub(hn::Set(d, 1.0f), gate)), inner);
-    *slope = hn::MulAdd(bounded, gate_slope, gate);
+    *slope = hn::IfThenElse(hn::IsNaN(x), x, hn::MulAdd(bounded, gate_slope, gate));
     return hn::Mul(x, gate);
   }
 };

@@ -162,7 +162,37 @@ void PackRows(int64_t rows, int64_t head_dim, const T* from, int64_t stride, flo
 // The transpose of PackRows: [head_dim, kKeyTile], the keys from `keys` on being zero.
 template <class T>
 void PackTransposed(int64_t keys, int64_t head_dim, const T* from, int64_t stride, float factor, float* to) {
-  for (int64_t key = 0; key < keys; ++key) {
+  int64_t key = 0;
+#if HWY_TARGET != HWY_SCALAR
+  // Four by four elements at a time, in 128-bit vectors.
+  const hn::FixedTag<float, 4> d;
+  const hn::Repartition<double, decltype(d)> pairs;
+  const auto by = hn::Set(d, factor);
+  for (; key + 4 <= keys; key += 4) {
+    const T* row = from + key * stride;
+    int64_t i = 0;
+    for (; i + 4 <= head_dim; i += 4) {
+      const auto r0 = hn::Mul(LoadF32(d, row + i), by), r1 = hn::Mul(LoadF32(d, row + stride + i), by);
+      const auto r2 = hn::Mul(LoadF32(d, row + 2 * stride + i), by);
+      const auto r3 = hn::Mul(LoadF32(d, row + 3 * stride + i), by);
+      const auto low01 = hn::BitCast(pairs, hn::InterleaveLower(d, r0, r1));
+      const auto low23 = hn::BitCast(pairs, hn::InterleaveLower(d, r2, r3));
+      const auto high01 = hn::BitCast(pairs, hn::InterleaveUpper(d, r0, r1));
+      const auto high23 = hn::BitCast(pairs, hn::InterleaveUpper(d, r2, r3));
+      float* out = to + i * kKeyTile + key;
+      hn::StoreU(hn::BitCast(d, hn::InterleaveLower(pairs, low01, low23)), d, out);
+      hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(pairs, low01, low23)), d, out + kKeyTile);
+      hn::StoreU(hn::BitCast(d, hn::InterleaveLower(pairs, high01, high23)), d, out + 2 * kKeyTile);
+      hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(pairs, high01, high23)), d, out + 3 * kKeyTile);
+    }
+    for (; i < head_dim; ++i) {
+      for (int64_t r = 0; r < 4; ++r) {
+        to[i * kKeyTile + key + r] = static_cast<float>(row[r * stride + i]) * factor;
+      }
+    }
+  }
+#endif
+  for (; key < keys; ++key) {
     for (int64_t i = 0; i < head_dim; ++i) to[i * kKeyTile + key] = static_cast<float>(from[key * stride + i]) * factor;
   }
   if (keys == kKeyTile) return;

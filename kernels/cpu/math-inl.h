@@ -43,7 +43,6 @@ HWY_INLINE VF32 ScaleByPowerOfTwo(F32 d, VF32 v, VF32 n) {
 HWY_INLINE VF32 Exp(F32 d, VF32 x) {
   // (e^r - 1 - r) / r^2 on |r| <= ln(2) / 2.
   constexpr float kTail[] = {0.5f, 0.166665770256f, 0.0416665546621f, 0.00836317307451f, 0.00139261761199f};
-  // Min and Max return their second operand for NaN, so x goes second.
   const VF32 clamped = hn::Max(hn::Set(d, -104.5f), hn::Min(hn::Set(d, 90.0f), x));
   const VF32 n = hn::Round(hn::Mul(clamped, hn::Set(d, 1.44269504089f)));
   // ln 2 in two parts; the upper has nine trailing zero bits, so n times it is exact.
@@ -65,15 +64,13 @@ HWY_INLINE VF32 Exp2NonPositive(F32 d, VF32 x) {
                                0.00134004281776f,
                                0.000154614446986f};
   const hn::RebindToSigned<F32> di;
-  // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits of the word.
-  const VF32 magic = hn::Set(d, 12582912.0f);
-  const VF32 clamped = hn::Max(hn::Set(d, -126.0f), x);
-  const VF32 shifted = hn::Add(clamped, magic);
-  const VF32 mantissa = Polynomial(d, hn::Sub(clamped, hn::Sub(shifted, magic)), kPowers);
-  // The exponent is added in place: the mantissa lies in [0.7, 1.42], the integer in [-126, 0].
-  const auto bits = hn::Add(hn::BitCast(di, mantissa), hn::ShiftLeft<23>(hn::BitCast(di, shifted)));
-  // Not (x < limit), so that NaN passes.
-  return hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -125.5f)), hn::BitCast(d, bits));
+  // Adding 1.5 * 2^23 rounds to an integer and leaves it, plus 127, in the low bits of the word.
+  const VF32 magic = hn::Set(d, 12583039.0f);
+  const VF32 shifted = hn::Add(x, magic);
+  const VF32 mantissa = Polynomial(d, hn::Sub(x, hn::Sub(shifted, magic)), kPowers);
+  const VF32 power = hn::BitCast(d, hn::ShiftLeft<23>(hn::BitCast(di, shifted)));
+  // What lies below is garbage up to here; NaN is not below and passes through the products.
+  return hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -126.0f)), hn::Mul(mantissa, power));
 }
 
 HWY_INLINE VF32 Tanh(F32 d, VF32 x) {

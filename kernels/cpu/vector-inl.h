@@ -23,11 +23,15 @@ namespace hn = hwy::HWY_NAMESPACE;
 using F32 = hn::ScalableTag<float>;
 using VF32 = hn::Vec<F32>;
 
-HWY_INLINE VF32 LoadF32(F32 d, const float* from) { return hn::LoadU(d, from); }
+template <class D>
+HWY_INLINE hn::Vec<D> LoadF32(D d, const float* from) {
+  return hn::LoadU(d, from);
+}
 
-HWY_INLINE VF32 LoadF32(F32 d, const BFloat16* from) {
-  const hn::RebindToUnsigned<F32> du32;
-  const hn::Rebind<uint16_t, F32> du16;
+template <class D>
+HWY_INLINE hn::Vec<D> LoadF32(D d, const BFloat16* from) {
+  const hn::RebindToUnsigned<D> du32;
+  const hn::Rebind<uint16_t, D> du16;
   const auto half = hn::LoadU(du16, reinterpret_cast<const uint16_t*>(from));
   return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du32, half)));
 }

@@ -56,7 +56,8 @@ std::string LoadHostile(const std::string& text) {
     const double seconds = static_cast<double>(clock() - start) / CLOCKS_PER_SEC;
     const double mebibytes = static_cast<double>(PeakBytes() - before) / (1 << 20);
     report = std::to_string(seconds) + " " + std::to_string(mebibytes) + " " + report;
-    const bool written = write(channel[1], report.data(), report.size()) == static_cast<ssize_t>(report.size());
+    const bool written =
+        write(channel[1], report.data(), report.size()) == static_cast<ssize_t>(report.size());
     _exit(written ? 0 : 1);
   }
   close(channel[1]);
@@ -74,7 +75,6 @@ std::string LoadHostile(const std::string& text) {
     EXPECT_LT(seconds, 1);
     EXPECT_LT(mebibytes, 64);
   }
-printf("TIME %.3f mem %.1f\n", seconds, mebibytes);
   const std::string errors = report.substr(end);
   EXPECT_LT(errors.size(), 64 << 10);
   return errors;
@@ -143,34 +143,34 @@ TEST(YamlTree, AliasBombIsAnError) {
             "run.yaml:5:25: too many values, aliases and included files counted in full (more than 50000)");
 }
 
-TEST(YamlTree, MebibytesOfAnythingEndSoon) {
-  const std::string pieces[] = {
-      "a: b\n",     "- ",    "-\n",     "[],",          "{},",   "a,",      "# x\n", "'",  "\"",
-      "\"\\x41",    "a ",    "\n",      "a: &x\n",      "*a ",   "? a\n",   "?\n",   ": ", ":\n",
-      "%TAG ! a\n", "---\n", "...\n",   "|\n",          ">\n ",  "\t",      "\r\n",  "!<", "!a!",
-      "&",          "a:\n ", "[a: ",    "\xe9\x8d\x9b", "a\n\n", "- |\n\n", ", ",    "}",  "]",
-      "@",          "`",     "\"a\": ", "k: [",         "- - ",  "  "};
-  for (const std::string& piece : pieces) {
-    for (const std::string start : {"", "[", "{", "a: ", "a: [", "a: \"", "a: |\n "}) {
-      SCOPED_TRACE(start + " then " + piece);printf("[%s] [%s] ", start.c_str(), piece.c_str());
-      LoadHostile(start + Repeat(piece, (kMaxYamlBytes - start.size()) / piece.size()));
-    }
-  }
+// A mebibyte of `start` and then `piece` again and again.
+void LoadMebibyte(const std::string& start, const std::string& piece) {
+  SCOPED_TRACE("'" + start + "' then '" + piece + "'");
+  LoadHostile(start + Repeat(piece, (kMaxYamlBytes - start.size()) / piece.size()));
 }
 
-TEST(YamlTree, Explore) {
-  std::mt19937_64 random(std::random_device{}());
-  const std::string pieces[] = {"a: b\n", "- ", "-\n", "[],", "{},",  "a,",  "# x\n", "'", "\"", "\"\\x41", "a ", "\n",
-                                "a: &x\n", "*a ", "? a\n", "?\n", ": ", ":\n", "---\n", "...\n", "|\n", ">\n ",
-                                "\t", "\r\n", "!<", "!a!", "&", "a:\n ", "[a: ", "\xe9\x8d\x9b", "- |\n\n", ", ", "a", "b", "\n ", "''", "'a' ",
-                                "}", "]", "@", "`", "\"a\": ", "k: [", "  ", "?", "? ", "- a\n", "&a ", "!a ", "\\", "%"};
+TEST(YamlTree, MebibytesOfAnythingEndSoon) {
+  // The costliest of some thousands that were tried: tokens in an open [ or {, which yaml-cpp gathers.
+  LoadMebibyte("{", "a,");
+  LoadMebibyte("[", "[],");
+  LoadMebibyte("{", "?\n");
+  LoadMebibyte("[", "a: b\n");
+  LoadMebibyte("", "\"");
+  LoadMebibyte("[", "*a ");
+  LoadMebibyte("a: |\n ", "a\n\n");
+  const std::string pieces[] = {
+      "a: b\n", "- ",   "-\n", "[],", "{},",   "a,",  "# x\n", "'",       "\"",   "\"\\x41", "a ",
+      "\n",     "&x\n", "*a ", "? a", ": ",    ":\n", "---\n", "...\n",   "|\n",  ">\n ",    "\t",
+      "\r\n",   "!<",   "!a!", "&",   "[a: ",  "鍛",  ", ",    "- |\n\n", "}",    "]",       "@",
+      "`",      "k: [", "  ",  "''",  "- a\n", "\\",  "%",     "\n ",     "'a' ", "b"};
   const std::string starts[] = {"", "[", "{", "a: ", "a: [", "a: \"", "a: |\n ", "? ", "a: '"};
-  for (int round = 0; round < 1500; ++round) {
+  const uint64_t seed = std::random_device()();
+  SCOPED_TRACE(testing::Message() << "seed " << seed);
+  std::mt19937_64 random(seed);
+  for (int round = 0; round < 40; ++round) {
     std::string piece;
-    for (int n = 1 + random() % 4; n > 0; --n) piece += pieces[random() % std::size(pieces)];
-    const std::string start = starts[random() % std::size(starts)];
-    printf("[%s] [%s] ", start.c_str(), piece.c_str());
-    LoadHostile(start + Repeat(piece, (kMaxYamlBytes - start.size()) / piece.size()));
+    for (uint64_t count = 1 + random() % 3; count > 0; --count) piece += pieces[random() % std::size(pieces)];
+    LoadMebibyte(starts[random() % std::size(starts)], piece);
   }
 }
 

@@ -1,0 +1,44 @@
+// Arithmetic problems with worked steps, in a language that a small model learns on a laptop.
+#ifndef TANREN_CORE_CORPUS_SYNTH_PROBLEMS_H_
+#define TANREN_CORE_CORPUS_SYNTH_PROBLEMS_H_
+
+#include <cstdint>
+#include <string>
+
+#include "core/corpus/counter_random.h"
+
+namespace tanren {
+
+enum class ProblemKind { kAdd, kSubtract, kMultiply, kWord };
+inline constexpr int kProblemKinds = 4;
+const char* NameOf(ProblemKind kind);  // "add", "subtract", "multiply", "word"
+
+struct Problem {
+  ProblemKind kind = ProblemKind::kAdd;
+  char operation = '+';  // '+', '-' or '*'
+  int64_t left = 0;
+  int64_t right = 0;
+  std::string question;  // "47 + 38 = ?", or a sentence or two
+};
+
+// Operands have up to `digits` digits (of a product the right one has one fewer, but one at least);
+// `longest`: the left operand has just that many. digits is 1 to 8.
+Problem MakeProblem(ProblemKind kind, int digits, bool longest, RandomStream* random);
+
+// Equal for problems that ask for the same calculation: "38+47" for 47 + 38 and for the story of 38 apples and 47.
+std::string CanonicalKey(const Problem& problem);
+
+int64_t AnswerOf(const Problem& problem);
+
+// One line per step, without a line feed at the end. Sums and differences go column by column from the right, with
+// the digits found so far behind the colon; a product is split by the digits of its left operand:
+//     7+8=15, carry 1: 5          12-7=5, borrow 1: 5         4*6=24
+//     4+3+1=8: 85                 8-4-1=3: 35                 30*6=180, 24+180=204
+std::string StepsOf(const Problem& problem);
+
+// "Question: ...\nSteps:\n...\n#### answer"
+std::string TextOf(const Problem& problem);
+
+}  // namespace tanren
+
+#endif  // TANREN_CORE_CORPUS_SYNTH_PROBLEMS_H_

@@ -1,0 +1,132 @@
+#include "core/trainer/run_log.h"
+
+#include <sys/resource.h>
+
+#include <optional>
+#include <utility>
+
+#include "core/base/status.h"
+#include "core/report/console.h"
+#include "core/report/environment.h"
+#include "core/report/event_writer.h"
+#include "core/report/metrics_log.h"
+#include "core/report/rank_log.h"
+#include "core/report/samples_log.h"
+#include "core/report/step_table.h"
+
+namespace tanren {
+namespace {
+
+class QuietLog final : public RunLog {
+ public:
+  void Step(const StepRecord&) override {}
+  void Validation(int64_t, const std::vector<Metric>&) override {}
+  void Sample(int64_t, const std::string&, const std::string&, const std::vector<int32_t>&) override {}
+  void Info(const std::string&) override {}
+  void Warning(const std::string& text) override { Log(Severity::kWarning, text); }
+};
+
+class FullLog final : public RunLog {
+ public:
+  FullLog(const Options& options, MetricsLog metrics, SamplesLog samples, std::optional<EventWriter> events)
+      : options_(options),
+        metrics_(std::move(metrics)),
+        samples_(std::move(samples)),
+        events_(std::move(events)),
+        table_(&Console::Standard(), options.steps) {}
+
+  void Step(const StepRecord& record) override {
+    MetricsRecord line(record.step);
+    line.Add("loss", record.result.loss)
+        .Add("grad_norm", record.result.gradient_norm)
+        .Add("lr", record.learning_rate)
+        .Add("step_seconds", record.step_seconds)
+        .Add("tokens_per_second", record.tokens_per_second)
+        .Add("flops_per_second", record.flops_per_second)
+        .Add("tokens", record.total_tokens)
+        .Add("memory_bytes", static_cast<double>(PeakResidentBytes()));
+    if (record.result.skipped) line.Add("skipped", 1);
+    for (const Metric& metric : record.result.metrics) line.Add(metric.name, metric.value);
+    Write(line);
+    StepFigures figures;
+    figures.step = record.step;
+    figures.loss = record.result.loss;
+    figures.gradient_norm = record.result.gradient_norm;
+    figures.learning_rate = record.learning_rate;
+    figures.tokens_per_second = record.tokens_per_second;
+    if (options_.peak_flops_per_second > 0) {
+      figures.model_flops_utilization = record.flops_per_second / options_.peak_flops_per_second;
+    }
+    figures.memory_bytes = static_cast<double>(PeakResidentBytes());
+    const double done = static_cast<double>(record.step - options_.resumed_step);
+    figures.eta_seconds = record.total_seconds / done * static_cast<double>(options_.steps - record.step);
+    table_.Print(figures);
+  }
+
+  void Validation(int64_t step, const std::vector<Metric>& metrics) override {
+    MetricsRecord line(step);
+    std::string text = absl::StrCat("step ", step, " validation:");
+    for (const Metric& metric : metrics) {
+      line.Add("validation_" + metric.name, metric.value);
+      absl::StrAppendFormat(&text, " %s %.4f", metric.name, metric.value);
+    }
+    Write(line);
+    Console::Standard().Print(text);
+  }
+
+  void Sample(int64_t step, const std::string& prompt, const std::string& completion,
+              const std::vector<int32_t>& tokens) override {
+    const tanren::Sample sample{step, prompt, completion, tokens};
+    Note(samples_.Write(sample));
+    if (events_) Note(events_->WriteText(step, "sample", prompt + completion));
+    Console::Standard().Print(FormatSample(sample));
+  }
+
+  void Info(const std::string& text) override { Log(Severity::kInfo, text); }
+  void Warning(const std::string& text) override { Log(Severity::kWarning, text); }
+
+ private:
+  void Write(const MetricsRecord& line) {
+    Note(metrics_.Write(line));
+    if (events_) Note(events_->Write(line));
+  }
+  // A full disk must not end a run that could still be saved elsewhere or go on: it is said, once a failure.
+  void Note(const absl::Status& status) {
+    if (!status.ok()) Log(Severity::kWarning, std::string(View(status.message())));
+  }
+
+  Options options_;
+  MetricsLog metrics_;
+  SamplesLog samples_;
+  std::optional<EventWriter> events_;
+  StepTable table_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<RunLog>> RunLog::Open(const Options& options) {
+  TANREN_RETURN_IF_ERROR(OpenLog(options.run_directory, options.rank));
+  if (options.rank != 0) return std::make_unique<QuietLog>();
+  EnvironmentFacts facts;
+  facts.command = options.command_line;
+  facts.resumed_step = options.resumed_step;
+  facts.ranks = options.ranks;
+  facts.threads = options.threads;
+  TANREN_RETURN_IF_ERROR(WriteEnvironment(options.run_directory, facts));
+  TANREN_ASSIGN_OR_RETURN(MetricsLog metrics, MetricsLog::Open(options.run_directory, options.resumed_step));
+  TANREN_ASSIGN_OR_RETURN(SamplesLog samples, SamplesLog::Open(options.run_directory, options.resumed_step));
+  std::optional<EventWriter> events;
+  if (options.tensorboard) {
+    TANREN_ASSIGN_OR_RETURN(EventWriter writer, EventWriter::Open(options.run_directory, options.resumed_step));
+    events = std::move(writer);
+  }
+  return std::make_unique<FullLog>(options, std::move(metrics), std::move(samples), std::move(events));
+}
+
+int64_t PeakResidentBytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<int64_t>(usage.ru_maxrss) * 1024;
+}
+
+}  // namespace tanren

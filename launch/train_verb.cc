@@ -1,0 +1,179 @@
+#include "launch/train_verb.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+#include <memory>
+#include <utility>
+
+#include "core/base/status.h"
+#include "core/config/config.h"
+#include "core/proto/config.pb.h"
+#include "core/trainer/setup.h"
+#include "core/trainer/stage.h"
+#include "core/trainer/trainer.h"
+#include "kernels/matmul.h"
+#include "parallel/engine/mesh_engine.h"
+#include "parallel/engine/planning.h"
+#include "parallel/runtime/runtime.h"
+#include "parallel/runtime/stop_signal.h"
+#include "stages/stages.h"
+
+namespace tanren {
+namespace {
+
+// What the kernel says can be had without swapping, for one of `ranks` on this machine.
+int64_t AvailableBytes(int ranks) {
+  std::ifstream in("/proc/meminfo");
+  std::string key, unit;
+  int64_t kibibytes = 0;
+  while (in >> key >> kibibytes) {
+    std::getline(in, unit);
+    if (key == "MemAvailable:") return kibibytes * 1024 / ranks;
+  }
+  return 0;
+}
+
+int64_t MemoryLimit(const config::Config& config, int ranks) {
+  const int64_t limit = config.parallel().memory_limit_bytes();
+  return limit > 0 ? limit : AvailableBytes(ranks);
+}
+
+// The rate of a square matrix product on this rank, the yardstick of the utilisation that is shown.
+double MeasureMatmulRate(DType dtype) {
+  constexpr int64_t kSize = 1024;
+  const int64_t bytes = kSize * kSize * SizeOf(dtype);
+  kernels::Linear linear(kSize, kSize, dtype);
+  const auto storage = [](int64_t size) {
+    return std::unique_ptr<void, void (*)(void*)>(std::aligned_alloc(64, (size + 63) / 64 * 64), std::free);
+  };
+  const auto x = storage(bytes), w = storage(bytes), y = storage(bytes), packed = storage(linear.PackedBytes(false));
+  std::fill_n(static_cast<char*>(x.get()), bytes, 0);
+  std::fill_n(static_cast<char*>(w.get()), bytes, 0);
+  linear.Bind(ConstBuffer(w.get(), dtype), packed.get(), false);
+  linear.Pack(Stream());
+  double best = 0;
+  for (int repeat = 0; repeat < 4; ++repeat) {
+    const auto begin = std::chrono::steady_clock::now();
+    linear.Forward(Stream(), kSize, {ConstBuffer(x.get(), dtype), kSize}, ConstBuffer(),
+                   {Buffer(y.get(), dtype), kSize});
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    best = std::max(best, 2.0 * kSize * kSize * kSize / seconds);
+  }
+  return best;
+}
+
+struct Job {
+  config::Config config;  // resolved
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::unique_ptr<Stage> stage;
+  EngineOptions engine;
+};
+
+// Everything that can be wrong with a run's input, found before any memory is allocated.
+absl::Status Prepare(const std::string& path, const std::vector<std::string>& overrides, Job* job) {
+  TANREN_ASSIGN_OR_RETURN(const config::Config config, config::LoadConfig(path, overrides));
+  job->config = config::Resolve(config);
+  TANREN_ASSIGN_OR_RETURN(job->stage, MakeStage(job->config.stage()));
+  TANREN_ASSIGN_OR_RETURN(job->tokenizer, TokenizerFromConfig(job->config));
+  TANREN_ASSIGN_OR_RETURN(job->engine, EngineOptionsFromConfig(job->config, job->tokenizer->vocab_size()));
+  job->config.mutable_model()->set_vocab_size(job->engine.models[0].shape.vocab_size);
+  job->stage->DeclareModels(&job->engine.models);
+  return absl::OkStatus();
+}
+
+MeshShape ShapeOf(const config::ParallelConfig& parallel) {
+  MeshShape shape;
+  shape.data = static_cast<int>(parallel.data());
+  shape.tensor = static_cast<int>(parallel.tensor());
+  shape.pipe = static_cast<int>(parallel.pipe());
+  shape.context = static_cast<int>(parallel.context());
+  return shape;
+}
+
+void PrintPlan(const Job& job, const MeshShape& shape, const MemoryPlan& plan) {
+  const ModelShape& model = job.engine.models[0].shape;
+  const int64_t parameters = ParameterSet(model, ParameterSet::Options()).global_count();
+  const int64_t step_tokens = job.config.batch().micro_batch_tokens() * job.config.batch().micro_batches();
+  std::printf("model       %s: %lld layers, width %lld, %.1f M parameters, vocabulary %lld\n", model.family.c_str(),
+              static_cast<long long>(model.layers), static_cast<long long>(model.width), parameters / 1e6,
+              static_cast<long long>(model.vocab_size));
+  std::printf("layout      %s, %d ranks\n", shape.ToString().c_str(), shape.world());
+  std::printf("step        %lld micro-batches of %lld tokens = %lld tokens\n",
+              static_cast<long long>(job.config.batch().micro_batches()),
+              static_cast<long long>(job.config.batch().micro_batch_tokens()), static_cast<long long>(step_tokens));
+  std::printf("memory plan of the fullest rank\n%s", plan.ToString().c_str());
+  std::fflush(stdout);
+}
+
+absl::StatusOr<Trainer::Outcome> RunJob(Runtime& runtime, const TrainOptions& options) {
+  Job job;
+  TANREN_RETURN_IF_ERROR(AgreeStatus(runtime.world(), "input", Prepare(options.config, options.overrides, &job)));
+  TANREN_RETURN_IF_ERROR(runtime.BuildMesh(ShapeOf(job.config.parallel())));
+  runtime.SetThreads(static_cast<int>(job.config.parallel().threads()));
+  const Mesh& mesh = runtime.mesh();
+  job.config.mutable_parallel()->set_data(mesh.shape.data);
+  absl::Status opened = job.stage->Open(job.config, *job.tokenizer, mesh);
+  if (opened.ok() && job.config.run_directory().empty() && !options.dry_run) {
+    opened = InvalidInput("run_directory: a training run needs a directory for its checkpoints and logs");
+  }
+  TANREN_RETURN_IF_ERROR(AgreeStatus(runtime.world(), "data", opened));
+  const int64_t limit = MemoryLimit(job.config, runtime.node_size());
+  if (options.dry_run) {
+    absl::StatusOr<MemoryPlan> plan = PlanMemory(job.engine, mesh);
+    if (plan.ok() && runtime.world().rank() == 0) PrintPlan(job, mesh.shape, *plan);
+    TANREN_RETURN_IF_ERROR(
+        AgreeStatus(runtime.world(), "plan", plan.ok() ? CheckMemory(*plan, limit) : plan.status()));
+    return Trainer::Outcome::kFinished;
+  }
+  TANREN_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine, MakeMeshEngine(job.engine, mesh, limit));
+  if (runtime.world().rank() == 0) std::printf("%s\n", runtime.Describe().c_str());
+  TrainerOptions trainer;
+  trainer.config = &job.config;
+  trainer.config_text = config::ToYaml(job.config, true);
+  trainer.resume = options.resume;
+  trainer.engine = engine.get();
+  trainer.stage = job.stage.get();
+  trainer.tokenizer = job.tokenizer.get();
+  trainer.stop_requested = [] { return StopSignal::Requested(); };
+  trainer.command_line = options.command_line;
+  trainer.threads = runtime.threads();
+  double rate = MeasureMatmulRate(job.engine.models[0].dtype);
+  runtime.world().AllReduce(Stream(), "matrix product rate", Buffer(&rate), 1, ReduceOp::kSum);
+  trainer.peak_flops_per_second = rate;
+  return Trainer(trainer).Run();
+}
+
+}  // namespace
+
+int Train(const TrainOptions& options) {
+  RegisterStages();
+  absl::StatusOr<std::unique_ptr<Runtime>> runtime = Runtime::Start();
+  if (!runtime.ok()) return StatusExit(runtime.status());
+  const absl::StatusOr<Trainer::Outcome> outcome = RunJob(**runtime, options);
+  if (!outcome.ok()) return StatusExit(outcome.status());
+  return *outcome == Trainer::Outcome::kStopped ? kExitRequeue : kExitDone;
+}
+
+int Estimate(const EstimateOptions& options) {
+  RegisterStages();
+  Job job;
+  absl::Status status = Prepare(options.config, options.overrides, &job);
+  if (!status.ok()) return StatusExit(status);
+  MeshShape shape = ShapeOf(job.config.parallel());
+  const int64_t others = int64_t{shape.tensor} * shape.pipe * shape.context;
+  if (shape.data == 0) shape.data = static_cast<int>(options.world_size / others);
+  if (options.world_size < 1 || shape.data * others != options.world_size) {
+    return StatusExit(InvalidInput("--world-size: %d ranks do not divide into %s; choose a multiple of %d",
+                                   options.world_size, shape.ToString(), others));
+  }
+  // Rank 0 is the fullest: it holds the first, never shorter, share of everything.
+  const PaperMesh paper(shape, 0);
+  const absl::StatusOr<MemoryPlan> plan = PlanMemory(job.engine, paper.mesh());
+  if (!plan.ok()) return StatusExit(plan.status());
+  PrintPlan(job, shape, *plan);
+  return StatusExit(CheckMemory(*plan, job.config.parallel().memory_limit_bytes()));
+}
+
+}  // namespace tanren

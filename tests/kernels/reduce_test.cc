@@ -1,0 +1,261 @@
+#include "kernels/reduce.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <type_traits>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "tests/kernels/testing.h"
+#include "tests/reference/elementwise.h"
+#include "tests/reference/matmul.h"
+
+namespace tanren::kernels {
+namespace {
+
+using testing::ExpectThreadIndependent;
+using testing::ForEachInstructionSet;
+using testing::kInfinity;
+using testing::kNaN;
+using testing::Poisoned;
+using testing::RandomInteger;
+using testing::RandomNormal;
+using testing::RelativeError;
+using testing::SameBits;
+using testing::ToDoubles;
+
+constexpr int64_t kCounts[] = {0, 1, 2, 15, 16, 17, 63, 64, 65, 4095, 4096, 4097, 100003};
+
+double Squares(const std::vector<float>& x) {
+  double result = kNaN;
+  SumOfSquares({}, x.data(), static_cast<int64_t>(x.size()), &result);
+  return result;
+}
+
+TEST(SumOfSquares, MatchesDouble) {
+  ForEachInstructionSet([] {
+    for (const int64_t count : kCounts) {
+      const auto x = RandomNormal<float>(count);
+      const double expected = reference::SumOfSquares(ToDoubles(x));
+      EXPECT_NEAR(Squares(x), expected, 1e-13 * expected) << count;
+    }
+  });
+}
+
+TEST(SumOfSquares, SameBitsOnAnyThreadsAndInstructionSet) {
+  const auto x = RandomNormal<float>(4096 * 2048 + 12345);  // more blocks than one pass takes
+  const double expected = Squares(x);
+  ForEachInstructionSet([&] { EXPECT_EQ(Squares(x), expected); });
+  ExpectThreadIndependent([&] { return std::vector<double>{Squares(x)}; });
+}
+
+// The blocks and lanes are part of the contract between ranks: a range cut at blocks sums to the same.
+TEST(SumOfSquares, AddsBlocksInOrder) {
+  const auto x = RandomNormal<float>(3 * 4096 + 100);
+  double total = 0;
+  for (int64_t begin = 0; begin < static_cast<int64_t>(x.size()); begin += 4096) {
+    const int64_t end = std::min<int64_t>(begin + 4096, x.size());
+    total += Squares(std::vector<float>(x.begin() + begin, x.begin() + end));
+  }
+  EXPECT_EQ(Squares(x), total);
+}
+
+TEST(SumOfSquares, ShowsNanAndInfinityAndDoesNotOverflow) {
+  ForEachInstructionSet([] {
+    for (const int64_t place : {0, 17, 4999}) {
+      auto x = RandomNormal<float>(5000);
+      x[place] = kNaN;
+      EXPECT_TRUE(std::isnan(Squares(x)));
+      x[place] = -kInfinity;
+      EXPECT_EQ(Squares(x), std::numeric_limits<double>::infinity());
+      x[place] = 1e38f;
+      EXPECT_NEAR(Squares(x), 1e76, 1e69);
+    }
+  });
+}
+
+// Rounds to `fraction_bits` explicit bits with the given exponent range, by arithmetic in double alone.
+double RoundSlowly(double value, int fraction_bits, int min_exponent, double largest) {
+  if (value == 0 || std::isinf(value)) return value;
+  const int exponent = std::max(std::ilogb(value), min_exponent);
+  const double unit = std::ldexp(1.0, exponent - fraction_bits);
+  const double rounded = std::nearbyint(value / unit) * unit;
+  return std::fabs(rounded) > largest ? std::copysign(std::numeric_limits<double>::infinity(), value) : rounded;
+}
+double RoundTo(DType dtype, double value) {
+  switch (dtype) {
+    case DType::kBF16: return RoundSlowly(value, 7, -126, std::ldexp(255.0, 120));
+    case DType::kF16: return RoundSlowly(value, 10, -14, 65504);
+    case DType::kF32: return static_cast<float>(value);
+    default: return value;
+  }
+}
+double Decode(DType dtype, const char* at) {
+  uint16_t half;
+  float single;
+  double wide;
+  switch (dtype) {
+    case DType::kBF16: {
+      std::memcpy(&half, at, 2);
+      return std::bit_cast<float>(uint32_t{half} << 16);
+    }
+    case DType::kF16: {
+      std::memcpy(&half, at, 2);
+      const int exponent = half >> 10 & 31;
+      const int fraction = half & 1023;
+      const double sign = half & 0x8000 ? -1 : 1;
+      if (exponent == 31) return fraction ? kNaN : sign * std::numeric_limits<double>::infinity();
+      return sign * std::ldexp(exponent ? 1024 + fraction : fraction, std::max(exponent, 1) - 25);
+    }
+    case DType::kF32: std::memcpy(&single, at, 4); return single;
+    default: std::memcpy(&wide, at, 8); return wide;
+  }
+}
+
+std::vector<double> HardValues() {
+  std::vector<double> values = {0.0, -0.0, 1.0, -1.0, kInfinity, -kInfinity, 65504, 65519.99, 65520, 65536, 1e-45, 3.4e38,
+                                3.3961775e38, 1e39, 1e-300, 6.1e-5, 5.96e-8, 2.98e-8, 2.9802322387695312e-08};
+  for (int i = 0; i < 3000; ++i) {
+    const double scale = std::ldexp(1.0, static_cast<int>(RandomInteger(-150, 130)));
+    values.push_back(scale * RandomNormal<float>(1)[0]);
+    values.push_back(std::ldexp(1.0, static_cast<int>(RandomInteger(-27, 17))) * RandomNormal<float>(1)[0]);
+    // Just off the middle between two bf16 or two binary16 numbers: rounding twice would go wrong.
+    const double middle = 1 + (2 * RandomInteger(0, 1023) + 1) * 0x1p-11;
+    const double wide_middle = 1 + (2 * RandomInteger(0, 127) + 1) * 0x1p-8;
+    const double nudge = std::ldexp(static_cast<double>(RandomInteger(-1, 1)), static_cast<int>(-RandomInteger(20, 52)));
+    values.push_back(middle + nudge);
+    values.push_back(wide_middle + nudge);
+  }
+  return values;
+}
+
+TEST(Cast, RoundsEveryPairToNearestEven) {
+  const DType dtypes[] = {DType::kF32, DType::kBF16, DType::kF16, DType::kF64};
+  const std::vector<double> values = HardValues();
+  const int64_t count = static_cast<int64_t>(values.size());
+  ForEachInstructionSet([&] {
+    for (const DType from : dtypes) {
+      std::vector<char> source(count * SizeOf(from));
+      Cast({}, count, values.data(), {source.data(), from});
+      for (int64_t i = 0; i < count; ++i) {
+        const double got = Decode(from, source.data() + i * SizeOf(from));
+        ASSERT_EQ(got, RoundTo(from, values[i])) << NameOf(from) << " of " << values[i];
+        ASSERT_EQ(std::signbit(got), std::signbit(values[i]));
+      }
+      for (const DType to : dtypes) {
+        std::vector<char> target(count * SizeOf(to), '\xff');
+        Cast({}, count, {source.data(), from}, {target.data(), to});
+        for (int64_t i = 0; i < count; ++i) {
+          const double before = Decode(from, source.data() + i * SizeOf(from));
+          ASSERT_EQ(Decode(to, target.data() + i * SizeOf(to)), RoundTo(to, before))
+              << NameOf(from) << " to " << NameOf(to) << " of " << before;
+        }
+      }
+    }
+  });
+}
+
+TEST(Cast, KeepsNan) {
+  for (const DType from : {DType::kF32, DType::kBF16, DType::kF16, DType::kF64}) {
+    for (const DType to : {DType::kF32, DType::kBF16, DType::kF16, DType::kF64}) {
+      const std::vector<double> nan(33, kNaN);
+      std::vector<double> source(33), target(33);
+      Cast({}, 33, nan.data(), {source.data(), from});
+      Cast({}, 33, {source.data(), from}, {target.data(), to});
+      for (int i = 0; i < 33; ++i) {
+        EXPECT_TRUE(std::isnan(Decode(to, reinterpret_cast<char*>(target.data()) + i * SizeOf(to))));
+      }
+    }
+  }
+  // A NaN whose payload lies in the lower half must not become infinity.
+  const float payload = std::bit_cast<float>(0x7f800001u);
+  std::vector<BFloat16> y(1);
+  Cast({}, 1, &payload, y.data());
+  EXPECT_TRUE(std::isnan(static_cast<float>(y[0])));
+}
+
+template <class X, class Y>
+void CheckAddScaled(int64_t count) {
+  const auto x = RandomNormal<X>(count);
+  const auto before = RandomNormal<Y>(count);
+  auto y = before;
+  AddScaled({}, count, 0.75f, x.data(), y.data());
+  for (int64_t i = 0; i < count; ++i) {
+    const double exact = testing::ToDouble(before[i]) + 0.75 * testing::ToDouble(x[i]);
+    const double size = std::fabs(testing::ToDouble(before[i])) + std::fabs(testing::ToDouble(x[i]));
+    const double bound = 1e-7 * size + (std::is_same_v<Y, float> ? 0 : 0x1p-8 * std::fabs(exact));
+    ASSERT_NEAR(testing::ToDouble(y[i]), exact, bound) << i << " of " << count;
+  }
+}
+
+TEST(AddScaled, MatchesDouble) {
+  ForEachInstructionSet([] {
+    for (const int64_t count : kCounts) {
+      CheckAddScaled<float, float>(count);
+      CheckAddScaled<float, BFloat16>(count);
+      CheckAddScaled<BFloat16, float>(count);
+      CheckAddScaled<BFloat16, BFloat16>(count);
+    }
+  });
+}
+
+TEST(AddScaled, SameBitsWhereverCut) {
+  constexpr int64_t kCount = 70001;
+  const auto x = RandomNormal<BFloat16>(kCount);
+  const auto before = RandomNormal<float>(kCount);
+  auto whole = before;
+  AddScaled({}, kCount, 0.3f, x.data(), whole.data());
+  auto cut = before;
+  for (int64_t begin = 0; begin < kCount;) {
+    const int64_t count = std::min(RandomInteger(1, 4000), kCount - begin);
+    AddScaled({}, count, 0.3f, x.data() + begin, cut.data() + begin);
+    begin += count;
+  }
+  EXPECT_TRUE(SameBits(whole, cut));
+}
+
+template <class T>
+void CheckColumnSum(int64_t rows, int64_t width) {
+  const int64_t stride = width + RandomInteger(0, 5);
+  const auto x = RandomNormal<T>(rows * stride);
+  std::vector<T> dense;
+  for (int64_t r = 0; r < rows; ++r) {
+    dense.insert(dense.end(), x.begin() + r * stride, x.begin() + r * stride + width);
+  }
+  const auto before = RandomNormal<float>(width);
+  auto expected = ToDoubles(before);
+  reference::ColumnSum(rows, width, ToDoubles(dense), expected);
+  const auto sum = [&] {
+    auto out = before;
+    ColumnSum({}, rows, width, x.data(), stride, out.data());
+    return out;
+  };
+  EXPECT_LE(RelativeError(sum(), expected), 1e-5) << rows << "x" << width;
+  ExpectThreadIndependent(sum);
+}
+
+TEST(ColumnSum, MatchesDoubleOnAnyThreads) {
+  ForEachInstructionSet([] {
+    for (const int64_t rows : {0, 1, 7, 64, 65, 1031}) {
+      for (const int64_t width : {1, 13, 64, 65, 193, 514}) {
+        CheckColumnSum<float>(rows, width);
+        CheckColumnSum<BFloat16>(rows, width);
+      }
+    }
+  });
+}
+
+TEST(Fill, WritesEveryByteAndNoMore) {
+  for (const int64_t bytes : {0, 1, 63, 64, 1000003}) {
+    std::vector<uint8_t> data(bytes + 1, 7);
+    Fill({}, bytes, 0xab, data.data());
+    EXPECT_EQ(std::count(data.begin(), data.end(), 0xab), bytes);
+    EXPECT_EQ(data.back(), 7);
+  }
+}
+
+}  // namespace
+}  // namespace tanren::kernels
