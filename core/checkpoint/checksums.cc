@@ -1,7 +1,6 @@
 #include "core/checkpoint/checksums.h"
 
 #include <isa-l/crc.h>
-#include <openssl/evp.h>
 
 #include <algorithm>
 #include <limits>
@@ -50,19 +49,6 @@ uint32_t Crc32c(const void* data, int64_t bytes, uint32_t crc) {
 
 uint32_t Crc32cCombine(uint32_t first, uint32_t second, int64_t second_bytes) {
   return Multiply(PowerOfBytes(static_cast<uint64_t>(second_bytes)), first) ^ second;
-}
-
-std::string Sha256Hex(std::string_view text) {
-  unsigned char digest[EVP_MAX_MD_SIZE];
-  unsigned int length = 0;
-  TANREN_CHECK(EVP_Digest(text.data(), text.size(), digest, &length, EVP_sha256(), nullptr) == 1);
-  static constexpr char kDigits[] = "0123456789abcdef";
-  std::string hex;
-  for (unsigned int i = 0; i < length; ++i) {
-    hex += kDigits[digest[i] >> 4];
-    hex += kDigits[digest[i] & 15];
-  }
-  return hex;
 }
 
 }  // namespace tanren

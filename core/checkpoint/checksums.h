@@ -6,6 +6,8 @@
 #include <string>
 #include <string_view>
 
+#include "core/base/sha256.h"
+
 namespace tanren {
 
 // CRC-32C (Castagnoli; RFC 3720 appendix B.4). `crc` continues an earlier sum: Crc32c(b, Crc32c(a)) is the
@@ -17,9 +19,6 @@ inline uint32_t Crc32c(std::string_view text, uint32_t crc = 0) {
 
 // The sum of a followed by b from the two sums alone, where b holds `second_bytes` bytes.
 uint32_t Crc32cCombine(uint32_t first, uint32_t second, int64_t second_bytes);
-
-// 64 lower-case hexadecimal digits.
-std::string Sha256Hex(std::string_view text);
 
 }  // namespace tanren
 

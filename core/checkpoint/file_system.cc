@@ -32,8 +32,8 @@ Descriptor::~Descriptor() {
 bool IsPlainBasename(std::string_view name) {
   if (name.empty() || name.size() > 255 || name[0] == '.') return false;
   return std::all_of(name.begin(), name.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
-           c == '-';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+           c == '_' || c == '-';
   });
 }
 
@@ -44,17 +44,23 @@ absl::Status ErrnoStatus(int error, std::string_view operation, std::string_view
       absl::StrCat(View(operation), " ", Escaped(path), ": ", strerror(error), " (errno ", error, ")");
   switch (error) {
     case ENOSPC:
-    case EDQUOT: return absl::ResourceExhaustedError(text);
+    case EDQUOT:
+      return absl::ResourceExhaustedError(text);
     case EACCES:
     case EPERM:
-    case EROFS: return absl::PermissionDeniedError(text);
+    case EROFS:
+      return absl::PermissionDeniedError(text);
     case EEXIST:
-    case ENOTEMPTY: return absl::AlreadyExistsError(text);
+    case ENOTEMPTY:
+      return absl::AlreadyExistsError(text);
     case EMFILE:
     case ENFILE:
-    case ENOMEM: return absl::UnavailableError(text);
-    case ELOOP: return absl::DataLossError(absl::StrCat(text, "; links are not followed"));
-    default: return absl::DataLossError(text);
+    case ENOMEM:
+      return absl::UnavailableError(text);
+    case ELOOP:
+      return absl::DataLossError(absl::StrCat(text, "; links are not followed"));
+    default:
+      return absl::DataLossError(text);
   }
 }
 
@@ -62,7 +68,8 @@ absl::StatusOr<Directory> Directory::Open(const std::string& path) {
   Directory directory;
   directory.fd_ = Descriptor(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (directory.fd_.get() < 0) {
-    if (errno == ENOENT || errno == ENOTDIR) return absl::NotFoundError(absl::StrCat(path, ": no such directory"));
+    if (errno == ENOENT || errno == ENOTDIR)
+      return absl::NotFoundError(absl::StrCat(path, ": no such directory"));
     return ErrnoStatus(errno, "open directory", path);
   }
   directory.path_ = path;
@@ -77,8 +84,8 @@ absl::StatusOr<Directory> Directory::OpenReal(const std::string& path) {
   const std::string name = slash == std::string::npos ? trimmed : trimmed.substr(slash + 1);
   if (name.empty()) return Open(path);
   TANREN_ASSIGN_OR_RETURN(const Directory parent, Open(slash == std::string::npos ? "."
-                                                       : slash == 0              ? "/"
-                                                                                 : trimmed.substr(0, slash)));
+                                                       : slash == 0               ? "/"
+                                                                    : trimmed.substr(0, slash)));
   TANREN_ASSIGN_OR_RETURN(const bool there, parent.Has(name));
   if (!there) return absl::NotFoundError(absl::StrCat(path, ": no such directory"));
   TANREN_ASSIGN_OR_RETURN(Directory directory, parent.OpenChild(name));
@@ -160,7 +167,8 @@ absl::Status Directory::RemoveAt(const std::string& name, int depth) const {
   constexpr int kMaxDepth = 8;
   if (unlinkat(fd(), name.c_str(), 0) == 0 || errno == ENOENT) return absl::OkStatus();
   if (errno != EISDIR && errno != EPERM) return ErrnoStatus(errno, "remove", PathOf(name));
-  if (depth == kMaxDepth) return absl::FailedPreconditionError(absl::StrCat(PathOf(name), ": nested too deep"));
+  if (depth == kMaxDepth)
+    return absl::FailedPreconditionError(absl::StrCat(PathOf(name), ": nested too deep"));
   TANREN_ASSIGN_OR_RETURN(const Directory child, OpenChild(name));
   TANREN_ASSIGN_OR_RETURN(const std::vector<std::string> names, child.List());
   for (const std::string& inner : names) TANREN_RETURN_IF_ERROR(child.RemoveAt(inner, depth + 1));
@@ -208,7 +216,24 @@ absl::Status ReadableFile::ReadAt(int64_t offset, void* out, int64_t bytes) cons
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::string> ReadSmallFile(const Directory& directory, const std::string& name, int64_t max_bytes) {
+absl::Status ReadableFile::ReadAt(int64_t offset, absl::Span<const iovec> parts) const {
+  size_t done = 0;
+  const ssize_t got = preadv(fd_.get(), parts.data(), static_cast<int>(parts.size()), offset);
+  if (got > 0) done = static_cast<size_t>(got);
+  // What one call did not read, if anything, comes part by part.
+  for (const iovec& part : parts) {
+    const size_t have = std::min(done, part.iov_len);
+    done -= have;
+    TANREN_RETURN_IF_ERROR(ReadAt(offset + static_cast<int64_t>(have),
+                                  static_cast<char*>(part.iov_base) + have,
+                                  static_cast<int64_t>(part.iov_len - have)));
+    offset += static_cast<int64_t>(part.iov_len);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> ReadSmallFile(const Directory& directory, const std::string& name,
+                                          int64_t max_bytes) {
   TANREN_ASSIGN_OR_RETURN(const ReadableFile file, ReadableFile::Open(directory, name));
   if (file.bytes() > max_bytes) {
     return absl::DataLossError(

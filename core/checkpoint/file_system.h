@@ -3,6 +3,8 @@
 #ifndef TANREN_CORE_CHECKPOINT_FILE_SYSTEM_H_
 #define TANREN_CORE_CHECKPOINT_FILE_SYSTEM_H_
 
+#include <sys/uio.h>
+
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -11,6 +13,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "core/checkpoint/fault.h"
 
 namespace tanren {
@@ -42,15 +45,16 @@ bool IsPlainBasename(std::string_view name);
 std::string Escaped(std::string_view text);
 
 // errno as a status: ENOSPC and EDQUOT are ResourceExhausted; EACCES, EPERM and EROFS PermissionDenied;
-// EEXIST and ENOTEMPTY AlreadyExists; EMFILE, ENFILE and ENOMEM Unavailable; all else (a missing file, a link,
-// an I/O error) is DataLoss.
+// EEXIST and ENOTEMPTY AlreadyExists; EMFILE, ENFILE and ENOMEM Unavailable; all else (a missing file, a
+// link, an I/O error) is DataLoss.
 absl::Status ErrnoStatus(int error, std::string_view operation, std::string_view path);
 
 class Directory {
  public:
   // `path` may lead through links: it is the user's own.
   static absl::StatusOr<Directory> Open(const std::string& path);
-  // The directory itself must be real, links on the way to it are the user's own. NotFound when it is missing.
+  // The directory itself must be real, links on the way to it are the user's own. NotFound when it is
+  // missing.
   static absl::StatusOr<Directory> OpenReal(const std::string& path);
   // A real directory called `name` inside this one; links are refused.
   absl::StatusOr<Directory> OpenChild(const std::string& name) const;
@@ -91,6 +95,8 @@ class ReadableFile {
   const std::string& path() const { return path_; }
   // Exactly `bytes` bytes from `offset`; a shorter file is DataLoss.
   absl::Status ReadAt(int64_t offset, void* out, int64_t bytes) const;
+  // The same into several places, one after the other.
+  absl::Status ReadAt(int64_t offset, absl::Span<const iovec> parts) const;
 
  private:
   Descriptor fd_;
@@ -99,7 +105,8 @@ class ReadableFile {
 };
 
 // The whole of a small file; refuses one of more than `max_bytes` before reading it.
-absl::StatusOr<std::string> ReadSmallFile(const Directory& directory, const std::string& name, int64_t max_bytes);
+absl::StatusOr<std::string> ReadSmallFile(const Directory& directory, const std::string& name,
+                                          int64_t max_bytes);
 
 // Where faults strike during a save. One per process is enough; its counters survive from save to save.
 class SaveFaults {
@@ -122,8 +129,8 @@ class SaveFaults {
 class NewFile {
  public:
   // O_EXCL: the name must be free. `expected_bytes` places the "write" fault at half of the file.
-  static absl::StatusOr<NewFile> Create(const Directory& directory, const std::string& name, int64_t expected_bytes,
-                                        SaveFaults* faults);
+  static absl::StatusOr<NewFile> Create(const Directory& directory, const std::string& name,
+                                        int64_t expected_bytes, SaveFaults* faults);
   NewFile(NewFile&&) = default;
   NewFile& operator=(NewFile&&) = default;
 

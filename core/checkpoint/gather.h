@@ -21,8 +21,9 @@ class ChunkGatherer {
  public:
   explicit ChunkGatherer(const Manifest& manifest);
 
-  // Reads each block of the chunk that any target needs exactly once, checks it, and copies its runs. A block that
-  // one run needs whole is read straight into the piece. DataLoss names file, chunk and bytes of a wrong checksum.
+  // Reads each block of the chunk that any target needs exactly once and checks it. A block that one target
+  // needs whole is read straight into its place, other blocks are read aside and copied run by run. DataLoss
+  // names file, chunk and bytes of a wrong checksum.
   absl::Status Gather(const ReadableFile& file, const ChunkInfo& chunk, std::vector<GatherTarget>* targets);
 
  private:
@@ -30,9 +31,9 @@ class ChunkGatherer {
   std::vector<char> scratch_;
 };
 
-// OK, or DataLoss that names the block.
+// OK, or DataLoss that names the block, which holds `bytes` bytes with the checksum `crc32c`.
 absl::Status CheckBlock(const ReadableFile& file, const ChunkInfo& chunk, int64_t block, int64_t block_bytes,
-                        const void* data, int64_t bytes);
+                        int64_t bytes, uint32_t crc32c);
 
 }  // namespace tanren
 

@@ -22,10 +22,14 @@ bool IsPrintable(std::string_view text, std::string_view forbidden) {
 
 const char* NameOf(Role role) {
   switch (role) {
-    case Role::kWeight: return "weight";
-    case Role::kFirstMoment: return "first_moment";
-    case Role::kSecondMoment: return "second_moment";
-    case Role::kOther: return "other";
+    case Role::kWeight:
+      return "weight";
+    case Role::kFirstMoment:
+      return "first_moment";
+    case Role::kSecondMoment:
+      return "second_moment";
+    case Role::kOther:
+      return "other";
   }
   return "?";
 }
@@ -50,10 +54,13 @@ std::vector<int64_t> ChunkShape(const Region& region) {
 }
 
 absl::Status CheckTensorInfo(const TensorInfo& tensor) {
-  if (!IsPlainBasename(tensor.model)) return InvalidInput("model name \"%s\" is not [A-Za-z0-9._-]", Escaped(tensor.model));
+  if (!IsPlainBasename(tensor.model))
+    return InvalidInput("model name \"%s\" is not [A-Za-z0-9._-]", Escaped(tensor.model));
   if (tensor.name.empty() || tensor.name.size() > kMaxNameBytes || !IsPrintable(tensor.name, "#@\"\\")) {
-    return InvalidInput("tensor name \"%s\" is empty, too long or has a space, quote, backslash, '#', '@' or "
-                        "a byte that is not printable ASCII", Escaped(tensor.name.substr(0, kMaxNameBytes)));
+    return InvalidInput(
+        "tensor name \"%s\" is empty, too long or has a space, quote, backslash, '#', '@' or "
+        "a byte that is not printable ASCII",
+        Escaped(tensor.name.substr(0, kMaxNameBytes)));
   }
   return At(TensorKey(tensor), CountElements(tensor.shape).status());
 }

@@ -99,12 +99,13 @@ absl::Status CheckTensorInfo(const TensorInfo& tensor);
 // The bytes are a function of the contents alone: no time, host name or random number.
 std::string EncodeManifest(const Manifest& manifest);
 
-// Takes bytes apart within fixed limits on lengths, counts and nesting; nothing is allocated from a number that
-// the bytes merely claim. FailedPrecondition for a schema version of a later Tanren, else InvalidArgument.
+// Takes bytes apart within fixed limits on lengths, counts and nesting; nothing is allocated from a number
+// that the bytes merely claim. FailedPrecondition for a schema version of a later Tanren, else
+// InvalidArgument.
 absl::StatusOr<Manifest> DecodeManifest(std::string_view bytes);
 
-// Every index, name, size, offset and range is in bounds; chunks fill each shard without hole or overlap; and every
-// element of every tensor lies in exactly one chunk.
+// Every index, name, size, offset and range is in bounds; chunks fill each shard without hole or overlap; and
+// every element of every tensor lies in exactly one chunk.
 absl::Status ValidateManifest(const Manifest& manifest);
 
 }  // namespace tanren

@@ -12,11 +12,12 @@ namespace tanren {
 namespace {
 
 namespace pb = ::tanren::checkpoint;
-using ::google::protobuf::io::CodedInputStream;
 using ::google::protobuf::internal::WireFormatLite;
+using ::google::protobuf::io::CodedInputStream;
 
 // Same order as FileRecord.Kind, TensorRecord.Role and kTypes as TensorRecord.Type.
-constexpr DType kTypes[] = {DType::kF32, DType::kBF16, DType::kF16, DType::kF64, DType::kI32, DType::kI64, DType::kU8};
+constexpr DType kTypes[] = {DType::kF32, DType::kBF16, DType::kF16, DType::kF64,
+                            DType::kI32, DType::kI64,  DType::kU8};
 
 pb::TensorRecord::Type TypeRecord(DType dtype) {
   for (int i = 0; i < static_cast<int>(std::size(kTypes)); ++i) {
@@ -25,8 +26,8 @@ pb::TensorRecord::Type TypeRecord(DType dtype) {
   TANREN_CHECK(false);
 }
 
-// Calls visit(field, length of its value in bytes, offset of its value) for the fields of one message, without
-// descending into or allocating anything. Groups, the only way to nest without a length, are refused.
+// Calls visit(field, length of its value in bytes, offset of its value) for the fields of one message,
+// without descending into or allocating anything. Groups, the only way to nest without a length, are refused.
 absl::Status WalkFields(std::string_view bytes,
                         const std::function<absl::Status(int field, std::string_view value)>& visit) {
   CodedInputStream stream(reinterpret_cast<const uint8_t*>(bytes.data()), static_cast<int>(bytes.size()));
@@ -39,18 +40,25 @@ absl::Status WalkFields(std::string_view bytes,
     }
     int begin = stream.CurrentPosition();
     uint64_t varint = 0;
-    uint32_t length = 0;
     bool ok = false;
     switch (WireFormatLite::GetTagWireType(tag)) {
-      case WireFormatLite::WIRETYPE_VARINT: ok = stream.ReadVarint64(&varint); break;
-      case WireFormatLite::WIRETYPE_FIXED64: ok = stream.Skip(8); break;
-      case WireFormatLite::WIRETYPE_FIXED32: ok = stream.Skip(4); break;
-      case WireFormatLite::WIRETYPE_LENGTH_DELIMITED:
-        ok = stream.ReadVarint32(&length) && length <= bytes.size();
-        begin = stream.CurrentPosition();
-        ok = ok && stream.Skip(static_cast<int>(length));
+      case WireFormatLite::WIRETYPE_VARINT:
+        ok = stream.ReadVarint64(&varint);
         break;
-      default: return InvalidInput("nested group at byte %d", start);
+      case WireFormatLite::WIRETYPE_FIXED64:
+        ok = stream.Skip(8);
+        break;
+      case WireFormatLite::WIRETYPE_FIXED32:
+        ok = stream.Skip(4);
+        break;
+      case WireFormatLite::WIRETYPE_LENGTH_DELIMITED:
+        ok =
+            stream.ReadVarint64(&varint) && varint <= bytes.size();  // ReadVarint32 would drop the upper half
+        begin = stream.CurrentPosition();
+        ok = ok && stream.Skip(static_cast<int>(varint));
+        break;
+      default:
+        return InvalidInput("nested group at byte %d", start);
     }
     if (!ok) break;
     TANREN_RETURN_IF_ERROR(visit(WireFormatLite::GetTagFieldNumber(tag),
@@ -59,30 +67,32 @@ absl::Status WalkFields(std::string_view bytes,
   return InvalidInput("damaged encoding");
 }
 
-// How long one record may be, how short (an empty record costs a hundred times its bytes in memory), and how many.
+// How long one record may be, how short (an empty record costs a hundred times its bytes in memory), and how
+// many.
 struct Limit {
   int64_t min_bytes, max_bytes, max_count;
 };
 constexpr Limit kLimits[] = {
-    {0, 0, 0},                                       // no field 0
-    {0, 10, 1},                                      // schema_version
-    {0, 256, 1},                                     // run_id
-    {0, 10, 1},                                      // step
-    {0, 256, 1},                                     // stage
-    {0, 64, 1},                                      // mesh
-    {8, 512, int64_t{1} << 17},                      // files
-    {8, 2048, int64_t{1} << 18},                     // tensors
-    {16, kMaxManifestBytes, int64_t{1} << 21},       // chunks
-    {3, kMaxManifestBytes, int64_t{1} << 16},        // state
-    {0, 64, 1},                                      // config_sha256
-    {0, 64, 1},                                      // tokenizer_sha256
-    {0, 10, 1},                                      // block_bytes
+    {0, 0, 0},                                  // no field 0
+    {0, 10, 1},                                 // schema_version
+    {0, 256, 1},                                // run_id
+    {0, 10, 1},                                 // step
+    {0, 256, 1},                                // stage
+    {0, 64, 1},                                 // mesh
+    {8, 512, int64_t{1} << 17},                 // files
+    {8, 2048, int64_t{1} << 18},                // tensors
+    {16, kMaxManifestBytes, int64_t{1} << 21},  // chunks
+    {3, kMaxManifestBytes, int64_t{1} << 16},   // state
+    {0, 64, 1},                                 // config_sha256
+    {0, 64, 1},                                 // tokenizer_sha256
+    {0, 10, 1},                                 // block_bytes
 };
 
 absl::Status CheckChunkWire(std::string_view record) {
   return WalkFields(record, [](int field, std::string_view value) -> absl::Status {
     constexpr int kBlockSums = pb::ChunkRecord::kBlockCrc32CFieldNumber;
-    if (field != kBlockSums && value.size() > 2048) return InvalidInput("chunk field %d of %d bytes", field, value.size());
+    if (field != kBlockSums && value.size() > 2048)
+      return InvalidInput("chunk field %d of %d bytes", field, value.size());
     return absl::OkStatus();
   });
 }
@@ -91,13 +101,16 @@ absl::Status CheckChunkWire(std::string_view record) {
 absl::Status CheckWire(std::string_view bytes) {
   int64_t count[std::size(kLimits)] = {};
   return WalkFields(bytes, [&](int field, std::string_view value) -> absl::Status {
-    if (field < 1 || field >= static_cast<int>(std::size(kLimits))) return InvalidInput("unknown field %d", field);
+    if (field < 1 || field >= static_cast<int>(std::size(kLimits)))
+      return InvalidInput("unknown field %d", field);
     const Limit& limit = kLimits[field];
     const int64_t length = static_cast<int64_t>(value.size());
     if (length < limit.min_bytes || length > limit.max_bytes) {
-      return InvalidInput("field %d of %d bytes, %d to %d are allowed", field, length, limit.min_bytes, limit.max_bytes);
+      return InvalidInput("field %d of %d bytes, %d to %d are allowed", field, length, limit.min_bytes,
+                          limit.max_bytes);
     }
-    if (++count[field] > limit.max_count) return InvalidInput("field %d occurs more than %d times", field, limit.max_count);
+    if (++count[field] > limit.max_count)
+      return InvalidInput("field %d occurs more than %d times", field, limit.max_count);
     return field == pb::Manifest::kChunksFieldNumber ? CheckChunkWire(value) : absl::OkStatus();
   });
 }
@@ -133,12 +146,16 @@ void EncodeChunk(const ChunkInfo& chunk, pb::ChunkRecord* record) {
 }
 
 FileInfo DecodeFile(const pb::FileRecord& record) {
-  return FileInfo{record.name(),         static_cast<FileKind>(record.kind()), record.bytes(), record.crc32c(),
+  return FileInfo{record.name(),         static_cast<FileKind>(record.kind()),
+                  record.bytes(),        record.crc32c(),
                   record.header_bytes(), record.header_crc32c()};
 }
 
 TensorInfo DecodeTensor(const pb::TensorRecord& record) {
-  return TensorInfo{record.model(), record.name(), static_cast<Role>(record.role()), kTypes[record.type()],
+  return TensorInfo{record.model(),
+                    record.name(),
+                    static_cast<Role>(record.role()),
+                    kTypes[record.type()],
                     {record.shape().begin(), record.shape().end()}};
 }
 
@@ -209,17 +226,19 @@ absl::StatusOr<Manifest> DecodeManifest(std::string_view bytes) {
     return InvalidInput("manifest: damaged encoding or nested too deep");
   }
   if (message.schema_version() > kManifestSchemaVersion) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("manifest: schema version ", message.schema_version(), ", this Tanren reads up to ",
-                     kManifestSchemaVersion, "; use the Tanren that wrote it, or a later one"));
+    return absl::FailedPreconditionError(absl::StrCat("manifest: schema version ", message.schema_version(),
+                                                      ", this Tanren reads up to ", kManifestSchemaVersion,
+                                                      "; use the Tanren that wrote it, or a later one"));
   }
   if (message.schema_version() < 1) return InvalidInput("manifest: no schema version");
-  if (AnyUnknown(message)) return InvalidInput("manifest: a field or enum value that schema version 1 does not have");
+  if (AnyUnknown(message))
+    return InvalidInput("manifest: a field or enum value that schema version 1 does not have");
   Manifest manifest;
   manifest.run_id = message.run_id();
   manifest.step = message.step();
   manifest.stage = message.stage();
-  manifest.mesh = {message.mesh().pipe(), message.mesh().data(), message.mesh().context(), message.mesh().tensor()};
+  manifest.mesh = {message.mesh().pipe(), message.mesh().data(), message.mesh().context(),
+                   message.mesh().tensor()};
   for (const auto& record : message.files()) manifest.files.push_back(DecodeFile(record));
   for (const auto& record : message.tensors()) manifest.tensors.push_back(DecodeTensor(record));
   for (const auto& record : message.chunks()) manifest.chunks.push_back(DecodeChunk(record));

@@ -11,21 +11,25 @@ namespace tanren {
 namespace {
 
 bool IsText(std::string_view text, size_t max_bytes) {
-  return text.size() <= max_bytes && std::all_of(text.begin(), text.end(), [](char c) { return c >= ' ' && c <= '~'; });
+  return text.size() <= max_bytes &&
+         std::all_of(text.begin(), text.end(), [](char c) { return c >= ' ' && c <= '~'; });
 }
 
 absl::Status CheckHead(const Manifest& manifest) {
   if (manifest.step < 0) return InvalidInput("step %d is negative", manifest.step);
-  if (!IsText(manifest.run_id, 255) || !IsText(manifest.stage, 255)) return InvalidInput("run id or stage is not printable ASCII");
+  if (!IsText(manifest.run_id, 255) || !IsText(manifest.stage, 255))
+    return InvalidInput("run id or stage is not printable ASCII");
   const MeshShape& mesh = manifest.mesh;
   for (int size : {mesh.pipe, mesh.data, mesh.context, mesh.tensor}) {
     if (size < 1 || size > 1 << 24) return InvalidInput("mesh axis of size %d", size);
   }
-  if (manifest.block_bytes < 4096 || manifest.block_bytes > int64_t{64} << 20 || manifest.block_bytes % 8 != 0) {
+  if (manifest.block_bytes < 4096 || manifest.block_bytes > int64_t{64} << 20 ||
+      manifest.block_bytes % 8 != 0) {
     return InvalidInput("checksum blocks of %d bytes; 4096 to 64 MiB, a multiple of 8", manifest.block_bytes);
   }
   for (const auto& [key, value] : manifest.state) {
-    if (key.empty() || !IsText(key, 255)) return InvalidInput("state key \"%s\" is not printable ASCII", Escaped(key));
+    if (key.empty() || !IsText(key, 255))
+      return InvalidInput("state key \"%s\" is not printable ASCII", Escaped(key));
   }
   return absl::OkStatus();
 }
@@ -33,14 +37,17 @@ absl::Status CheckHead(const Manifest& manifest) {
 absl::Status CheckFiles(const Manifest& manifest) {
   std::set<std::string> paths;
   for (const FileInfo& file : manifest.files) {
-    if (!IsPlainBasename(file.name)) return InvalidInput("file name \"%s\" is not a plain basename", Escaped(file.name));
-    if (!paths.insert(Manifest::PathOf(file)).second) return InvalidInput("file %s twice", Manifest::PathOf(file));
+    if (!IsPlainBasename(file.name))
+      return InvalidInput("file name \"%s\" is not a plain basename", Escaped(file.name));
+    if (!paths.insert(Manifest::PathOf(file)).second)
+      return InvalidInput("file %s twice", Manifest::PathOf(file));
     const bool shard_name = file.name.ends_with(".safetensors");
     const bool name_fits = file.kind == FileKind::kShard    ? shard_name
                            : file.kind == FileKind::kConfig ? file.name == "resolved.yaml"
                                                             : true;
     if (!name_fits) return InvalidInput("file %s: name does not fit its kind", file.name);
-    if (file.bytes < 0 || file.bytes > int64_t{1} << 60) return InvalidInput("file %s: %d bytes", file.name, file.bytes);
+    if (file.bytes < 0 || file.bytes > int64_t{1} << 60)
+      return InvalidInput("file %s: %d bytes", file.name, file.bytes);
     const int64_t min_header = file.kind == FileKind::kShard ? 10 : 0;
     if (file.header_bytes < min_header || file.header_bytes > file.bytes) {
       return InvalidInput("file %s: header of %d bytes in %d", file.name, file.header_bytes, file.bytes);
@@ -89,7 +96,8 @@ absl::Status CheckPlacement(const Manifest& manifest) {
   for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int>(i);
   const auto& chunks = manifest.chunks;
   std::sort(order.begin(), order.end(), [&](int a, int b) {
-    return std::tie(chunks[a].file, chunks[a].file_offset, a) < std::tie(chunks[b].file, chunks[b].file_offset, b);
+    return std::tie(chunks[a].file, chunks[a].file_offset, a) <
+           std::tie(chunks[b].file, chunks[b].file_offset, b);
   });
   size_t next = 0;
   for (int f = 0; f < static_cast<int>(manifest.files.size()); ++f) {
@@ -99,8 +107,8 @@ absl::Status CheckPlacement(const Manifest& manifest) {
     for (; next < order.size() && chunks[order[next]].file == f; ++next) {
       const ChunkInfo& chunk = chunks[order[next]];
       if (chunk.file_offset != position) {
-        return InvalidInput("file %s: chunk %s begins at byte %d, the one before ends at %d", file.name, chunk.key,
-                            chunk.file_offset, position);
+        return InvalidInput("file %s: chunk %s begins at byte %d, the one before ends at %d", file.name,
+                            chunk.key, chunk.file_offset, position);
       }
       position += manifest.ChunkBytes(chunk);
     }
@@ -113,7 +121,8 @@ absl::Status CheckPlacement(const Manifest& manifest) {
 
 absl::Status CheckCoverage(const Manifest& manifest) {
   std::vector<std::vector<int>> by_tensor(manifest.tensors.size());
-  for (size_t c = 0; c < manifest.chunks.size(); ++c) by_tensor[manifest.chunks[c].tensor].push_back(static_cast<int>(c));
+  for (size_t c = 0; c < manifest.chunks.size(); ++c)
+    by_tensor[manifest.chunks[c].tensor].push_back(static_cast<int>(c));
   for (size_t t = 0; t < manifest.tensors.size(); ++t) {
     const TensorInfo& tensor = manifest.tensors[t];
     std::vector<Region> regions;

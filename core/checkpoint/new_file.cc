@@ -21,10 +21,13 @@ absl::Status SaveFaults::Point(std::string_view point, std::string_view path) {
   switch (plan_.Hit(point)) {
     case FaultAction::kNone:
     case FaultAction::kPartial:
-    case FaultAction::kKill: return absl::OkStatus();
-    case FaultAction::kEnospc: return ErrnoStatus(ENOSPC, absl::StrCat(View(point), " (injected)"), path);
+    case FaultAction::kKill:
+      return absl::OkStatus();
+    case FaultAction::kEnospc:
+      return ErrnoStatus(ENOSPC, absl::StrCat(View(point), " (injected)"), path);
     case FaultAction::kShort:
-    case FaultAction::kEio: return ErrnoStatus(EIO, absl::StrCat(View(point), " (injected)"), path);
+    case FaultAction::kEio:
+      return ErrnoStatus(EIO, absl::StrCat(View(point), " (injected)"), path);
   }
   return absl::OkStatus();
 }
@@ -86,12 +89,16 @@ absl::Status NewFile::Flush() {
     TANREN_RETURN_IF_ERROR(WriteOut(buffer_.get(), done));
     switch (faults_->HitWrite()) {
       case FaultAction::kNone:
-      case FaultAction::kKill: break;
-      case FaultAction::kEio: return ErrnoStatus(EIO, "write (injected)", path_);
-      case FaultAction::kEnospc: return ErrnoStatus(ENOSPC, "write (injected)", path_);
+      case FaultAction::kKill:
+        break;
+      case FaultAction::kEio:
+        return ErrnoStatus(EIO, "write (injected)", path_);
+      case FaultAction::kEnospc:
+        return ErrnoStatus(ENOSPC, "write (injected)", path_);
       case FaultAction::kShort:
         TANREN_RETURN_IF_ERROR(WriteOut(buffer_.get() + done, (buffered_ - done) / 2));
-        return absl::DataLossError(absl::StrCat("write (injected) ", path_, ": no progress at byte ", written_));
+        return absl::DataLossError(
+            absl::StrCat("write (injected) ", path_, ": no progress at byte ", written_));
       case FaultAction::kPartial: {
         const int64_t half = (buffered_ - done) / 2;
         TANREN_RETURN_IF_ERROR(WriteOut(buffer_.get() + done, half));
@@ -118,7 +125,8 @@ absl::Status NewFile::WriteOut(const char* data, int64_t bytes) {
       continue;
     }
     if (count < 0) return ErrnoStatus(errno, "write", path_);
-    if (count == 0) return absl::DataLossError(absl::StrCat("write ", path_, ": no progress at byte ", written_));
+    if (count == 0)
+      return absl::DataLossError(absl::StrCat("write ", path_, ": no progress at byte ", written_));
     data += count;
     bytes -= count;
     written_ += count;
@@ -133,7 +141,8 @@ absl::Status NewFile::Finish() {
   struct stat info;
   if (fstat(fd_.get(), &info) != 0) return ErrnoStatus(errno, "stat", path_);
   if (info.st_size != appended_) {
-    return absl::DataLossError(absl::StrCat(path_, ": ", info.st_size, " bytes on disk, ", appended_, " written"));
+    return absl::DataLossError(
+        absl::StrCat(path_, ": ", info.st_size, " bytes on disk, ", appended_, " written"));
   }
   // close() may report a delayed write error (NFS).
   if (close(fd_.Release()) != 0) return ErrnoStatus(errno, "close", path_);

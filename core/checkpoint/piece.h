@@ -28,16 +28,16 @@ struct TensorPiece {
   void* data = nullptr;
 
   // The whole tensor, or a whole box of it.
-  static TensorPiece Whole(std::string model, std::string name, Role role, DType dtype, std::vector<int64_t> shape,
-                           void* data) {
+  static TensorPiece Whole(std::string model, std::string name, Role role, DType dtype,
+                           std::vector<int64_t> shape, void* data) {
     Box box = Box::Whole(shape);
     return OfBox(std::move(model), std::move(name), role, dtype, std::move(shape), std::move(box), data);
   }
-  static TensorPiece OfBox(std::string model, std::string name, Role role, DType dtype, std::vector<int64_t> shape,
-                           Box box, void* data) {
+  static TensorPiece OfBox(std::string model, std::string name, Role role, DType dtype,
+                           std::vector<int64_t> shape, Box box, void* data) {
     const int64_t elements = box.elements();
-    return TensorPiece{std::move(model), std::move(name), role, dtype, std::move(shape), std::move(box),
-                       0, elements, data};
+    return TensorPiece{
+        std::move(model), std::move(name), role, dtype, std::move(shape), std::move(box), 0, elements, data};
   }
 
   TensorInfo info() const { return TensorInfo{model, name, role, dtype, global_shape}; }

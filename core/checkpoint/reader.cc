@@ -41,7 +41,8 @@ absl::Status ReadCommit(const Directory& directory, std::string* commit, std::st
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<CheckpointReader>> CheckpointReader::Open(Comm& world, const std::string& step_dir,
+absl::StatusOr<std::unique_ptr<CheckpointReader>> CheckpointReader::Open(Comm& world,
+                                                                         const std::string& step_dir,
                                                                          const OpenOptions& options) {
   std::unique_ptr<CheckpointReader> reader(new CheckpointReader());
   absl::StatusOr<Directory> directory = Directory::OpenReal(step_dir);
@@ -55,10 +56,11 @@ absl::StatusOr<std::unique_ptr<CheckpointReader>> CheckpointReader::Open(Comm& w
   TANREN_RETURN_IF_ERROR(AgreeStatus(world, "checkpoint_commit", status));
   commit = BroadcastString(world, "checkpoint_commit_text", commit, 0);
   bytes = BroadcastString(world, "checkpoint_manifest", bytes, 0);
-  TANREN_RETURN_IF_ERROR(
-      AgreeStatus(world, "checkpoint_manifest_valid", AsDamage(reader->path(), reader->LoadManifest(bytes, commit))));
+  TANREN_RETURN_IF_ERROR(AgreeStatus(world, "checkpoint_manifest_valid",
+                                     AsDamage(reader->path(), reader->LoadManifest(bytes, commit))));
 
-  for (int f = world.rank(); status.ok() && f < static_cast<int>(reader->manifest_.files.size()); f += world.size()) {
+  for (int f = world.rank(); status.ok() && f < static_cast<int>(reader->manifest_.files.size());
+       f += world.size()) {
     status = AsDamage(reader->path(), reader->CheckFile(f, options));
   }
   if (status.ok() && world.rank() == 0) status = AsDamage(reader->path(), reader->CheckHashes());
@@ -100,7 +102,8 @@ absl::Status CheckpointReader::CheckFile(int file, const OpenOptions& options) c
   if (info.kind == FileKind::kTokenizer) {
     TANREN_ASSIGN_OR_RETURN(folder, directory_.OpenChild("tokenizer"));
   }
-  TANREN_ASSIGN_OR_RETURN(const ReadableFile opened, ReadableFile::Open(folder ? *folder : directory_, info.name));
+  TANREN_ASSIGN_OR_RETURN(const ReadableFile opened,
+                          ReadableFile::Open(folder ? *folder : directory_, info.name));
   if (opened.bytes() != info.bytes) {
     return absl::DataLossError(
         absl::StrCat(opened.path(), ": ", opened.bytes(), " bytes, ", info.bytes, " were written"));
@@ -112,7 +115,8 @@ absl::Status CheckpointReader::CheckFile(int file, const OpenOptions& options) c
 
 absl::Status CheckpointReader::CheckShardHeader(int file, const ReadableFile& opened) const {
   const FileInfo& info = manifest_.files[file];
-  std::string prefix(static_cast<size_t>(info.header_bytes), '\0');  // at most the file's true size, checked before
+  std::string prefix(static_cast<size_t>(info.header_bytes),
+                     '\0');  // at most the file's true size, checked before
   TANREN_RETURN_IF_ERROR(opened.ReadAt(0, prefix.data(), info.header_bytes));
   if (const uint32_t crc = Crc32c(prefix); crc != info.header_crc32c) {
     return InvalidInput("header is damaged: CRC32C %08x, written as %08x", crc, info.header_crc32c);
@@ -120,8 +124,8 @@ absl::Status CheckpointReader::CheckShardHeader(int file, const ReadableFile& op
   TANREN_ASSIGN_OR_RETURN(const SafetensorsHeader header, ParseSafetensors(prefix, info.bytes));
   const std::vector<int>& chunks = chunks_of_file_[file];
   if (header.data_offset != info.header_bytes || header.entries.size() != chunks.size()) {
-    return InvalidInput("header has %d tensors and %d bytes, the manifest says %d and %d", header.entries.size(),
-                        header.data_offset, chunks.size(), info.header_bytes);
+    return InvalidInput("header has %d tensors and %d bytes, the manifest says %d and %d",
+                        header.entries.size(), header.data_offset, chunks.size(), info.header_bytes);
   }
   for (size_t i = 0; i < chunks.size(); ++i) {
     const SafetensorsEntry& entry = header.entries[i];
@@ -146,7 +150,8 @@ absl::Status CheckpointReader::VerifyShardData(int file, const ReadableFile& ope
       const int64_t begin = b * manifest_.block_bytes;
       const int64_t bytes = std::min(manifest_.block_bytes, chunk_bytes - begin);
       TANREN_RETURN_IF_ERROR(opened.ReadAt(chunk.file_offset + begin, block.data(), bytes));
-      TANREN_RETURN_IF_ERROR(CheckBlock(opened, chunk, b, manifest_.block_bytes, block.data(), bytes));
+      TANREN_RETURN_IF_ERROR(
+          CheckBlock(opened, chunk, b, manifest_.block_bytes, bytes, Crc32c(block.data(), bytes)));
       crc = Crc32cCombine(crc, chunk.block_crc32c[b], bytes);
       if (options.on_verified) options.on_verified(bytes);
     }
@@ -157,7 +162,8 @@ absl::Status CheckpointReader::VerifyShardData(int file, const ReadableFile& ope
 }
 
 absl::Status CheckpointReader::CheckWhole(const FileInfo& info, const ReadableFile& opened) const {
-  std::vector<char> block(static_cast<size_t>(std::min(kChecksumBlockBytes, std::max<int64_t>(1, info.bytes))));
+  std::vector<char> block(
+      static_cast<size_t>(std::min(kChecksumBlockBytes, std::max<int64_t>(1, info.bytes))));
   uint32_t crc = 0;
   for (int64_t begin = 0; begin < info.bytes; begin += static_cast<int64_t>(block.size())) {
     const int64_t bytes = std::min(static_cast<int64_t>(block.size()), info.bytes - begin);
@@ -172,7 +178,8 @@ absl::Status CheckpointReader::CheckWhole(const FileInfo& info, const ReadableFi
 absl::Status CheckpointReader::CheckHashes() const {
   TANREN_ASSIGN_OR_RETURN(const std::string config, ConfigText());
   if (const std::string sum = Sha256Hex(config); sum != manifest_.config_sha256) {
-    return InvalidInput("resolved.yaml has SHA-256 %s, the manifest says \"%s\"", sum, Escaped(manifest_.config_sha256));
+    return InvalidInput("resolved.yaml has SHA-256 %s, the manifest says \"%s\"", sum,
+                        Escaped(manifest_.config_sha256));
   }
   TANREN_ASSIGN_OR_RETURN(const TokenizerFiles tokenizer, ReadTokenizer());
   if (const std::string sum = TokenizerSha256(tokenizer); sum != manifest_.tokenizer_sha256) {
@@ -228,12 +235,14 @@ absl::Status CheckpointReader::CheckPiece(const TensorPiece& piece) const {
   return absl::OkStatus();
 }
 
-std::vector<int32_t> CheckpointReader::WantedByAnyRank(Comm& world, absl::Span<const TensorPiece> pieces) const {
+std::vector<int32_t> CheckpointReader::WantedByAnyRank(Comm& world,
+                                                       absl::Span<const TensorPiece> pieces) const {
   std::vector<int32_t> wanted(manifest_.tensors.size(), 0);
   for (const TensorPiece& piece : pieces) {
     if (const int index = IndexOf(piece.info()); index >= 0) wanted[index] = 1;
   }
-  world.AllReduce(Stream{}, "checkpoint_wanted", wanted.data(), static_cast<int64_t>(wanted.size()), ReduceOp::kMax);
+  world.AllReduce(Stream{}, "checkpoint_wanted", wanted.data(), static_cast<int64_t>(wanted.size()),
+                  ReduceOp::kMax);
   return wanted;
 }
 
@@ -251,7 +260,8 @@ absl::StatusOr<ReadReport> CheckpointReader::Read(Comm& world, absl::Span<const 
     } else if (options.may_be_new && options.may_be_new(info)) {
       report.new_tensors.push_back(TensorKey(info));
     } else {
-      status = InvalidInput("%s: no tensor %s, which this run needs and does not declare as new", path(), TensorKey(info));
+      status = InvalidInput("%s: no tensor %s, which this run needs and does not declare as new", path(),
+                            TensorKey(info));
     }
   }
   const std::vector<int32_t> wanted_by_any = WantedByAnyRank(world, present);
@@ -260,15 +270,16 @@ absl::StatusOr<ReadReport> CheckpointReader::Read(Comm& world, absl::Span<const 
     if (wanted_by_any[t]) continue;
     report.dropped_tensors.push_back(TensorKey(info));
     if (status.ok() && !(options.may_be_dropped && options.may_be_dropped(info))) {
-      status = InvalidInput("%s: tensor %s is not in this run's model, and is not declared as dropped", path(),
-                            TensorKey(info));
+      status = InvalidInput("%s: tensor %s is not in this run's model, and is not declared as dropped",
+                            path(), TensorKey(info));
     }
   }
   // Names and shapes are settled on all ranks before any rank moves data.
   TANREN_RETURN_IF_ERROR(AgreeStatus(world, "checkpoint_tensors", status));
   TANREN_RETURN_IF_ERROR(AgreeStatus(world, "checkpoint_read", ReadLocal(present)));
   std::sort(report.new_tensors.begin(), report.new_tensors.end());
-  report.new_tensors.erase(std::unique(report.new_tensors.begin(), report.new_tensors.end()), report.new_tensors.end());
+  report.new_tensors.erase(std::unique(report.new_tensors.begin(), report.new_tensors.end()),
+                           report.new_tensors.end());
   for (const TensorPiece& piece : present) report.bytes += piece.bytes();
   return report;
 }
@@ -301,7 +312,8 @@ absl::Status CheckpointReader::ReadLocal(absl::Span<const TensorPiece> wanted) c
   return absl::OkStatus();
 }
 
-absl::Status CheckpointReader::CompareLocal(absl::Span<const TensorPiece> pieces, const ProducePart& produce) const {
+absl::Status CheckpointReader::CompareLocal(absl::Span<const TensorPiece> pieces,
+                                            const ProducePart& produce) const {
   std::vector<char> stored, produced;
   for (const TensorPiece& piece : pieces) {
     const int64_t element_bytes = SizeOf(piece.dtype), slice = kStagingBytes / element_bytes;
@@ -322,7 +334,8 @@ absl::Status CheckpointReader::CompareLocal(absl::Span<const TensorPiece> pieces
       part.data = stored.data();
       TANREN_RETURN_IF_ERROR(ReadLocal({&part, 1}));
       if (memcmp(held, stored.data(), stored.size()) != 0) {
-        return absl::AlreadyExistsError(absl::StrCat(path(), " holds other values of ", TensorKey(piece.info())));
+        return absl::AlreadyExistsError(
+            absl::StrCat(path(), " holds other values of ", TensorKey(piece.info())));
       }
     }
   }
@@ -336,13 +349,15 @@ absl::Status CheckpointReader::Compare(Comm& world, absl::Span<const TensorPiece
     if (!status.ok()) break;
     const int index = IndexOf(piece.info());
     if (index < 0 || !(manifest_.tensors[index] == piece.info())) {
-      status = absl::AlreadyExistsError(absl::StrCat(path(), " has no tensor like ", TensorKey(piece.info())));
+      status =
+          absl::AlreadyExistsError(absl::StrCat(path(), " has no tensor like ", TensorKey(piece.info())));
     }
   }
   const std::vector<int32_t> wanted = WantedByAnyRank(world, pieces);
   for (size_t t = 0; status.ok() && t < wanted.size(); ++t) {
     if (wanted[t]) continue;
-    status = absl::AlreadyExistsError(absl::StrCat(path(), " also has tensor ", TensorKey(manifest_.tensors[t])));
+    status =
+        absl::AlreadyExistsError(absl::StrCat(path(), " also has tensor ", TensorKey(manifest_.tensors[t])));
   }
   if (status.ok()) status = CompareLocal(pieces, produce);
   return AgreeStatus(world, "checkpoint_compare", status);

@@ -32,18 +32,19 @@ struct ReadOptions {
 };
 
 struct ReadReport {
-  std::vector<std::string> new_tensors;      // keys, see TensorKey
+  std::vector<std::string> new_tensors;  // keys, see TensorKey
   std::vector<std::string> dropped_tensors;
-  int64_t bytes = 0;                         // that this rank received
+  int64_t bytes = 0;  // that this rank received
 };
 
 class CheckpointReader {
  public:
-  // Opens one step directory. Collective. On OK, on every rank: COMMIT is the manifest's SHA-256; the manifest is
-  // valid, so every element of every tensor lies in exactly one chunk; every file is a regular file of its recorded
-  // size; every shard's header has its recorded checksum and says what the manifest says; and with verify_data all
-  // data has its recorded checksums. DataLoss, the same on all ranks, names the first damage; NotFound when there
-  // is no such directory; FailedPrecondition when a later Tanren wrote it.
+  // Opens one step directory. Collective. On OK, on every rank: COMMIT is the manifest's SHA-256; the
+  // manifest is valid, so every element of every tensor lies in exactly one chunk; every file is a regular
+  // file of its recorded size; every shard's header has its recorded checksum and says what the manifest
+  // says; and with verify_data all data has its recorded checksums. DataLoss, the same on all ranks, names
+  // the first damage; NotFound when there is no such directory; FailedPrecondition when a later Tanren wrote
+  // it.
   static absl::StatusOr<std::unique_ptr<CheckpointReader>> Open(Comm& world, const std::string& step_dir,
                                                                 const OpenOptions& options = {});
 
@@ -60,18 +61,20 @@ class CheckpointReader {
   absl::StatusOr<TokenizerFiles> ReadTokenizer() const;
   std::string tokenizer_dir() const { return directory_.PathOf("tokenizer"); }
 
-  // Fills the wanted pieces, whatever boxes and ranges the writer had. Collective; ranks may want different pieces,
-  // the same elements, or nothing. Every block that is touched is checked against its checksum: DataLoss names the
-  // damage. A tensor that differs in shape or element type, is wanted but absent, or is present but wanted by no
-  // rank is InvalidArgument unless the options say so. After an error the contents of the pieces are undefined.
-  absl::StatusOr<ReadReport> Read(Comm& world, absl::Span<const TensorPiece> wanted, const ReadOptions& options = {});
+  // Fills the wanted pieces, whatever boxes and ranges the writer had. Collective; ranks may want different
+  // pieces, the same elements, or nothing. Every block that is touched is checked against its checksum:
+  // DataLoss names the damage. A tensor that differs in shape or element type, is wanted but absent, or is
+  // present but wanted by no rank is InvalidArgument unless the options say so. After an error the contents
+  // of the pieces are undefined.
+  absl::StatusOr<ReadReport> Read(Comm& world, absl::Span<const TensorPiece> wanted,
+                                  const ReadOptions& options = {});
 
   // The same for one process's pieces, all of which must be present. No communication.
   absl::Status ReadLocal(absl::Span<const TensorPiece> wanted) const;
 
-  // OK when the tensors are exactly those in the pieces of all ranks, with these bits. Collective. `produce` gives
-  // the elements of pieces without data. Otherwise
-  // AlreadyExists names the first difference (DataLoss, damage).
+  // OK when the tensors are exactly those in the pieces of all ranks, with these bits. Collective. `produce`
+  // gives the elements of pieces without data. Otherwise AlreadyExists names the first difference (DataLoss,
+  // damage).
   absl::Status Compare(Comm& world, absl::Span<const TensorPiece> pieces, const ProducePart& produce) const;
 
  private:

@@ -75,9 +75,8 @@ class CoverageProof {
       if (candidates.size() == 1) return absl::OkStatus();
       return candidates.empty() ? Gap(dim) : Twice(candidates);
     }
-    std::sort(candidates.begin(), candidates.end(), [&](int a, int b) {
-      return boxes_[a].box.offset[dim] < boxes_[b].box.offset[dim];
-    });
+    std::sort(candidates.begin(), candidates.end(),
+              [&](int a, int b) { return boxes_[a].box.offset[dim] < boxes_[b].box.offset[dim]; });
     std::vector<int> active;
     size_t next = 0;
     for (int64_t position = 0; position < shape_[dim];) {
@@ -100,7 +99,7 @@ class CoverageProof {
   }
 
  private:
-  static constexpr int64_t kMaxWork = int64_t{1} << 26;
+  static constexpr int64_t kMaxWork = int64_t{1} << 24;  // 8 x 1024 pieces of one tensor take 2^17
 
   int64_t End(int b, int dim) const { return boxes_[b].box.offset[dim] + boxes_[b].box.size[dim]; }
 
@@ -148,7 +147,8 @@ std::string ShapeToString(absl::Span<const int64_t> shape) {
 std::string ToString(const Region& region) {
   std::string text = "[";
   for (size_t d = 0; d < region.box.size.size(); ++d) {
-    absl::StrAppend(&text, d ? ", " : "", region.box.offset[d], ":", region.box.offset[d] + region.box.size[d]);
+    absl::StrAppend(&text, d ? ", " : "", region.box.offset[d], ":",
+                    region.box.offset[d] + region.box.size[d]);
   }
   text += "]";
   if (!region.is_whole_box()) absl::StrAppend(&text, " elements ", region.begin, ":", region.end);
@@ -168,7 +168,8 @@ absl::StatusOr<int64_t> CountElements(absl::Span<const int64_t> shape) {
       empty = true;
       continue;
     }
-    if (count >= kMax / s) return InvalidInput("shape %s overflows: 2^60 elements or more", ShapeToString(shape));
+    if (count >= kMax / s)
+      return InvalidInput("shape %s overflows: 2^60 elements or more", ShapeToString(shape));
     count *= s;
   }
   return empty ? 0 : count;
@@ -189,7 +190,8 @@ absl::Status CheckRegion(absl::Span<const int64_t> shape, const Region& region) 
   }
   const int64_t elements = region.box.elements();
   if (region.begin < 0 || region.end < region.begin || region.end > elements) {
-    return InvalidInput("range %d:%d lies outside its box of %d elements", region.begin, region.end, elements);
+    return InvalidInput("range %d:%d lies outside its box of %d elements", region.begin, region.end,
+                        elements);
   }
   return absl::OkStatus();
 }

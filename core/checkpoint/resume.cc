@@ -28,8 +28,9 @@ absl::StatusOr<Candidates> Scan(Comm& world, const std::string& run_dir) {
   absl::StatusOr<Candidates> found = Candidates{};
   if (world.rank() == 0) found = ScanLocal(run_dir);
   TANREN_RETURN_IF_ERROR(AgreeStatus(world, "checkpoint_scan", found.status()));
-  const std::string text = BroadcastString(
-      world, "checkpoint_steps", absl::StrCat(found->has_damaged ? "1" : "0", ",", absl::StrJoin(found->steps, ",")), 0);
+  const std::string text =
+      BroadcastString(world, "checkpoint_steps",
+                      absl::StrCat(found->has_damaged ? "1" : "0", ",", absl::StrJoin(found->steps, ",")), 0);
   Candidates shared;
   shared.has_damaged = text[0] == '1';
   shared.steps = absl::StrSplit(text.substr(2), ',', absl::SkipEmpty());
@@ -55,7 +56,8 @@ absl::StatusOr<LoadResult> LoadNewest(Comm& world, const LoadRequest& request, c
     if (status.ok()) return result;
     if (!absl::IsDataLoss(status)) return status;
     result.reader.reset();
-    result.warnings.push_back(absl::StrCat("checkpoint ", path, " is damaged and passed over: ", status.message()));
+    result.warnings.push_back(
+        absl::StrCat("checkpoint ", path, " is damaged and passed over: ", status.message()));
   }
   return absl::DataLossError(absl::StrCat(
       request.run_dir, " has checkpoints, but none of the newest ", std::min(kTries, candidates.steps.size()),

@@ -14,9 +14,9 @@ namespace tanren {
 
 struct LoadRequest {
   std::string run_dir;
-  // "auto": the newest commit, or a fresh start where the run directory has no checkpoint; falls back one commit
-  // when the newest is damaged. "none": a fresh start, refused where the run directory has checkpoints.
-  // Else a step directory: that one and no other.
+  // "auto": the newest commit, or a fresh start where the run directory has no checkpoint; falls back one
+  // commit when the newest is damaged. "none": a fresh start, refused where the run directory has
+  // checkpoints. Else a step directory: that one and no other.
   std::string resume = "auto";
   ReadOptions read;
 };
@@ -27,12 +27,13 @@ struct LoadResult {
   std::vector<std::string> warnings;  // what was damaged and passed over
 };
 
-// Opens the checkpoint that `request` chooses and fills the pieces that `bind` names, with all data read once.
-// Collective; the outcome and the choice are the same on all ranks. `bind` is called on every rank for each
-// checkpoint that is tried (twice at most) and returns this rank's pieces; it may look at the reader's manifest
-// and state, and must not act on them yet. Damage found while reading falls back just as damage found while
-// opening. A run directory that has checkpoints but none valid among the newest two is an error, never a fresh
-// start; so are errors that are not damage (a shape that differs, a permission, a later schema).
+// Opens the checkpoint that `request` chooses and fills the pieces that `bind` names, with all data read
+// once. Collective; the outcome and the choice are the same on all ranks. `bind` is called on every rank for
+// each checkpoint that is tried (twice at most) and returns this rank's pieces; it may look at the reader's
+// manifest and state, and must not act on them yet. Damage found while reading falls back just as damage
+// found while opening. A run directory that has checkpoints but none valid among the newest two is an error,
+// never a fresh start; so are errors that are not damage (a shape that differs, a permission, a later
+// schema).
 using BindPieces = std::function<absl::StatusOr<std::vector<TensorPiece>>(const CheckpointReader& reader)>;
 absl::StatusOr<LoadResult> LoadCheckpoint(Comm& world, const LoadRequest& request, const BindPieces& bind);
 

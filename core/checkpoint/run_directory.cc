@@ -25,7 +25,8 @@ constexpr char kLockName[] = "run.lock";
 // Whether `name` is a step's name followed by `mark` and more.
 bool IsMarkedStep(std::string_view name, std::string_view mark) {
   const size_t dot = name.find('.');
-  return dot != std::string_view::npos && ParseStepName(name.substr(0, dot)) >= 0 && name.substr(dot).starts_with(mark);
+  return dot != std::string_view::npos && ParseStepName(name.substr(0, dot)) >= 0 &&
+         name.substr(dot).starts_with(mark);
 }
 
 std::string OwnerRecord(const std::string& owner) {
@@ -35,7 +36,8 @@ std::string OwnerRecord(const std::string& owner) {
   const time_t now = time(nullptr);
   struct tm utc;
   if (gmtime_r(&now, &utc) != nullptr) strftime(started, sizeof(started), "%Y-%m-%dT%H:%M:%SZ", &utc);
-  return absl::StrCat("host ", host, ", process ", getpid(), ", since ", started, owner.empty() ? "" : ", ", owner, "\n");
+  return absl::StrCat("host ", host, ", process ", getpid(), ", since ", started, owner.empty() ? "" : ", ",
+                      owner, "\n");
 }
 
 std::string ReadOwner(int fd) {
@@ -82,7 +84,8 @@ absl::StatusOr<std::vector<std::string>> ListSteps(const Directory& run) {
 
 absl::StatusOr<bool> HasDamagedSteps(const Directory& run) {
   TANREN_ASSIGN_OR_RETURN(const std::vector<std::string> names, run.List());
-  return std::any_of(names.begin(), names.end(), [](const auto& name) { return IsMarkedStep(name, ".damaged-"); });
+  return std::any_of(names.begin(), names.end(),
+                     [](const auto& name) { return IsMarkedStep(name, ".damaged-"); });
 }
 
 bool LooksCommitted(const Directory& run, const std::string& step_name) {
@@ -93,7 +96,8 @@ bool LooksCommitted(const Directory& run, const std::string& step_name) {
   return commit.ok() && manifest.ok() && *commit == Sha256Hex(*manifest) + "\n";
 }
 
-absl::StatusOr<std::unique_ptr<RunLock>> RunLock::Acquire(const std::string& run_dir, const std::string& owner) {
+absl::StatusOr<std::unique_ptr<RunLock>> RunLock::Acquire(const std::string& run_dir,
+                                                          const std::string& owner) {
   std::error_code error;
   std::filesystem::create_directories(run_dir, error);
   if (error) return ErrnoStatus(error.value(), "create directory", run_dir);
@@ -103,7 +107,8 @@ absl::StatusOr<std::unique_ptr<RunLock>> RunLock::Acquire(const std::string& run
   if (file.get() < 0) return ErrnoStatus(errno, "open", path);
   struct stat info;
   if (fstat(file.get(), &info) != 0) return ErrnoStatus(errno, "stat", path);
-  if (!S_ISREG(info.st_mode)) return absl::FailedPreconditionError(absl::StrCat(path, ": not a regular file"));
+  if (!S_ISREG(info.st_mode))
+    return absl::FailedPreconditionError(absl::StrCat(path, ": not a regular file"));
   if (flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK) return ErrnoStatus(errno, "lock", path);
     return absl::FailedPreconditionError(absl::StrCat(run.path(), " is in use by ", ReadOwner(file.get()),
@@ -114,7 +119,7 @@ absl::StatusOr<std::unique_ptr<RunLock>> RunLock::Acquire(const std::string& run
 }
 
 absl::StatusOr<std::unique_ptr<RunLock>> RunLock::AcquireForJob(Comm& world, const std::string& run_dir,
-                                                               const std::string& owner) {
+                                                                const std::string& owner) {
   std::unique_ptr<RunLock> lock;
   absl::Status status;
   if (world.rank() == 0) {

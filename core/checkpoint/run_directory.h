@@ -37,12 +37,13 @@ bool LooksCommitted(const Directory& run, const std::string& step_name);
 // The right to write into a run directory, held until destruction or the end of the process, however it ends.
 class RunLock {
  public:
-  // Creates the directory where it is missing. A second holder, in this process or another, is refused at once
-  // (FailedPrecondition) with the owner's record: host, process, start time, and `owner`.
-  static absl::StatusOr<std::unique_ptr<RunLock>> Acquire(const std::string& run_dir, const std::string& owner);
+  // Creates the directory where it is missing. A second holder, in this process or another, is refused at
+  // once (FailedPrecondition) with the owner's record: host, process, start time, and `owner`.
+  static absl::StatusOr<std::unique_ptr<RunLock>> Acquire(const std::string& run_dir,
+                                                          const std::string& owner);
   // The same for a job: rank 0 holds the lock (other ranks receive null), all ranks receive its refusal.
   static absl::StatusOr<std::unique_ptr<RunLock>> AcquireForJob(Comm& world, const std::string& run_dir,
-                                                               const std::string& owner);
+                                                                const std::string& owner);
   ~RunLock();
 
   const Directory& run() const { return run_; }
@@ -63,8 +64,9 @@ struct Retention {
   int64_t keep_every = 0;  // steps divisible by it stay for ever; 0: none
 };
 
-// Removes commits that the retention does not keep, oldest first: each is renamed to a name that is never loaded,
-// then removed. Directories that are not valid commits are neither counted nor removed. Returns the names removed.
+// Removes commits that the retention does not keep, oldest first: each is renamed to a name that is never
+// loaded, then removed. Directories that are not valid commits are neither counted nor removed. Returns the
+// names removed.
 absl::StatusOr<std::vector<std::string>> ApplyRetention(const Directory& run, const Retention& retention,
                                                         SaveFaults* faults);
 

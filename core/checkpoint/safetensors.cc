@@ -19,13 +19,20 @@ namespace {
 // Position of the types that Tanren writes in the format's list; later ones come first in a file.
 int TypeOrder(DType dtype) {
   switch (dtype) {
-    case DType::kU8: return 0;
-    case DType::kF16: return 1;
-    case DType::kBF16: return 2;
-    case DType::kI32: return 3;
-    case DType::kF32: return 4;
-    case DType::kF64: return 5;
-    case DType::kI64: return 6;
+    case DType::kU8:
+      return 0;
+    case DType::kF16:
+      return 1;
+    case DType::kBF16:
+      return 2;
+    case DType::kI32:
+      return 3;
+    case DType::kF32:
+      return 4;
+    case DType::kF64:
+      return 5;
+    case DType::kI64:
+      return 6;
   }
   return -1;
 }
@@ -99,20 +106,23 @@ absl::StatusOr<SafetensorsPlan> PlanSafetensors(absl::Span<const SafetensorsSpec
   for (int i : plan.order) {
     TANREN_ASSIGN_OR_RETURN(const int64_t elements, CountElements(specs[i].shape));
     const int64_t bytes = elements * SizeOf(specs[i].dtype);
-    if (bytes > INT64_MAX / 2 - position) return InvalidInput("tensor \"%s\": file size overflows", specs[i].name);
+    if (bytes > INT64_MAX / 2 - position)
+      return InvalidInput("tensor \"%s\": file size overflows", specs[i].name);
     TANREN_ASSIGN_OR_RETURN(const std::string name, Quoted(specs[i].name));
-    absl::StrAppend(&json, json.size() > 1 ? "," : "", name, ":{\"dtype\":\"", SafetensorsName(specs[i].dtype),
-                    "\",\"shape\":[", absl::StrJoin(specs[i].shape, ","), "],\"data_offsets\":[", position, ",",
-                    position + bytes, "]}");
+    absl::StrAppend(&json, json.size() > 1 ? "," : "", name, ":{\"dtype\":\"",
+                    SafetensorsName(specs[i].dtype), "\",\"shape\":[", absl::StrJoin(specs[i].shape, ","),
+                    "],\"data_offsets\":[", position, ",", position + bytes, "]}");
     plan.offsets[i] = position;
     position += bytes;
   }
   json += "}";
   json.append((8 - json.size() % 8) % 8, ' ');
   if (static_cast<int64_t>(json.size()) > kMaxSafetensorsHeaderBytes) {
-    return InvalidInput("header of %d bytes, at most %d are allowed", json.size(), kMaxSafetensorsHeaderBytes);
+    return InvalidInput("header of %d bytes, at most %d are allowed", json.size(),
+                        kMaxSafetensorsHeaderBytes);
   }
-  for (int shift = 0; shift < 64; shift += 8) plan.header += static_cast<char>(uint64_t{json.size()} >> shift & 255);
+  for (int shift = 0; shift < 64; shift += 8)
+    plan.header += static_cast<char>(uint64_t{json.size()} >> shift & 255);
   plan.header += json;
   for (int64_t& offset : plan.offsets) offset += static_cast<int64_t>(plan.header.size());
   plan.file_bytes = static_cast<int64_t>(plan.header.size()) + position;
@@ -148,7 +158,8 @@ absl::StatusOr<SafetensorsFile> SafetensorsFile::Open(const std::string& path) {
   return OpenAt(place.first, place.second);
 }
 
-absl::Status SafetensorsFile::ReadPart(const SafetensorsEntry& entry, int64_t begin, void* out, int64_t bytes) const {
+absl::Status SafetensorsFile::ReadPart(const SafetensorsEntry& entry, int64_t begin, void* out,
+                                       int64_t bytes) const {
   if (begin < 0 || bytes < 0 || begin > entry.bytes() || bytes > entry.bytes() - begin) {
     return InvalidInput("%s: tensor \"%s\" has %d bytes; %d from byte %d were asked for", file_.path(),
                         Escaped(entry.name), entry.bytes(), bytes, begin);
@@ -160,8 +171,8 @@ absl::Status SafetensorsFile::Read(std::string_view name, void* out, int64_t byt
   const SafetensorsEntry* entry = header_.Find(name);
   if (entry == nullptr) return InvalidInput("%s: no tensor \"%s\"", file_.path(), Escaped(name));
   if (!entry->dtype.has_value()) {
-    return InvalidInput("%s: tensor \"%s\" has dtype %s, which Tanren does not read", file_.path(), Escaped(name),
-                        entry->dtype_name);
+    return InvalidInput("%s: tensor \"%s\" has dtype %s, which Tanren does not read", file_.path(),
+                        Escaped(name), entry->dtype_name);
   }
   if (bytes != entry->bytes()) {
     return InvalidInput("%s: tensor \"%s\" has %d bytes, %d were expected", file_.path(), Escaped(name),
@@ -171,7 +182,8 @@ absl::Status SafetensorsFile::Read(std::string_view name, void* out, int64_t byt
 }
 
 absl::Status WriteSafetensors(const std::string& path, absl::Span<const SafetensorsSpec> specs,
-                              absl::Span<const void* const> data, const std::map<std::string, std::string>& metadata) {
+                              absl::Span<const void* const> data,
+                              const std::map<std::string, std::string>& metadata) {
   TANREN_CHECK(specs.size() == data.size());
   absl::StatusOr<SafetensorsPlan> plan = PlanSafetensors(specs, metadata);
   if (!plan.ok()) return At(path, plan.status());

@@ -1,10 +1,10 @@
-// The safetensors file format (huggingface.co/docs/safetensors): eight bytes N, little-endian; N bytes of JSON
-// that begin with '{' and may be padded with whitespace; then the data of the tensors, without holes.
+// The safetensors file format (huggingface.co/docs/safetensors): eight bytes N, little-endian; N bytes of
+// JSON that begin with '{' and may be padded with whitespace; then the data of the tensors, without holes.
 //
 // Reading trusts nothing: the header is bounded, and every entry's dtype, shape and byte range are checked
-// against the others and the file's size before any tensor is read. Writing gives the standard layout byte for
-// byte: entries by descending position of their type in the format's list (wide types first), then by name; the
-// header padded with spaces to a multiple of eight.
+// against the others and the file's size before any tensor is read. Writing gives the standard layout byte
+// for byte: entries by descending position of their type in the format's list (wide types first), then by
+// name; the header padded with spaces to a multiple of eight.
 #ifndef TANREN_CORE_CHECKPOINT_SAFETENSORS_H_
 #define TANREN_CORE_CHECKPOINT_SAFETENSORS_H_
 
@@ -30,8 +30,9 @@ const char* SafetensorsName(DType dtype);
 
 struct SafetensorsEntry {
   std::string name;
-  std::string dtype_name;      // as in the file
-  std::optional<DType> dtype;  // absent for the format's types that Tanren does not compute with (BOOL, F8_E4M3, ...)
+  std::string dtype_name;  // as in the file
+  std::optional<DType>
+      dtype;  // absent for the format's types that Tanren does not compute with (BOOL, F8_E4M3, ...)
   std::vector<int64_t> shape;
   int64_t begin = 0;  // bytes, from the start of the data part
   int64_t end = 0;
@@ -90,10 +91,11 @@ struct SafetensorsPlan {
 absl::StatusOr<SafetensorsPlan> PlanSafetensors(absl::Span<const SafetensorsSpec> specs,
                                                 const std::map<std::string, std::string>& metadata);
 
-// Writes whole tensors, data[i] being specs[i]'s elements, row-major. The file appears under its name complete
-// and on the disk, or not at all; an existing file is never replaced (AlreadyExists).
+// Writes whole tensors, data[i] being specs[i]'s elements, row-major. The file appears under its name
+// complete and on the disk, or not at all; an existing file is never replaced (AlreadyExists).
 absl::Status WriteSafetensors(const std::string& path, absl::Span<const SafetensorsSpec> specs,
-                              absl::Span<const void* const> data, const std::map<std::string, std::string>& metadata);
+                              absl::Span<const void* const> data,
+                              const std::map<std::string, std::string>& metadata);
 
 }  // namespace tanren
 

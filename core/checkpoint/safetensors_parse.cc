@@ -18,9 +18,9 @@ struct TypeRow {
 
 // The format's types, in its order.
 const TypeRow kTypes[] = {
-    {"BOOL", 1, {}},           {"U8", 1, DType::kU8},   {"I8", 1, {}},           {"F8_E5M2", 1, {}},
-    {"F8_E4M3", 1, {}},        {"I16", 2, {}},          {"U16", 2, {}},          {"F16", 2, DType::kF16},
-    {"BF16", 2, DType::kBF16}, {"I32", 4, DType::kI32}, {"U32", 4, {}},          {"F32", 4, DType::kF32},
+    {"BOOL", 1, {}},           {"U8", 1, DType::kU8},   {"I8", 1, {}},  {"F8_E5M2", 1, {}},
+    {"F8_E4M3", 1, {}},        {"I16", 2, {}},          {"U16", 2, {}}, {"F16", 2, DType::kF16},
+    {"BF16", 2, DType::kBF16}, {"I32", 4, DType::kI32}, {"U32", 4, {}}, {"F32", 4, DType::kF32},
     {"F64", 8, DType::kF64},   {"I64", 8, DType::kI64}, {"U64", 8, {}},
 };
 
@@ -31,7 +31,8 @@ const TypeRow* FindType(std::string_view name) {
   return nullptr;
 }
 
-// Accepts exactly {"name": {"dtype": "..", "shape": [..], "data_offsets": [a, b]}, "__metadata__": {"k": "v"}}.
+// Accepts exactly {"name": {"dtype": "..", "shape": [..], "data_offsets": [a, b]}, "__metadata__": {"k":
+// "v"}}.
 class HeaderHandler : public nlohmann::json_sax<nlohmann::json> {
  public:
   explicit HeaderHandler(SafetensorsHeader* header) : header_(header) {}
@@ -45,7 +46,8 @@ class HeaderHandler : public nlohmann::json_sax<nlohmann::json> {
 
   bool number_unsigned(number_unsigned_t value) override {
     if (state_ != kShape && state_ != kOffsets) return Fail("a number");
-    if (value > static_cast<uint64_t>(INT64_MAX)) return Fail("the number " + std::to_string(value) + ", beyond 2^63");
+    if (value > static_cast<uint64_t>(INT64_MAX))
+      return Fail("the number " + std::to_string(value) + ", beyond 2^63");
     if (state_ == kShape) {
       if (entry_.shape.size() == kMaxTensorRank) return Fail("more than 16 dims");
       entry_.shape.push_back(static_cast<int64_t>(value));
@@ -147,10 +149,12 @@ absl::Status CheckEntry(SafetensorsEntry* entry) {
   if (type == nullptr) return InvalidInput("unknown dtype \"%s\"", Escaped(entry->dtype_name));
   entry->dtype = type->dtype;
   TANREN_ASSIGN_OR_RETURN(const int64_t elements, CountElements(entry->shape));
-  if (entry->end < entry->begin) return InvalidInput("data offsets [%d, %d] run backwards", entry->begin, entry->end);
+  if (entry->end < entry->begin)
+    return InvalidInput("data offsets [%d, %d] run backwards", entry->begin, entry->end);
   if (entry->bytes() != elements * type->bytes) {
-    return InvalidInput("data offsets [%d, %d] hold %d bytes, dtype %s and shape %s need %d", entry->begin, entry->end,
-                        entry->bytes(), type->name, ShapeToString(entry->shape), elements * type->bytes);
+    return InvalidInput("data offsets [%d, %d] hold %d bytes, dtype %s and shape %s need %d", entry->begin,
+                        entry->end, entry->bytes(), type->name, ShapeToString(entry->shape),
+                        elements * type->bytes);
   }
   return absl::OkStatus();
 }
@@ -164,13 +168,14 @@ absl::Status CheckLayout(SafetensorsHeader* header, int64_t data_bytes) {
     TANREN_RETURN_IF_ERROR(At("tensor \"" + Escaped(entry.name) + "\"", CheckEntry(&entry)));
     if (entry.begin != position) {
       return InvalidInput("tensor \"%s\": data begins at byte %d, the tensor before it ends at byte %d: %s",
-                          Escaped(entry.name), entry.begin, position, entry.begin > position ? "a hole" : "an overlap");
+                          Escaped(entry.name), entry.begin, position,
+                          entry.begin > position ? "a hole" : "an overlap");
     }
     position = entry.end;
   }
   if (position != data_bytes) {
-    return InvalidInput("the tensors hold %d bytes, the file has %d after its header: %s", position, data_bytes,
-                        position > data_bytes ? "truncated" : "trailing bytes");
+    return InvalidInput("the tensors hold %d bytes, the file has %d after its header: %s", position,
+                        data_bytes, position > data_bytes ? "truncated" : "trailing bytes");
   }
   return absl::OkStatus();
 }
@@ -185,12 +190,14 @@ const char* SafetensorsName(DType dtype) {
 }
 
 const SafetensorsEntry* SafetensorsHeader::Find(std::string_view name) const {
-  const auto found = std::find_if(entries.begin(), entries.end(), [&](const auto& e) { return e.name == name; });
+  const auto found =
+      std::find_if(entries.begin(), entries.end(), [&](const auto& e) { return e.name == name; });
   return found == entries.end() ? nullptr : &*found;
 }
 
 absl::StatusOr<SafetensorsHeader> ParseSafetensors(std::string_view prefix, int64_t file_bytes) {
-  if (file_bytes < 8 || prefix.size() < 8) return InvalidInput("%d bytes: too short for a safetensors file", file_bytes);
+  if (file_bytes < 8 || prefix.size() < 8)
+    return InvalidInput("%d bytes: too short for a safetensors file", file_bytes);
   uint64_t length = 0;
   for (int i = 7; i >= 0; --i) length = length << 8 | static_cast<unsigned char>(prefix[i]);
   if (length > static_cast<uint64_t>(kMaxSafetensorsHeaderBytes)) {
@@ -201,11 +208,16 @@ absl::StatusOr<SafetensorsHeader> ParseSafetensors(std::string_view prefix, int6
   }
   const std::string_view text = prefix.substr(8, length);
   if (text.empty() || text[0] != '{') return InvalidInput("header does not begin with '{'");
+  // The JSON library takes NUL for the end of its input and would not look at what follows.
+  if (const size_t nul = text.find('\0'); nul != text.npos) {
+    return InvalidInput("header is not valid JSON in UTF-8 at byte %d: NUL", nul);
+  }
   SafetensorsHeader header;
   header.data_offset = 8 + static_cast<int64_t>(length);
   HeaderHandler handler(&header);
   try {
-    if (!nlohmann::json::sax_parse(text.begin(), text.end(), &handler)) return InvalidInput("%s", handler.error());
+    if (!nlohmann::json::sax_parse(text.begin(), text.end(), &handler))
+      return InvalidInput("%s", handler.error());
   } catch (const std::exception& e) {
     return InvalidInput("header cannot be parsed: %s", e.what());
   }

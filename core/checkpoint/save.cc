@@ -30,7 +30,8 @@ std::vector<std::string> RankFreeFacts(const SaveRequest& request) {
 }
 
 absl::Status CheckPieces(const SaveRequest& request) {
-  if (request.shards_per_rank < 1) return InvalidInput("%d files per rank; at least 1", request.shards_per_rank);
+  if (request.shards_per_rank < 1)
+    return InvalidInput("%d files per rank; at least 1", request.shards_per_rank);
   for (const TensorPiece& piece : request.pieces) {
     const TensorInfo info = piece.info();
     TANREN_RETURN_IF_ERROR(CheckTensorInfo(info));
@@ -43,10 +44,12 @@ absl::Status CheckPieces(const SaveRequest& request) {
 }
 
 // The pieces in `groups` lists of like total size: each, largest first, goes to the smallest list so far.
-std::vector<std::vector<int>> Spread(absl::Span<const TensorPiece> pieces, std::vector<int> members, int groups) {
+std::vector<std::vector<int>> Spread(absl::Span<const TensorPiece> pieces, std::vector<int> members,
+                                     int groups) {
   std::vector<std::vector<int>> lists(static_cast<size_t>(groups));
   std::vector<int64_t> bytes(lists.size(), 0);
-  std::stable_sort(members.begin(), members.end(), [&](int a, int b) { return pieces[a].bytes() > pieces[b].bytes(); });
+  std::stable_sort(members.begin(), members.end(),
+                   [&](int a, int b) { return pieces[a].bytes() > pieces[b].bytes(); });
   for (int p : members) {
     const size_t smallest = static_cast<size_t>(std::min_element(bytes.begin(), bytes.end()) - bytes.begin());
     lists[smallest].push_back(p);
@@ -63,7 +66,8 @@ absl::Status CheckpointSave::PlanShards(int rank) {
   std::vector<int> members[2];  // weights; all else
   for (int p = 0; p < static_cast<int>(request_.pieces.size()); ++p) {
     const TensorPiece& piece = request_.pieces[p];
-    const auto [entry, added] = tensor_index.try_emplace(TensorKey(piece.info()), static_cast<int>(part_.tensors.size()));
+    const auto [entry, added] =
+        tensor_index.try_emplace(TensorKey(piece.info()), static_cast<int>(part_.tensors.size()));
     if (added) part_.tensors.push_back(piece.info());
     if (!(part_.tensors[entry->second] == piece.info())) {
       return InvalidInput("%s: two pieces disagree on shape or element type", entry->first);
@@ -73,7 +77,8 @@ absl::Status CheckpointSave::PlanShards(int rank) {
   }
   const char* const prefixes[] = {"model", "optimizer"};
   for (int kind = 0; kind < 2; ++kind) {
-    const std::vector<std::vector<int>> groups = Spread(request_.pieces, members[kind], request_.shards_per_rank);
+    const std::vector<std::vector<int>> groups =
+        Spread(request_.pieces, members[kind], request_.shards_per_rank);
     for (int g = 0; g < static_cast<int>(groups.size()); ++g) {
       if (groups[g].empty()) continue;
       const int number = rank * request_.shards_per_rank + g;
@@ -98,8 +103,12 @@ absl::Status CheckpointSave::PlanShard(int index, const std::vector<int>& pieces
                          static_cast<int64_t>(shard.plan.header.size()), Crc32c(shard.plan.header)});
   for (size_t i = 0; i < pieces.size(); ++i) {
     shard.chunks.push_back(static_cast<int>(part_.chunks.size()));
-    part_.chunks.push_back({tensor_of_piece_[pieces[i]], index, request_.pieces[pieces[i]].region(), specs[i].name,
-                            shard.plan.offsets[i], {}});
+    part_.chunks.push_back({tensor_of_piece_[pieces[i]],
+                            index,
+                            request_.pieces[pieces[i]].region(),
+                            specs[i].name,
+                            shard.plan.offsets[i],
+                            {}});
   }
   shards_.push_back(std::move(shard));
   return absl::OkStatus();
@@ -113,8 +122,8 @@ absl::Status CheckpointSave::AgreeOnRequest(Comm& world) {
     const std::vector<std::string> other = absl::StrSplit(all[r], '\n');
     for (size_t i = 0; i < first.size(); ++i) {
       if (i < other.size() && first[i] == other[i]) continue;
-      return absl::InternalError(absl::StrCat("save: ranks disagree: rank 0 has ", first[i], ", rank ", r, " has ",
-                                              i < other.size() ? other[i] : "nothing"));
+      return absl::InternalError(absl::StrCat("save: ranks disagree: rank 0 has ", first[i], ", rank ", r,
+                                              " has ", i < other.size() ? other[i] : "nothing"));
     }
   }
   return absl::OkStatus();
@@ -138,7 +147,8 @@ absl::Status CheckpointSave::CheckExisting(Comm& world) {
       CheckpointReader::Open(world, run_.PathOf(name_), options);
   status = reader.status();
   if (status.ok()) status = (*reader)->Compare(world, request_.pieces, request_.produce);
-  if (status.ok() && ((*reader)->state() != request_.state || (*reader)->manifest().stage != request_.stage)) {
+  if (status.ok() &&
+      ((*reader)->state() != request_.state || (*reader)->manifest().stage != request_.stage)) {
     status = absl::AlreadyExistsError("other state");
   }
   if (status.ok()) {
@@ -146,8 +156,10 @@ absl::Status CheckpointSave::CheckExisting(Comm& world) {
   } else if (absl::IsDataLoss(status)) {
     replaces_damaged_ = true;
   } else {
-    return absl::Status(status.code(), absl::StrCat(run_.PathOf(name_), " is already committed,"
-                                              " with other contents, and is not replaced: ", status.message()));
+    return absl::Status(status.code(), absl::StrCat(run_.PathOf(name_),
+                                                    " is already committed,"
+                                                    " with other contents, and is not replaced: ",
+                                                    status.message()));
   }
   return absl::OkStatus();
 }
@@ -163,8 +175,8 @@ absl::Status CheckpointSave::PrepareDirectory(Comm& world) {
     const int64_t needed = bytes + kSlackBytes;
     if (status.ok() && *available < needed) {
       status = absl::ResourceExhaustedError(absl::StrFormat(
-          "%s: the checkpoint needs %d bytes, %d are free; free some space or lower the retention", run_.path(), needed,
-          *available));
+          "%s: the checkpoint needs %d bytes, %d are free; free some space or lower the retention",
+          run_.path(), needed, *available));
     }
     if (status.ok()) {
       temporary_name_ = absl::StrCat(name_, ".tmp-", RandomSuffix());
@@ -211,7 +223,8 @@ absl::Status CheckpointSave::AppendBlocks(const char* data, int64_t bytes, NewFi
   return absl::OkStatus();
 }
 
-absl::Status CheckpointSave::AppendPiece(const TensorPiece& piece, NewFile* file, FileInfo* info, ChunkInfo* chunk) {
+absl::Status CheckpointSave::AppendPiece(const TensorPiece& piece, NewFile* file, FileInfo* info,
+                                         ChunkInfo* chunk) {
   if (piece.data != nullptr) {
     return AppendBlocks(static_cast<const char*>(piece.data), piece.bytes(), file, info, chunk);
   }
@@ -232,12 +245,14 @@ absl::Status CheckpointSave::AppendPiece(const TensorPiece& piece, NewFile* file
 absl::Status CheckpointSave::WriteShard(int shard_index) {
   const Shard& shard = shards_[shard_index];
   FileInfo& info = part_.files[shard_index];
-  TANREN_ASSIGN_OR_RETURN(NewFile file, NewFile::Create(temporary_, shard.name, shard.plan.file_bytes, faults_));
-  TANREN_RETURN_IF_ERROR(file.Append(shard.plan.header.data(), static_cast<int64_t>(shard.plan.header.size())));
+  TANREN_ASSIGN_OR_RETURN(NewFile file,
+                          NewFile::Create(temporary_, shard.name, shard.plan.file_bytes, faults_));
+  TANREN_RETURN_IF_ERROR(
+      file.Append(shard.plan.header.data(), static_cast<int64_t>(shard.plan.header.size())));
   info.crc32c = info.header_crc32c;
   for (int spec : shard.plan.order) {
-    TANREN_RETURN_IF_ERROR(AppendPiece(request_.pieces[shard.pieces[spec]], &file, &info,
-                                       &part_.chunks[shard.chunks[spec]]));
+    TANREN_RETURN_IF_ERROR(
+        AppendPiece(request_.pieces[shard.pieces[spec]], &file, &info, &part_.chunks[shard.chunks[spec]]));
   }
   return file.Finish();
 }

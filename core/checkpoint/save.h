@@ -1,10 +1,10 @@
 // Saving a checkpoint: the old one or the new one survives any failure, never neither.
 //
-// The protocol (docs/checkpoint_format.md): agree on the step and on everything that is rank-free; check the free
-// space; every rank writes its shards into a temporary directory, checksums taken from memory before the write, and
-// syncs them; all agree; rank 0 proves the coverage, writes the manifest, then COMMIT; rename without replacing;
-// sync; LATEST; retention. Where any rank fails before the rename, all abandon the save and the temporary directory
-// goes; the caller may train on.
+// The protocol (docs/checkpoint_format.md): agree on the step and on everything that is rank-free; check the
+// free space; every rank writes its shards into a temporary directory, checksums taken from memory before the
+// write, and syncs them; all agree; rank 0 proves the coverage, writes the manifest, then COMMIT; rename
+// without replacing; sync; LATEST; retention. Where any rank fails before the rename, all abandon the save
+// and the temporary directory goes; the caller may train on.
 #ifndef TANREN_CORE_CHECKPOINT_SAVE_H_
 #define TANREN_CORE_CHECKPOINT_SAVE_H_
 
@@ -31,35 +31,37 @@ struct SaveRequest {
   std::string stage;
   int64_t step = 0;
   MeshShape mesh;
-  // What this rank writes. Over all ranks each element of each tensor exactly once: of replicas, one owner lists it.
-  // The memory must not change until the save has ended.
+  // What this rank writes. Over all ranks each element of each tensor exactly once: of replicas, one owner
+  // lists it. The memory must not change until the save has ended.
   absl::Span<const TensorPiece> pieces;
-  std::map<std::string, std::string> state;  // "rng", "data_cursor", "scheduler", a source's or stage's own ...
-  std::string config_text;                   // becomes resolved.yaml
-  TokenizerFiles tokenizer;                  // becomes tokenizer/
+  std::map<std::string, std::string>
+      state;                 // "rng", "data_cursor", "scheduler", a source's or stage's own ...
+  std::string config_text;   // becomes resolved.yaml
+  TokenizerFiles tokenizer;  // becomes tokenizer/
   Retention retention;
   // Instead of `data` (null): writes elements [part.range_begin, part.range_end) of a piece to part.data. For
   // tensors that are not in host memory; the staging buffer holds kStagingBytes.
   ProducePart produce;
-  int shards_per_rank = 1;     // pairs of files; pieces are spread so that the files are of like size
-  std::string directory_name;  // empty: step-XXXXXXXX, LATEST and retention; else that name, and neither of them
+  int shards_per_rank = 1;  // pairs of files; pieces are spread so that the files are of like size
+  std::string
+      directory_name;  // empty: step-XXXXXXXX, LATEST and retention; else that name, and neither of them
   SaveFaults* faults = nullptr;  // null: those of TANREN_FAULT
 };
 
 struct SaveReport {
-  std::string path;                      // of the committed checkpoint
-  int64_t bytes = 0;                     // tensor data, all ranks
-  bool already_committed = false;        // the step was committed before with the same tensors and state
-  std::vector<std::string> removed;      // by retention; rank 0
-  std::vector<std::string> warnings;     // what failed after the commit (LATEST, retention); rank 0
+  std::string path;                   // of the committed checkpoint
+  int64_t bytes = 0;                  // tensor data, all ranks
+  bool already_committed = false;     // the step was committed before with the same tensors and state
+  std::vector<std::string> removed;   // by retention; rank 0
+  std::vector<std::string> warnings;  // what failed after the commit (LATEST, retention); rank 0
 };
 
-// One save in three parts, so that a writer thread can do the second: only Begin and Commit communicate, and the
-// main threads call them.
+// One save in three parts, so that a writer thread can do the second: only Begin and Commit communicate, and
+// the main threads call them.
 class CheckpointSave {
  public:
-  // Collective. Agrees, checks, and makes the temporary directory. Refuses a step that is committed with other
-  // contents (AlreadyExists); one with the same tensors and state makes the save a no-op.
+  // Collective. Agrees, checks, and makes the temporary directory. Refuses a step that is committed with
+  // other contents (AlreadyExists); one with the same tensors and state makes the save a no-op.
   static absl::StatusOr<CheckpointSave> Begin(Comm& world, const SaveRequest& request);
 
   // This rank's shards, written, checksummed and synced. No communication.
@@ -109,8 +111,8 @@ class CheckpointSave {
   bool already_committed_ = false, replaces_damaged_ = false, renamed_ = false;
 };
 
-// The three parts in a row. On an error nothing was committed (but see the error's text where only the sync of the
-// run directory failed) and the ranks agree on it.
+// The three parts in a row. On an error nothing was committed (but see the error's text where only the sync
+// of the run directory failed) and the ranks agree on it.
 absl::StatusOr<SaveReport> SaveCheckpoint(Comm& world, const SaveRequest& request);
 
 }  // namespace tanren

@@ -59,11 +59,12 @@ absl::Status CheckpointSave::MergeParts(const std::vector<std::string>& parts, M
     TANREN_ASSIGN_OR_RETURN(Manifest part, DecodeManifest(parts[r]));
     std::vector<int> tensor_of_part;
     for (TensorInfo& tensor : part.tensors) {
-      const auto [entry, added] = index.try_emplace(TensorKey(tensor), static_cast<int>(manifest->tensors.size()));
+      const auto [entry, added] =
+          index.try_emplace(TensorKey(tensor), static_cast<int>(manifest->tensors.size()));
       if (added) manifest->tensors.push_back(tensor);
       if (!(manifest->tensors[entry->second] == tensor)) {
-        return absl::InternalError(
-            absl::StrCat("rank ", r, " has another shape or element type of ", entry->first, " than a rank before it"));
+        return absl::InternalError(absl::StrCat("rank ", r, " has another shape or element type of ",
+                                                entry->first, " than a rank before it"));
       }
       tensor_of_part.push_back(entry->second);
     }
@@ -84,8 +85,8 @@ absl::Status CheckpointSave::CheckSizes(const Manifest& manifest) {
     if (file.kind != FileKind::kShard) continue;
     TANREN_ASSIGN_OR_RETURN(const ReadableFile opened, ReadableFile::Open(temporary_, file.name));
     if (opened.bytes() != file.bytes) {
-      return absl::DataLossError(
-          absl::StrCat(opened.path(), ": ", opened.bytes(), " bytes after the sync, ", file.bytes, " written"));
+      return absl::DataLossError(absl::StrCat(opened.path(), ": ", opened.bytes(), " bytes after the sync, ",
+                                              file.bytes, " written"));
     }
   }
   return absl::OkStatus();
@@ -117,8 +118,9 @@ absl::Status CheckpointSave::PublishDirectory() {
   absl::Status status = faults_->Point("parent", run_.path());
   if (status.ok()) status = run_.Sync();
   if (status.ok()) return status;
-  return absl::Status(status.code(), absl::StrCat(name_, " is complete, but may not survive a power cut: ",
-                                                  status.message()));
+  return absl::Status(
+      status.code(),
+      absl::StrCat(name_, " is complete, but may not survive a power cut: ", status.message()));
 }
 
 void CheckpointSave::Abandon(absl::Status* status) {
@@ -126,8 +128,9 @@ void CheckpointSave::Abandon(absl::Status* status) {
   absl::Status removed = run_.Remove(temporary_name_);
   if (removed.ok()) removed = run_.Sync();
   if (removed.ok()) return;
-  *status = absl::Status(status->code(), absl::StrCat(status->message(), "; and the unfinished save stays behind: ",
-                                                      removed.message()));
+  *status = absl::Status(
+      status->code(),
+      absl::StrCat(status->message(), "; and the unfinished save stays behind: ", removed.message()));
 }
 
 void CheckpointSave::AfterCommit(SaveReport* report) {
@@ -141,7 +144,8 @@ void CheckpointSave::AfterCommit(SaveReport* report) {
   if (removed.ok()) {
     report->removed = *std::move(removed);
   } else {
-    report->warnings.push_back(absl::StrCat("old checkpoints were not removed: ", removed.status().message()));
+    report->warnings.push_back(
+        absl::StrCat("old checkpoints were not removed: ", removed.status().message()));
   }
 }
 

@@ -30,18 +30,26 @@ T Load(const char* from) {
 
 double ValueAt(DType dtype, const char* from) {
   switch (dtype) {
-    case DType::kF32: return Load<float>(from);
-    case DType::kF64: return Load<double>(from);
-    case DType::kBF16: return static_cast<double>(static_cast<float>(Load<BFloat16>(from)));
-    case DType::kF16: return HalfToDouble(Load<uint16_t>(from));
-    case DType::kI32: return Load<int32_t>(from);
-    case DType::kI64: return static_cast<double>(Load<int64_t>(from));
-    case DType::kU8: return Load<uint8_t>(from);
+    case DType::kF32:
+      return Load<float>(from);
+    case DType::kF64:
+      return Load<double>(from);
+    case DType::kBF16:
+      return static_cast<double>(static_cast<float>(Load<BFloat16>(from)));
+    case DType::kF16:
+      return HalfToDouble(Load<uint16_t>(from));
+    case DType::kI32:
+      return Load<int32_t>(from);
+    case DType::kI64:
+      return static_cast<double>(Load<int64_t>(from));
+    case DType::kU8:
+      return Load<uint8_t>(from);
   }
   return 0;
 }
 
-void CompareSlices(DType dtype, const std::vector<char>& a, const std::vector<char>& b, Difference* difference) {
+void CompareSlices(DType dtype, const std::vector<char>& a, const std::vector<char>& b,
+                   Difference* difference) {
   if (memcmp(a.data(), b.data(), a.size()) == 0) return;
   const size_t step = static_cast<size_t>(SizeOf(dtype));
   for (size_t i = 0; i < a.size(); i += step) {
@@ -60,8 +68,8 @@ std::vector<TensorPiece> WholePieces(const std::vector<TensorInfo>& tensors) {
   return pieces;
 }
 
-absl::StatusOr<Difference> DiffTensor(const CheckpointReader& a, const CheckpointReader& b, const TensorInfo& tensor,
-                                      const Progress& progress) {
+absl::StatusOr<Difference> DiffTensor(const CheckpointReader& a, const CheckpointReader& b,
+                                      const TensorInfo& tensor, const Progress& progress) {
   Difference difference;
   difference.name = TensorKey(tensor);
   difference.has_values = true;
@@ -97,7 +105,8 @@ void DiffState(const CheckpointReader& a, const CheckpointReader& b, std::vector
     } else if (right == b.state().end()) {
       difference.what = "only in A";
     } else if (left->second != right->second) {
-      difference.what = absl::StrCat(left->second.size(), " and ", right->second.size(), " bytes that differ");
+      difference.what =
+          absl::StrCat(left->second.size(), " and ", right->second.size(), " bytes that differ");
     } else {
       continue;
     }
@@ -123,7 +132,8 @@ absl::StatusOr<std::vector<Difference>> DiffCheckpoints(const CheckpointReader& 
     }
     Difference difference;
     difference.name = TensorKey(tensor);
-    difference.what = other == nullptr ? "only in A" : absl::StrCat(Describe(tensor), " and ", Describe(*other));
+    difference.what =
+        other == nullptr ? "only in A" : absl::StrCat(Describe(tensor), " and ", Describe(*other));
     differences.push_back(std::move(difference));
   }
   for (const TensorInfo& tensor : b.tensors()) {
@@ -137,8 +147,8 @@ absl::StatusOr<std::vector<Difference>> DiffCheckpoints(const CheckpointReader& 
   return differences;
 }
 
-absl::StatusOr<SaveReport> ReshardCheckpoint(const CheckpointReader& reader, const std::string& out, int files,
-                                             const Progress& progress) {
+absl::StatusOr<SaveReport> ReshardCheckpoint(const CheckpointReader& reader, const std::string& out,
+                                             int files, const Progress& progress) {
   std::string path = out;
   while (path.size() > 1 && path.back() == '/') path.pop_back();
   const size_t slash = path.rfind('/');

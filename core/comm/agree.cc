@@ -24,7 +24,8 @@ std::vector<std::string> AllGatherStrings(Comm& comm, const char* name, const st
   std::vector<int64_t> bytes(comm.size());
   comm.AllGather(kHost, name, &own_bytes, bytes.data(), 1);
 
-  // Texts are padded to the longest, in pieces: one rank's long text must not cost every rank that much memory.
+  // Texts are padded to the longest, in pieces: one rank's long text must not cost every rank that much
+  // memory.
   constexpr int64_t kPieceBytes = 64 << 10;
   const int64_t longest = *std::max_element(bytes.begin(), bytes.end());
   const int64_t piece = std::min(longest, kPieceBytes);
@@ -50,7 +51,8 @@ absl::Status AgreeStatus(Comm& comm, const char* name, const absl::Status& local
   int32_t code = static_cast<int32_t>(local.code());
   comm.Broadcast(kHost, name, &code, 1, first_failing);
   const std::string message = BroadcastString(comm, name, std::string(local.message()), first_failing);
-  return absl::Status(static_cast<absl::StatusCode>(code), absl::StrCat("rank ", first_failing, ": ", message));
+  return absl::Status(static_cast<absl::StatusCode>(code),
+                      absl::StrCat("rank ", first_failing, ": ", message));
 }
 
 }  // namespace tanren

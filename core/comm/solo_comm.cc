@@ -1,4 +1,5 @@
-// The group of one. It validates as strictly as the real groups do, so that a caller's mistake shows on a laptop.
+// The group of one. It validates as strictly as the real groups do, so that a caller's mistake shows on a
+// laptop.
 #include <cstring>
 
 #include "core/base/status.h"
@@ -28,7 +29,8 @@ class SoloComm final : public Comm {
 
   void Broadcast(const Stream& stream, const char* name, Buffer data, int64_t count, int root) override {
     Validate(stream, name, data, count);
-    TANREN_CHECK_MSG(root == 0, "broadcast '", name, "' from rank ", root, " in the group of one '", axis(), "'");
+    TANREN_CHECK_MSG(root == 0, "broadcast '", name, "' from rank ", root, " in the group of one '", axis(),
+                     "'");
   }
 
   void Send(const Stream&, const char* name, ConstBuffer, int64_t, int to) override {

@@ -29,22 +29,17 @@ std::vector<const FieldDescriptor*> ExtensionsOf(const Descriptor* message) {
   return extensions;
 }
 
-// Both bounds as text, "" where open. Bounds are whole numbers or short decimals, so doubles print exactly.
+// Both bounds as text, "" where open.
 struct Bounds {
   std::string lower, upper;
 };
 
 Bounds BoundsOf(const FieldRules& rules) {
-  const auto text = [](double value) {
-    return value == static_cast<double>(static_cast<int64_t>(value)) && value < 1e15
-               ? absl::StrCat(static_cast<int64_t>(value))
-               : FormatNumber(value);
-  };
   Bounds bounds;
-  if (rules.has_minimum()) bounds.lower = absl::StrCat("[", text(rules.minimum()));
-  if (rules.has_above()) bounds.lower = absl::StrCat("(", text(rules.above()));
-  if (rules.has_maximum()) bounds.upper = absl::StrCat(text(rules.maximum()), "]");
-  if (rules.has_below()) bounds.upper = absl::StrCat(text(rules.below()), ")");
+  if (rules.has_minimum()) bounds.lower = absl::StrCat("[", FormatNumber(rules.minimum()));
+  if (rules.has_above()) bounds.lower = absl::StrCat("(", FormatNumber(rules.above()));
+  if (rules.has_maximum()) bounds.upper = absl::StrCat(FormatNumber(rules.maximum()), "]");
+  if (rules.has_below()) bounds.upper = absl::StrCat(FormatNumber(rules.below()), ")");
   return bounds;
 }
 
@@ -87,7 +82,7 @@ bool IsIndex(std::string_view part) {
 std::string WithoutIndices(std::string_view path) {
   std::vector<std::string> parts = absl::StrSplit(View(path), '.');
   for (std::string& part : parts) {
-    if (IsIndex(part)) part = "N";
+    if (IsIndex(part)) part.assign(1, 'N');
   }
   return absl::StrJoin(parts, ".");
 }

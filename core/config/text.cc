@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <cstdint>
 
 #include "absl/strings/str_cat.h"
@@ -124,7 +125,11 @@ std::string JoinWithOr(const std::vector<std::string>& words) {
 
 std::string FormatNumber(double value) {
   char buffer[64];
-  const auto [end, error] = std::to_chars(buffer, buffer + sizeof(buffer), value);
+  const double size = std::abs(value);
+  const bool is_short = size == 0 || (size >= 1e-4 && size < 1e16);
+  const auto [end, error] =
+      std::to_chars(buffer, buffer + sizeof(buffer), value,
+                    is_short ? std::chars_format::fixed : std::chars_format::scientific);
   TANREN_CHECK(error == std::errc());
   std::string text(buffer, end);
   const size_t exponent = text.find('e');

@@ -29,7 +29,7 @@ int EditDistance(std::string_view a, std::string_view b);
 // "a", "a or b", "a, b or c".
 std::string JoinWithOr(const std::vector<std::string>& words);
 
-// The shortest text that reads back as exactly `value`: 3e-4, 0.95, 10000.
+// The shortest digits that read back as exactly `value`, which is finite: 0.0003, 10000, 1e-8.
 std::string FormatNumber(double value);
 
 }  // namespace tanren::config

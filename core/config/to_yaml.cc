@@ -2,6 +2,7 @@
 #include <openssl/evp.h>
 
 #include <algorithm>
+#include <charconv>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -55,6 +56,26 @@ std::string QuotedText(std::string_view text) {
   return out += '"';
 }
 
+// YAML 1.1 readers, PyYAML among them, take 1e-8 for a string; 1.0e-8 and 1.0e+20 are numbers to all.
+std::string NumberText(double value) {
+  std::string text = FormatNumber(value);
+  const size_t exponent = text.find('e');
+  if (exponent == std::string::npos) return text;
+  if (text[exponent + 1] != '-') text.insert(exponent + 1, 1, '+');
+  if (text.find('.') == std::string::npos) text.insert(exponent, ".0");
+  return text;
+}
+
+// A float's own digits: 0.1f is written 0.1, not the double next to it.
+std::string NumberText(float value) {
+  char buffer[64];
+  const auto [end, error] = std::to_chars(buffer, buffer + sizeof(buffer), value);
+  TANREN_CHECK(error == std::errc());
+  double digits = 0;
+  std::from_chars(buffer, end, digits);
+  return NumberText(digits);
+}
+
 // Element `index` of a list, or a singular field with index -1.
 std::string ScalarText(const Message& message, const FieldDescriptor* field, int index) {
   const Reflection* r = message.GetReflection();
@@ -71,10 +92,9 @@ std::string ScalarText(const Message& message, const FieldDescriptor* field, int
       return absl::StrCat(single ? r->GetUInt64(message, field)
                                  : r->GetRepeatedUInt64(message, field, index));
     case FieldDescriptor::CPPTYPE_DOUBLE:
-      return FormatNumber(single ? r->GetDouble(message, field)
-                                 : r->GetRepeatedDouble(message, field, index));
+      return NumberText(single ? r->GetDouble(message, field) : r->GetRepeatedDouble(message, field, index));
     case FieldDescriptor::CPPTYPE_FLOAT:
-      return FormatNumber(single ? r->GetFloat(message, field) : r->GetRepeatedFloat(message, field, index));
+      return NumberText(single ? r->GetFloat(message, field) : r->GetRepeatedFloat(message, field, index));
     case FieldDescriptor::CPPTYPE_BOOL:
       return (single ? r->GetBool(message, field) : r->GetRepeatedBool(message, field, index)) ? "true"
                                                                                                : "false";

@@ -12,7 +12,7 @@
 #include "absl/types/span.h"
 #include "core/corpus/corpus_manifest.h"
 #include "core/corpus/shard_format.h"
-#include "core/tokenizer/sha256.h"
+#include "core/base/sha256.h"
 #include "core/tokenizer/tokenizer.h"
 
 namespace tanren {

@@ -63,6 +63,17 @@ void DamageReport::Add(Reason reason, const std::string& path, int64_t line, std
   }
 }
 
+absl::Status CheckDamage(const DamageReport& damage, double max_damaged_fraction) {
+  if (static_cast<double>(damage.total()) <= max_damaged_fraction * static_cast<double>(damage.lines)) {
+    return absl::OkStatus();
+  }
+  std::string message = absl::StrFormat(
+      "%d of %d lines are damaged, more than the fraction %g that is allowed (--max-damaged); nothing was written",
+      damage.total(), damage.lines, max_damaged_fraction);
+  for (const std::string& example : damage.examples) absl::StrAppend(&message, "\n  ", example);
+  return absl::InvalidArgumentError(message);
+}
+
 DocumentReader::DocumentReader(DocumentOptions options, LastCut last_cut)
     : options_(std::move(options)), last_cut_(std::move(last_cut)) {}
 

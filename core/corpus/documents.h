@@ -48,6 +48,9 @@ struct DamageReport {
 };
 const char* DescribeDamage(DamageReport::Reason reason);
 
+// An error with the examples when more than this fraction of the lines is damaged.
+absl::Status CheckDamage(const DamageReport& damage, double max_damaged_fraction);
+
 // A document, or a part of one that is too long to be held: parts come in order.
 struct DocumentPart {
   std::string text;

@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "core/base/status.h"
-#include "core/tokenizer/sha256.h"
+#include "core/base/sha256.h"
 
 namespace tanren {
 namespace {

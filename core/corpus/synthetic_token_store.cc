@@ -4,7 +4,7 @@
 
 #include "core/base/status.h"
 #include "core/corpus/counter_random.h"
-#include "core/tokenizer/sha256.h"
+#include "core/base/sha256.h"
 
 namespace tanren {
 

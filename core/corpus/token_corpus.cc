@@ -13,7 +13,7 @@
 #include "core/base/status.h"
 #include "core/corpus/corpus_writer.h"
 #include "core/tokenizer/files.h"
-#include "core/tokenizer/sha256.h"
+#include "core/base/sha256.h"
 
 namespace tanren {
 namespace {
@@ -103,6 +103,14 @@ struct TokenCorpus::Shard {
     return absl::OkStatus();
   }
   absl::Status CheckDocuments(int64_t previous) const;
+  // What is neither header, tokens nor index holds zeros.
+  bool PaddingIsClean() const {
+    const auto zero = [](unsigned char byte) { return byte == 0; };
+    const unsigned char* file = mapping.data();
+    const int64_t tokens_end = kShardTokensOffset + header.tokens * header.token_bytes;
+    return std::all_of(file + kShardHeaderBytes, file + kShardTokensOffset, zero) &&
+           std::all_of(file + tokens_end, file + header.documents_offset, zero);
+  }
 };
 
 TokenCorpus::~TokenCorpus() = default;
@@ -221,6 +229,7 @@ absl::Status TokenCorpus::Verify() const {
     if (Crc32c(0, shard.tokens(), bytes) != shard.header.tokens_crc32c) {
       return InvalidInput("%s: the tokens are damaged: their checksum does not match", shard.path);
     }
+    if (!shard.PaddingIsClean()) return InvalidInput("%s: bytes between the tables are not zero", shard.path);
     token_hash.Update(shard.tokens(), static_cast<size_t>(bytes));
     document_hash.Update(shard.documents().data(), shard.documents().size() * 8);
     for (int64_t begin = 0; begin < shard.header.tokens; begin += static_cast<int64_t>(ids.size())) {

@@ -15,7 +15,7 @@
 #include "core/corpus/token_corpus.h"
 #include "core/corpus/tokenize_record.h"
 #include "core/tokenizer/files.h"
-#include "core/tokenizer/sha256.h"
+#include "core/base/sha256.h"
 #include "core/tokenizer/utf8.h"
 
 namespace tanren {
@@ -84,7 +84,7 @@ class Run {
     TANREN_ASSIGN_OR_RETURN(const std::unique_ptr<StagedDirectory> staged, StagedDirectory::Create(options_.out));
     TANREN_RETURN_IF_ERROR(OpenWriters(staged->path()));
     TANREN_RETURN_IF_ERROR(EncodeAll());
-    TANREN_RETURN_IF_ERROR(CheckDamage());
+    TANREN_RETURN_IF_ERROR(CheckDamage(record_.damage, options_.max_damaged_fraction));
     for (size_t i = 0; i < writers_.size(); ++i) {
       const absl::StatusOr<CorpusManifest> manifest = writers_[i]->Finish(frame_.bos, frame_.end_of_text);
       if (!manifest.ok() && !absl::IsNotFound(manifest.status())) return manifest.status();
@@ -250,19 +250,6 @@ class Run {
       begins = false;
     } while (!left.empty());
     return absl::OkStatus();
-  }
-
-  absl::Status CheckDamage() const {
-    const DamageReport& damage = record_.damage;
-    if (static_cast<double>(damage.total()) <=
-        options_.max_damaged_fraction * static_cast<double>(damage.lines)) {
-      return absl::OkStatus();
-    }
-    std::string message = absl::StrFormat(
-        "%d of %d lines are damaged, more than the fraction %g that is allowed (--max-damaged); nothing was written",
-        damage.total(), damage.lines, options_.max_damaged_fraction);
-    for (const std::string& example : damage.examples) absl::StrAppend(&message, "\n  ", example);
-    return absl::InvalidArgumentError(message);
   }
 
   absl::StatusOr<TokenizeSummary> Summarise(const std::string& root, bool up_to_date) const {

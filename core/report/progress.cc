@@ -12,7 +12,7 @@
 namespace tanren {
 namespace {
 
-constexpr int kBarCharacters = 20;
+constexpr int kBarCharacters = 12;
 constexpr double kRateMemorySeconds = 15;
 
 double SteadySeconds() {

@@ -1,6 +1,6 @@
 // How far a long piece of work is: a bar on a terminal, plain lines now and then in a log file.
 //
-//   tokenize   42.0% |########............| 1.05 GiB / 2.50 GiB  35.1 MiB/s  eta 0:00:43
+//   tokenize   42.0% |#####.......| 1.05 GiB / 2.50 GiB  35.1 MiB/s  eta 0:00:43
 #ifndef TANREN_CORE_REPORT_PROGRESS_H_
 #define TANREN_CORE_REPORT_PROGRESS_H_
 

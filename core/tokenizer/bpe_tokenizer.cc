@@ -11,7 +11,7 @@
 #include "core/tokenizer/bpe_merges.h"
 #include "core/tokenizer/files.h"
 #include "core/tokenizer/piece_cache.h"
-#include "core/tokenizer/sha256.h"
+#include "core/base/sha256.h"
 #include "core/tokenizer/split_pattern.h"
 #include "core/tokenizer/utf8.h"
 

@@ -78,8 +78,9 @@ Result LoadFile(const std::filesystem::path& path) {
     return InvalidInput("%s: neither JSON nor a SentencePiece model, so not a tokenizer", path.string());
   }
   TANREN_ASSIGN_OR_RETURN(const nlohmann::json root, ParseJson(text, path.string()));
-  if (root.contains("format")) return ReadSimpleVocabulary(path.string());
-  if (root.contains("model")) return LoadHuggingFace(path.string());
+  // GPT-2's vocabulary has the words "format" and "model" among its keys, with ids behind them.
+  if (root.contains("format") && root["format"].is_string()) return ReadSimpleVocabulary(path.string());
+  if (root.contains("model") && root["model"].is_object()) return LoadHuggingFace(path.string());
   Result pair = LoadGpt2Pair(path.has_parent_path() ? path.parent_path() : std::filesystem::path("."));
   if (!absl::IsNotFound(pair.status())) return pair;
   return InvalidInput("%s: JSON, but neither a vocabulary nor a tokenizer.json (no \"format\" and no \"model\")",

@@ -8,7 +8,7 @@
 #include "core/base/status.h"
 #include "core/tokenizer/files.h"
 #include "core/tokenizer/json_file.h"
-#include "core/tokenizer/sha256.h"
+#include "core/base/sha256.h"
 #include "core/tokenizer/utf8.h"
 
 namespace tanren {

@@ -7,7 +7,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "core/base/status.h"
 #include "core/tokenizer/files.h"
-#include "core/tokenizer/sha256.h"
+#include "core/base/sha256.h"
 
 namespace tanren {
 namespace {

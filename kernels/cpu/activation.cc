@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "kernels/cpu/element.h"
 #include "kernels/cpu/parallel.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -91,55 +92,65 @@ void PlainBackward(int64_t count, const T* dy, const T* x, T* dx) {
 template <class Function, class T>
 void GatedForward(int64_t rows, int64_t width, const T* x, T* y) {
   const F32 d;
-  cpu::ParallelRange(rows, std::max<int64_t>(1, 4096 / std::max<int64_t>(width, 1)), [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      const T* gate = x + row * 2 * width;
-      const T* up = gate + width;
-      for (int64_t i = 0; i < width; i += hn::Lanes(d)) {
-        const int64_t left = width - i;
-        const VF32 value = Function::Value(d, LoadUpTo(d, gate + i, left));
-        StoreUpTo(d, hn::Mul(value, LoadUpTo(d, up + i, left)), y + row * width + i, left);
-      }
-    }
-  });
+  cpu::ParallelRange(rows, std::max<int64_t>(1, 4096 / std::max<int64_t>(width, 1)),
+                     [&](int64_t begin, int64_t end) {
+                       for (int64_t row = begin; row < end; ++row) {
+                         const T* gate = x + row * 2 * width;
+                         const T* up = gate + width;
+                         for (int64_t i = 0; i < width; i += hn::Lanes(d)) {
+                           const int64_t left = width - i;
+                           const VF32 value = Function::Value(d, LoadUpTo(d, gate + i, left));
+                           StoreUpTo(d, hn::Mul(value, LoadUpTo(d, up + i, left)), y + row * width + i, left);
+                         }
+                       }
+                     });
 }
 
 template <class Function, class T>
 void GatedBackward(int64_t rows, int64_t width, const T* dy, const T* x, T* dx) {
   const F32 d;
-  cpu::ParallelRange(rows, std::max<int64_t>(1, 4096 / std::max<int64_t>(width, 1)), [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      const int64_t gate = row * 2 * width;
-      for (int64_t i = 0; i < width; i += hn::Lanes(d)) {
-        const int64_t left = width - i;
-        VF32 slope;
-        const VF32 value = Function::Value(d, LoadUpTo(d, x + gate + i, left), &slope);
-        const VF32 up = LoadUpTo(d, x + gate + width + i, left);
-        const VF32 grad = LoadUpTo(d, dy + row * width + i, left);
-        StoreUpTo(d, hn::Mul(hn::Mul(grad, up), slope), dx + gate + i, left);
-        StoreUpTo(d, hn::Mul(grad, value), dx + gate + width + i, left);
-      }
-    }
-  });
+  cpu::ParallelRange(rows, std::max<int64_t>(1, 4096 / std::max<int64_t>(width, 1)),
+                     [&](int64_t begin, int64_t end) {
+                       for (int64_t row = begin; row < end; ++row) {
+                         const int64_t gate = row * 2 * width;
+                         for (int64_t i = 0; i < width; i += hn::Lanes(d)) {
+                           const int64_t left = width - i;
+                           VF32 slope;
+                           const VF32 value = Function::Value(d, LoadUpTo(d, x + gate + i, left), &slope);
+                           const VF32 up = LoadUpTo(d, x + gate + width + i, left);
+                           const VF32 grad = LoadUpTo(d, dy + row * width + i, left);
+                           StoreUpTo(d, hn::Mul(hn::Mul(grad, up), slope), dx + gate + i, left);
+                           StoreUpTo(d, hn::Mul(grad, value), dx + gate + width + i, left);
+                         }
+                       }
+                     });
 }
 
 template <class T>
 void ForwardOf(Activation kind, int64_t rows, int64_t width, const T* x, T* y) {
   switch (kind) {
-    case Activation::kGelu: return PlainForward<Gelu>(rows * width, x, y);
-    case Activation::kGeluTanh: return PlainForward<GeluTanh>(rows * width, x, y);
-    case Activation::kSwiGlu: return GatedForward<Silu>(rows, width, x, y);
-    case Activation::kGeGlu: return GatedForward<GeluTanh>(rows, width, x, y);
+    case Activation::kGelu:
+      return PlainForward<Gelu>(rows * width, x, y);
+    case Activation::kGeluTanh:
+      return PlainForward<GeluTanh>(rows * width, x, y);
+    case Activation::kSwiGlu:
+      return GatedForward<Silu>(rows, width, x, y);
+    case Activation::kGeGlu:
+      return GatedForward<GeluTanh>(rows, width, x, y);
   }
 }
 
 template <class T>
 void BackwardOf(Activation kind, int64_t rows, int64_t width, const T* dy, const T* x, T* dx) {
   switch (kind) {
-    case Activation::kGelu: return PlainBackward<Gelu>(rows * width, dy, x, dx);
-    case Activation::kGeluTanh: return PlainBackward<GeluTanh>(rows * width, dy, x, dx);
-    case Activation::kSwiGlu: return GatedBackward<Silu>(rows, width, dy, x, dx);
-    case Activation::kGeGlu: return GatedBackward<GeluTanh>(rows, width, dy, x, dx);
+    case Activation::kGelu:
+      return PlainBackward<Gelu>(rows * width, dy, x, dx);
+    case Activation::kGeluTanh:
+      return PlainBackward<GeluTanh>(rows * width, dy, x, dx);
+    case Activation::kSwiGlu:
+      return GatedBackward<Silu>(rows, width, dy, x, dx);
+    case Activation::kGeGlu:
+      return GatedBackward<GeluTanh>(rows, width, dy, x, dx);
   }
 }
 
@@ -172,11 +183,13 @@ HWY_EXPORT(Backward);
 }  // namespace
 
 void ActivationForward(const Stream&, Activation kind, int64_t rows, int64_t width, ConstBuffer x, Buffer y) {
+  cpu::CheckElements(x.dtype, {y});
   HWY_DYNAMIC_DISPATCH(Forward)(kind, rows, width, x, y);
 }
 
-void ActivationBackward(const Stream&, Activation kind, int64_t rows, int64_t width, ConstBuffer dy, ConstBuffer x,
-                        Buffer dx) {
+void ActivationBackward(const Stream&, Activation kind, int64_t rows, int64_t width, ConstBuffer dy,
+                        ConstBuffer x, Buffer dx) {
+  cpu::CheckElements(x.dtype, {dy, dx});
   HWY_DYNAMIC_DISPATCH(Backward)(kind, rows, width, dy, x, dx);
 }
 

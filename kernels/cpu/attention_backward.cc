@@ -2,9 +2,9 @@
 //
 // A segment's work is shared out in one of two ways. As long as there are enough (segment, key/value head)
 // pairs, one task each takes the blocks of keys in order and does all five products, dq gathering in the
-// workspace. Otherwise the segment is split: tasks by block of keys for dk and dv, then tasks by block of queries for
-// dq, at the price of computing the scores twice. Every sum runs in the same order both ways, so the choice
-// changes no bit.
+// workspace. Otherwise the segment is split: tasks by block of keys for dk and dv, then tasks by block of
+// queries for dq, at the price of computing the scores twice. Every sum runs in the same order both ways, so
+// the choice changes no bit.
 #include <omp.h>
 
 #include <algorithm>
@@ -12,6 +12,7 @@
 
 #include "kernels/attention.h"
 #include "kernels/cpu/attention_plan.h"
+#include "kernels/cpu/element.h"
 #include "kernels/cpu/parallel.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -33,12 +34,18 @@ struct BackwardBuffers {
   Heads dq, dk, dv;
   const float* lse = nullptr;  // [heads, tokens]
   float* delta = nullptr;      // [heads, tokens]: the row sums of d_o * o
-  float* dq_sums = nullptr;    // [slabs, heads / kv_heads, tokens, padded width]
+  float* slabs = nullptr;      // [slabs, kSlabParts, heads / kv_heads, tokens, padded width]
 };
 
-// dq gathers in one slab a thread, or in one slab a key/value head where those are fewer.
+// A whole-segment task keeps its queries and output gradients, packed once, and its sums of dq in a slab.
+// There is a slab for each thread, or for each key/value head where those are fewer.
+inline constexpr int64_t kSlabParts = 3;
 inline int64_t SlabCount(const AttentionShape& shape) {
   return std::min<int64_t>(cpu::MaxThreads(), shape.kv_heads);
+}
+
+inline int64_t SlabPartFloats(const AttentionShape& shape) {
+  return shape.heads / shape.kv_heads * shape.tokens * attention::PaddedWidth(shape.head_dim);
 }
 
 inline constexpr int64_t kQueryTile = 64;
@@ -61,16 +68,17 @@ struct Tiles {
   float* keys = nullptr;               // [kKeyTile, ld], times the scale
   float* dkeys = nullptr;              // [kKeyTile, ld]
   float* dvalues = nullptr;            // [kKeyTile, ld]
-  float* query = nullptr;              // [kQueryTile, ld]
-  float* doutput = nullptr;            // [kQueryTile, ld]
-  float* dquery = nullptr;             // [kQueryTile, ld]
+  float* query = nullptr;              // [kQueryTile, ld], if not packed in a slab
+  float* doutput = nullptr;            // [kQueryTile, ld], likewise
+  float* dquery = nullptr;             // [kQueryTile, ld], likewise
   float* weights = nullptr;            // [kQueryTile, kKeyTile]
   float* dscores = nullptr;            // [kQueryTile, kKeyTile]
 
   explicit Tiles(int64_t width) : head_dim(width), ld(attention::PaddedWidth(width)) {
     const int64_t tile = kKeyTile * ld, square = kQueryTile * kKeyTile;
     float* at = attention::ThreadScratch(8 * tile + 2 * square);
-    for (float** place : {&keys_transposed, &values_transposed, &keys, &dkeys, &dvalues, &query, &doutput, &dquery}) {
+    for (float** place :
+         {&keys_transposed, &values_transposed, &keys, &dkeys, &dvalues, &query, &doutput, &dquery}) {
       *place = at;
       at += tile;
     }
@@ -80,12 +88,19 @@ struct Tiles {
 };
 static_assert(kQueryTile == kKeyTile);
 
-// The keys of the packed block, as positions of the segment, and the queries of the packed tile.
+// The keys of the packed block and the queries of the tile at hand, as positions of the segment.
 struct TileRange {
   int64_t key = 0;
   int64_t keys = 0;
   int64_t query = 0;
   int64_t queries = 0;
+};
+
+// Packed queries and output gradients [rows, ld], and where their dq is summed (null: not wanted).
+struct QuerySide {
+  const float* query = nullptr;
+  const float* doutput = nullptr;
+  float* dquery = nullptr;
 };
 
 // Scores of one row (masked) and d(output) . value become weights and score gradients.
@@ -120,117 +135,149 @@ HWY_INLINE void DifferentiateRow(const ScoreScale& scale, int64_t first, int64_t
   }
 }
 
+// The keys of the block, counted from its begin, that any of `rows` neighbouring queries sees. Both ends of
+// what a query sees grow with its position.
+HWY_INLINE attention::Range SeenKeys(const attention::Visibility& visibility, const TileRange& range,
+                                     int64_t row, int64_t rows) {
+  const int64_t begin = visibility.KeysOf(range.query + row).begin - range.key;
+  const int64_t end = visibility.KeysOf(range.query + row + rows - 1).end - range.key;
+  return {std::max<int64_t>(begin, 0), std::min(end, range.keys)};
+}
+
 // Fills weights and dscores of the tile, zero where masked.
 template <bool kCapped>
-void ScoreTile(const Tiles& t, const ScoreScale& scale, const attention::Visibility& visibility,
-               const TileRange& range, const float* lse, const float* delta) {
+void ScoreTile(const Tiles& t, const QuerySide& side, const ScoreScale& scale,
+               const attention::Visibility& visibility, const TileRange& range, const float* lse,
+               const float* delta) {
   for (int64_t row = 0; row < range.queries; row += kRowBlock) {
     const int64_t rows = std::min<int64_t>(kRowBlock, range.queries - row);
-    Operands product{.a = t.query + row * t.ld,
+    // Columns from here on are not computed; DifferentiateRow masks what they hold.
+    const int64_t width = std::max<int64_t>(0, SeenKeys(visibility, range, row, rows).end);
+    Operands product{.a = side.query + row * t.ld,
                      .lda = t.ld,
                      .b = t.keys_transposed,
                      .ldb = kKeyTile,
                      .c = t.weights + row * kKeyTile,
                      .ldc = kKeyTile,
                      .depth = t.head_dim};
-    BlockProduct<false, Into::kWrite>(product, rows, kKeyTile);
-    product.a = t.doutput + row * t.ld;
+    BlockProduct<false, Into::kWrite>(product, rows, width);
+    product.a = side.doutput + row * t.ld;
     product.b = t.values_transposed;
     product.c = t.dscores + row * kKeyTile;
-    BlockProduct<false, Into::kWrite>(product, rows, kKeyTile);
+    BlockProduct<false, Into::kWrite>(product, rows, width);
     for (int64_t r = row; r < row + rows; ++r) {
       const attention::Range seen = visibility.KeysOf(range.query + r);
-      DifferentiateRow<kCapped>(scale, seen.begin - range.key, std::min(seen.end - range.key, range.keys), lse[r],
-                                delta[r], t.weights + r * kKeyTile, t.dscores + r * kKeyTile);
+      DifferentiateRow<kCapped>(scale, seen.begin - range.key, std::min(seen.end - range.key, range.keys),
+                                lse[r], delta[r], t.weights + r * kKeyTile, t.dscores + r * kKeyTile);
     }
   }
 }
 
-void ScoreTile(const Tiles& t, const ScoreScale& scale, const attention::Visibility& visibility,
-               const TileRange& range, const float* lse, const float* delta) {
+void ScoreTile(const Tiles& t, const QuerySide& side, const ScoreScale& scale,
+               const attention::Visibility& visibility, const TileRange& range, const float* lse,
+               const float* delta) {
   if (scale.capped) {
-    ScoreTile<true>(t, scale, visibility, range, lse, delta);
+    ScoreTile<true>(t, side, scale, visibility, range, lse, delta);
   } else {
-    ScoreTile<false>(t, scale, visibility, range, lse, delta);
+    ScoreTile<false>(t, side, scale, visibility, range, lse, delta);
   }
 }
 
 // dv += p^T do and dk += ds^T q.
-void AddKeyGradients(const Tiles& t, const TileRange& range) {
+void AddKeyGradients(const Tiles& t, const QuerySide& side, const attention::Visibility& visibility,
+                     const TileRange& range) {
   for (int64_t key = 0; key < range.keys; key += kRowBlock) {
     const int64_t rows = std::min<int64_t>(kRowBlock, range.keys - key);
-    Operands product{.a = t.weights + key,
+    const attention::Range seeing = visibility.QueriesOf(range.key + key, range.key + key + rows);
+    const int64_t first = std::max<int64_t>(0, seeing.begin - range.query);
+    const int64_t last = std::min(range.queries, seeing.end - range.query);
+    if (first >= last) continue;
+    Operands product{.a = t.weights + first * kKeyTile + key,
                      .lda = kKeyTile,
-                     .b = t.doutput,
+                     .b = side.doutput + first * t.ld,
                      .ldb = t.ld,
                      .c = t.dvalues + key * t.ld,
                      .ldc = t.ld,
-                     .depth = range.queries};
+                     .depth = last - first};
     BlockProduct<true, Into::kAdd>(product, rows, t.ld);
-    product.a = t.dscores + key;
-    product.b = t.query;
+    product.a = t.dscores + first * kKeyTile + key;
+    product.b = side.query + first * t.ld;
     product.c = t.dkeys + key * t.ld;
     BlockProduct<true, Into::kAdd>(product, rows, t.ld);
   }
 }
 
 // dq += ds k.
-void AddQueryGradient(const Tiles& t, const TileRange& range, float* dq) {
+void AddQueryGradient(const Tiles& t, const attention::Visibility& visibility, const TileRange& range,
+                      float* dq) {
   for (int64_t row = 0; row < range.queries; row += kRowBlock) {
-    BlockProduct<false, Into::kAdd>({.a = t.dscores + row * kKeyTile,
+    const int64_t rows = std::min<int64_t>(kRowBlock, range.queries - row);
+    const attention::Range seen = SeenKeys(visibility, range, row, rows);
+    if (seen.begin >= seen.end) continue;
+    BlockProduct<false, Into::kAdd>({.a = t.dscores + row * kKeyTile + seen.begin,
                                      .lda = kKeyTile,
-                                     .b = t.keys,
+                                     .b = t.keys + seen.begin * t.ld,
                                      .ldb = t.ld,
                                      .c = dq + row * t.ld,
                                      .ldc = t.ld,
-                                     .depth = range.keys},
-                                    std::min<int64_t>(kRowBlock, range.queries - row), t.ld);
+                                     .depth = seen.end - seen.begin},
+                                    rows, t.ld);
   }
 }
 
 template <class T>
-void PackKeys(const Tiles& t, const AttentionShape& shape, const BackwardBuffers& b, int64_t token, int64_t kv_head,
-              int64_t keys, bool for_queries) {
+void PackKeys(const Tiles& t, const AttentionShape& shape, const BackwardBuffers& b, int64_t token,
+              int64_t kv_head, int64_t keys, bool for_queries) {
   const T* k = b.k.data.as<T>() + token * b.k.stride + kv_head * t.head_dim;
   const T* v = b.v.data.as<T>() + token * b.v.stride + kv_head * t.head_dim;
-  PackTransposed(keys, t.head_dim, k, b.k.stride, ScoreScale(shape.scale, shape.soft_cap).factor, t.keys_transposed);
+  PackTransposed(keys, t.head_dim, k, b.k.stride, ScoreScale(shape.scale, shape.soft_cap).factor,
+                 t.keys_transposed);
   PackTransposed(keys, t.head_dim, v, b.v.stride, 1.0f, t.values_transposed);
   if (for_queries) PackRows(keys, t.head_dim, k, b.k.stride, shape.scale, t.keys, t.ld);
 }
 
 template <class T>
-void PackQueries(const Tiles& t, const BackwardBuffers& b, int64_t token, int64_t head, int64_t queries) {
-  PackRows(queries, t.head_dim, b.q.data.as<T>() + token * b.q.stride + head * t.head_dim, b.q.stride, 1.0f, t.query,
-           t.ld);
-  PackRows(queries, t.head_dim, b.d_o.data.as<T>() + token * b.d_o.stride + head * t.head_dim, b.d_o.stride, 1.0f,
-           t.doutput, t.ld);
+void PackQueries(const AttentionShape& shape, const BackwardBuffers& b, int64_t token, int64_t head,
+                 int64_t queries, float* query, float* doutput) {
+  const int64_t width = shape.head_dim, ld = attention::PaddedWidth(width);
+  PackRows(queries, width, b.q.data.as<T>() + token * b.q.stride + head * width, b.q.stride, 1.0f, query, ld);
+  PackRows(queries, width, b.d_o.data.as<T>() + token * b.d_o.stride + head * width, b.d_o.stride, 1.0f,
+           doutput, ld);
 }
 
-// dk and dv of one block of keys (a part of kKeyTile positions), from all queries and query heads that see it.
-// With `dq_sums`, [group, tokens, ld], the queries' gradients are added to it too.
+// dk and dv of one block of keys (a part of kKeyTile positions), from all queries and query heads that see
+// it. With a slab the queries are packed there already, and their gradients are summed there.
 template <class T>
 void KeyBlock(const AttentionShape& shape, const BackwardBuffers& b, const Part& part, int64_t kv_head,
-              float* dq_sums) {
+              float* slab) {
   const Tiles t(shape.head_dim);
   const ScoreScale scale(shape.scale, shape.soft_cap);
   const attention::Visibility visibility{shape.mask, shape.window, part.length};
-  const int64_t group = shape.heads / shape.kv_heads;
+  const int64_t group = shape.heads / shape.kv_heads, slab_part = SlabPartFloats(shape);
   TileRange range{.key = part.begin, .keys = part.end - part.begin, .query = 0, .queries = 0};
   const int64_t token = part.start + part.begin;
-  PackKeys<T>(t, shape, b, token, kv_head, range.keys, dq_sums != nullptr);
+  PackKeys<T>(t, shape, b, token, kv_head, range.keys, slab != nullptr);
   std::fill_n(t.dkeys, kKeyTile * t.ld, 0.0f);
   std::fill_n(t.dvalues, kKeyTile * t.ld, 0.0f);
   const attention::Range queries = visibility.QueriesOf(part.begin, part.end);
   for (int64_t g = 0; g < group; ++g) {
     const int64_t head = kv_head * group + g;
     for (int64_t q = queries.begin / kQueryTile * kQueryTile; q < queries.end; q += kQueryTile) {
-      const int64_t at = part.start + q;
+      const int64_t at = part.start + q, in_slab = (g * shape.tokens + at) * t.ld;
       range.query = q;
       range.queries = std::min(kQueryTile, part.length - q);
-      PackQueries<T>(t, b, at, head, range.queries);
-      ScoreTile(t, scale, visibility, range, b.lse + head * shape.tokens + at, b.delta + head * shape.tokens + at);
-      AddKeyGradients(t, range);
-      if (dq_sums != nullptr) AddQueryGradient(t, range, dq_sums + (g * shape.tokens + at) * t.ld);
+      QuerySide side{.query = t.query, .doutput = t.doutput, .dquery = nullptr};
+      if (slab == nullptr) {
+        PackQueries<T>(shape, b, at, head, range.queries, t.query, t.doutput);
+      } else {
+        side = {.query = slab + in_slab,
+                .doutput = slab + slab_part + in_slab,
+                .dquery = slab + 2 * slab_part + in_slab};
+      }
+      const int64_t statistic = head * shape.tokens + at;
+      ScoreTile(t, side, scale, visibility, range, b.lse + statistic, b.delta + statistic);
+      AddKeyGradients(t, side, visibility, range);
+      if (side.dquery != nullptr) AddQueryGradient(t, visibility, range, side.dquery);
     }
   }
   for (int64_t key = 0; key < range.keys; ++key) {
@@ -244,21 +291,23 @@ void KeyBlock(const AttentionShape& shape, const BackwardBuffers& b, const Part&
 // A whole segment and key/value head in one task.
 template <class T>
 void WholeSegment(const AttentionShape& shape, const BackwardBuffers& b, const Part& segment, int64_t kv_head,
-                  int64_t slab) {
+                  float* slab) {
   const int64_t ld = attention::PaddedWidth(shape.head_dim), group = shape.heads / shape.kv_heads;
-  float* dq_sums = b.dq_sums + slab * group * shape.tokens * ld;
+  float* doutput = slab + SlabPartFloats(shape);
+  float* dquery = doutput + SlabPartFloats(shape);
   for (int64_t g = 0; g < group; ++g) {
-    std::fill_n(dq_sums + (g * shape.tokens + segment.start) * ld, segment.length * ld, 0.0f);
+    const int64_t at = (g * shape.tokens + segment.start) * ld;
+    PackQueries<T>(shape, b, segment.start, kv_head * group + g, segment.length, slab + at, doutput + at);
+    std::fill_n(dquery + at, segment.length * ld, 0.0f);
   }
   for (int64_t begin = 0; begin < segment.length; begin += kKeyTile) {
     const Part part{segment.start, segment.length, begin, std::min(segment.length, begin + kKeyTile)};
-    KeyBlock<T>(shape, b, part, kv_head, dq_sums);
+    KeyBlock<T>(shape, b, part, kv_head, slab);
   }
-  for (int64_t g = 0; g < group; ++g) {
-    const int64_t head = kv_head * group + g;
-    for (int64_t t = segment.start; t < segment.start + segment.length; ++t) {
-      StoreRow(shape.head_dim, dq_sums + (g * shape.tokens + t) * ld, 1.0f,
-               b.dq.data.as<T>() + t * b.dq.stride + head * shape.head_dim);
+  for (int64_t t = segment.start; t < segment.start + segment.length; ++t) {
+    for (int64_t g = 0; g < group; ++g) {
+      StoreRow(shape.head_dim, dquery + (g * shape.tokens + t) * ld, 1.0f,
+               b.dq.data.as<T>() + t * b.dq.stride + (kv_head * group + g) * shape.head_dim);
     }
   }
 }
@@ -271,16 +320,17 @@ void QueryBlock(const AttentionShape& shape, const BackwardBuffers& b, const Par
   const attention::Visibility visibility{shape.mask, shape.window, part.length};
   const int64_t kv_head = head / (shape.heads / shape.kv_heads), token = part.start + part.begin;
   TileRange range{.key = 0, .keys = 0, .query = part.begin, .queries = part.end - part.begin};
-  PackQueries<T>(t, b, token, head, range.queries);
+  PackQueries<T>(shape, b, token, head, range.queries, t.query, t.doutput);
+  const QuerySide side{.query = t.query, .doutput = t.doutput, .dquery = t.dquery};
   std::fill_n(t.dquery, kQueryTile * t.ld, 0.0f);
   const int64_t end = visibility.KeysOf(part.end - 1).end;
   for (int64_t key = visibility.KeysOf(part.begin).begin / kKeyTile * kKeyTile; key < end; key += kKeyTile) {
     range.key = key;
     range.keys = std::min(kKeyTile, part.length - key);
     PackKeys<T>(t, shape, b, part.start + key, kv_head, range.keys, true);
-    ScoreTile(t, scale, visibility, range, b.lse + head * shape.tokens + token,
+    ScoreTile(t, side, scale, visibility, range, b.lse + head * shape.tokens + token,
               b.delta + head * shape.tokens + token);
-    AddQueryGradient(t, range, t.dquery);
+    AddQueryGradient(t, visibility, range, side.dquery);
   }
   for (int64_t r = 0; r < range.queries; ++r) {
     StoreRow(t.head_dim, t.dquery + r * t.ld, 1.0f,
@@ -307,8 +357,8 @@ void RowDots(const AttentionShape& shape, const BackwardBuffers& b) {
   });
 }
 
-// From which length on a segment is split. A whole-segment task costs about the square of its length; one that
-// is a large part of a thread's share would leave the others waiting.
+// From which length on a segment is split. A whole-segment task costs about the square of its length; one
+// that is a large part of a thread's share would leave the others waiting.
 int64_t SplitLength(const AttentionShape& shape) {
   const int threads = omp_in_parallel() ? 1 : cpu::MaxThreads();
   double total = 0;
@@ -328,7 +378,8 @@ void BackwardOf(const AttentionShape& shape, const BackwardBuffers& b) {
   const auto is_whole = [split](int64_t length) { return length < split; };
   const auto is_split = [split](int64_t length) { return length >= split; };
   std::vector<Part> wholes = attention::CutSegments(shape, shape.tokens, is_whole);
-  std::stable_sort(wholes.begin(), wholes.end(), [](const Part& x, const Part& y) { return x.length > y.length; });
+  std::stable_sort(wholes.begin(), wholes.end(),
+                   [](const Part& x, const Part& y) { return x.length > y.length; });
   const std::vector<Part> key_blocks = attention::CutSegments(shape, kKeyTile, is_split);
   const std::vector<Part> query_blocks = attention::CutSegments(shape, kQueryTile, is_split);
   const int64_t by_key = key_blocks.size() * shape.kv_heads, by_query = query_blocks.size() * shape.heads;
@@ -340,7 +391,8 @@ void BackwardOf(const AttentionShape& shape, const BackwardBuffers& b) {
     if (item < whole) {
       const int64_t kv_head = item % shape.kv_heads;
       const int64_t slab = slabs == shape.kv_heads ? kv_head : nested ? 0 : omp_get_thread_num();
-      return WholeSegment<T>(shape, b, wholes[item / shape.kv_heads], kv_head, slab);
+      return WholeSegment<T>(shape, b, wholes[item / shape.kv_heads], kv_head,
+                             b.slabs + slab * kSlabParts * SlabPartFloats(shape));
     }
     item -= whole;
     if (item < by_key) {
@@ -373,12 +425,16 @@ int64_t DeltaFloats(const AttentionShape& shape) { return (shape.heads * shape.t
 }  // namespace
 
 int64_t AttentionBackwardWorkspaceBytes(const AttentionShape& shape) {
-  const int64_t slab = shape.heads / shape.kv_heads * shape.tokens * attention::PaddedWidth(shape.head_dim);
-  return (DeltaFloats(shape) + SlabCount(shape) * slab) * static_cast<int64_t>(sizeof(float));
+  return (DeltaFloats(shape) + SlabCount(shape) * kSlabParts * SlabPartFloats(shape)) *
+         static_cast<int64_t>(sizeof(float));
 }
 
 void AttentionBackward(const Stream&, const AttentionShape& shape, ConstHeads q, ConstHeads k, ConstHeads v,
-                       ConstHeads o, const float* lse, ConstHeads d_o, Heads dq, Heads dk, Heads dv, void* workspace) {
+                       ConstHeads o, const float* lse, ConstHeads d_o, Heads dq, Heads dk, Heads dv,
+                       void* workspace) {
+  cpu::CheckElements(q.data.dtype, {k.data, v.data, o.data, d_o.data, dq.data, dk.data, dv.data});
+  TANREN_KERNEL_CHECK(shape.heads % shape.kv_heads == 0);
+  TANREN_KERNEL_CHECK(reinterpret_cast<uintptr_t>(workspace) % 64 == 0);
   BackwardBuffers buffers{.q = q,
                           .k = k,
                           .v = v,
@@ -389,7 +445,7 @@ void AttentionBackward(const Stream&, const AttentionShape& shape, ConstHeads q,
                           .dv = dv,
                           .lse = lse,
                           .delta = static_cast<float*>(workspace),
-                          .dq_sums = static_cast<float*>(workspace) + DeltaFloats(shape)};
+                          .slabs = static_cast<float*>(workspace) + DeltaFloats(shape)};
   HWY_DYNAMIC_DISPATCH(Backward)(shape, buffers);
 }
 

@@ -1,10 +1,12 @@
-// Attention over a key-value cache: tasks are (run of tokens of one slot, key/value head). The query heads that
-// share the key/value head are rows of one tile, so that each block of keys is packed once for all of them.
+// Attention over a key-value cache: tasks are (run of tokens of one slot, key/value head). The query heads
+// that share the key/value head are rows of one tile, so that each block of keys is packed once for all of
+// them.
 #include <algorithm>
 #include <cstring>
 #include <vector>
 
 #include "kernels/attention.h"
+#include "kernels/cpu/element.h"
 #include "kernels/cpu/parallel.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -32,8 +34,8 @@ namespace HWY_NAMESPACE {
 namespace {
 
 template <class T>
-void AttendRun(const CachedAttentionShape& shape, TokenRun run, int64_t kv_head, ConstHeads q, ConstBuffer k_cache,
-               ConstBuffer v_cache, Heads o) {
+void AttendRun(const CachedAttentionShape& shape, TokenRun run, int64_t kv_head, ConstHeads q,
+               ConstBuffer k_cache, ConstBuffer v_cache, Heads o) {
   const int64_t width = shape.head_dim, group = shape.heads / shape.kv_heads;
   const int64_t first_head = kv_head * group, tokens = run.end - run.begin;
   const ScoreScale scale(shape.scale, shape.soft_cap);
@@ -55,8 +57,8 @@ void AttendRun(const CachedAttentionShape& shape, TokenRun run, int64_t kv_head,
   }
 }
 
-void Attend(const CachedAttentionShape& shape, const std::vector<TokenRun>& runs, ConstHeads q, ConstBuffer k_cache,
-            ConstBuffer v_cache, Heads o) {
+void Attend(const CachedAttentionShape& shape, const std::vector<TokenRun>& runs, ConstHeads q,
+            ConstBuffer k_cache, ConstBuffer v_cache, Heads o) {
   const int64_t count = runs.size();
   cpu::ParallelItems(count * shape.kv_heads, [&](int64_t item) {
     const TokenRun run = runs[count - 1 - item / shape.kv_heads];
@@ -101,6 +103,7 @@ std::vector<TokenRun> RunsOf(const CachedAttentionShape& shape, int64_t longest)
 
 void CacheAppend(const Stream&, const CachedAttentionShape& shape, ConstHeads k, ConstHeads v, Buffer k_cache,
                  Buffer v_cache) {
+  cpu::CheckElements(k_cache.dtype, {v_cache, k.data, v.data});
   const int64_t bytes = shape.head_dim * SizeOf(k_cache.dtype);
   cpu::ParallelRange(shape.tokens, 32, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
@@ -109,8 +112,10 @@ void CacheAppend(const Stream&, const CachedAttentionShape& shape, ConstHeads k,
         const int64_t place =
             ((shape.slots[t] * shape.kv_heads + head) * shape.max_tokens + shape.positions[t]) * bytes;
         const int64_t element = SizeOf(k_cache.dtype);
-        std::memcpy(k_cache.as<char>() + place, k.data.as<char>() + t * k.stride * element + head * bytes, bytes);
-        std::memcpy(v_cache.as<char>() + place, v.data.as<char>() + t * v.stride * element + head * bytes, bytes);
+        std::memcpy(k_cache.as<char>() + place, k.data.as<char>() + t * k.stride * element + head * bytes,
+                    bytes);
+        std::memcpy(v_cache.as<char>() + place, v.data.as<char>() + t * v.stride * element + head * bytes,
+                    bytes);
       }
     }
   });
@@ -118,6 +123,8 @@ void CacheAppend(const Stream&, const CachedAttentionShape& shape, ConstHeads k,
 
 void CachedAttention(const Stream&, const CachedAttentionShape& shape, ConstHeads q, ConstBuffer k_cache,
                      ConstBuffer v_cache, Heads o) {
+  cpu::CheckElements(q.data.dtype, {k_cache, v_cache, o.data});
+  TANREN_KERNEL_CHECK(shape.heads % shape.kv_heads == 0);
   const int64_t row_bytes = shape.heads * shape.head_dim * SizeOf(o.data.dtype);
   for (int64_t t = 0; t < shape.tokens; ++t) {
     if (shape.slots[t] >= 0) continue;

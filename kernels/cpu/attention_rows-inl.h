@@ -1,5 +1,6 @@
 // Softmax attention of a block of query rows over one head's keys and values (Dao et al. 2022: online softmax
-// over blocks of keys). Shared by the forward kernel and the cached kernel; included once per instruction set.
+// over blocks of keys). Shared by the forward kernel and the cached kernel; included once per instruction
+// set.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -42,8 +43,8 @@ struct QueryRows {
   QueryRows(int64_t capacity, int64_t width) : head_dim(width), ld(attention::PaddedWidth(width)) {
     const int64_t range = capacity * static_cast<int64_t>(sizeof(int64_t) / sizeof(float));
     const int64_t padded_rows = (capacity + 15) / 16 * 16;
-    float* at = attention::ThreadScratch(2 * capacity * ld + capacity * attention::kLaneMultiple + padded_rows +
-                                         kKeyTile * (2 * ld + kRowBlock) + 2 * range + 64);
+    float* at = attention::ThreadScratch(2 * capacity * ld + capacity * attention::kLaneMultiple +
+                                         padded_rows + kKeyTile * (2 * ld + kRowBlock) + 2 * range + 64);
     const auto take = [&at](int64_t floats) {
       float* begin = at;
       at += (floats + 15) / 16 * 16;
@@ -113,7 +114,8 @@ void AttendBlock(const QueryRows& q, const ScoreScale& scale, int64_t row, int64
   const int64_t lanes = hn::Lanes(F32());
   int64_t low = kKeyTile, high = 0;  // what any row of the block sees
   for (int64_t r = row; r < row + rows; ++r) {
-    const int64_t first = std::max<int64_t>(q.first[r] - begin, 0), last = std::min(q.last[r] - begin, kKeyTile);
+    const int64_t first = std::max<int64_t>(q.first[r] - begin, 0),
+                  last = std::min(q.last[r] - begin, kKeyTile);
     if (first >= last) continue;
     low = std::min(low, first);
     high = std::max(high, last);

@@ -1,12 +1,13 @@
 // What the attention kernels share: small matrix products held in registers, and the packing of heads into
 // contiguous fp32 tiles. Included once per instruction set.
 //
-// Packing is not only for bf16: a token's stride in a fused qkv buffer is several KiB, so that 64 rows read in
-// place would fall on a few sets of the first-level cache and evict one another.
+// Packing is not only for bf16: a token's stride in a fused qkv buffer is several KiB, so that 64 rows read
+// in place would fall on a few sets of the first-level cache and evict one another.
 #include <algorithm>
 #include <cstdint>
 
 #include "hwy/aligned_allocator.h"
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 #include "kernels/types.h"
 
@@ -21,7 +22,9 @@ inline constexpr int64_t kLaneMultiple = 16;
 inline constexpr float kLog2E = 1.44269504088896341f;
 inline constexpr float kLn2 = 0.693147180559945309f;
 
-inline int64_t PaddedWidth(int64_t head_dim) { return (head_dim + kLaneMultiple - 1) / kLaneMultiple * kLaneMultiple; }
+inline int64_t PaddedWidth(int64_t head_dim) {
+  return (head_dim + kLaneMultiple - 1) / kLaneMultiple * kLaneMultiple;
+}
 
 // Aligned memory that a thread keeps between calls and that grows when asked for more.
 inline float* ThreadScratch(int64_t floats) {
@@ -59,7 +62,8 @@ using attention::Into;
 using attention::kKeyTile;
 using attention::kLog2E;
 
-// Register blocks are up to kRowBlock rows of kPanel vectors: 24 of 32 registers with AVX-512, 12 of 16 with AVX2.
+// Register blocks are up to kRowBlock rows of kPanel vectors: 24 of 32 registers with AVX-512, 12 of 16 with
+// AVX2.
 inline constexpr int kRowBlock = 6;
 inline constexpr int kPanel = HWY_TARGET <= HWY_AVX3 ? 4 : 2;
 
@@ -143,13 +147,23 @@ HWY_INLINE void BlockProduct(Operands o, int64_t rows, int64_t width) {
   if (vectors == 1) RowBlock<1, kTransposed, kInto>(o, rows);
 }
 
+// A head's rows lie far apart, which the processor's own prefetching does not follow. Reaching beyond the end
+// of the buffer is harmless.
+inline constexpr int64_t kPrefetchRows = 8;
+template <class T>
+HWY_INLINE void PrefetchRow(const T* row, int64_t count) {
+  for (int64_t i = 0; i < count; i += 64 / sizeof(T)) hwy::Prefetch(row + i);
+}
+
 // `rows` heads of `head_dim` elements, `stride` apart, times `factor`, into [rows, ld] padded with zeros.
 template <class T>
-void PackRows(int64_t rows, int64_t head_dim, const T* from, int64_t stride, float factor, float* to, int64_t ld) {
+void PackRows(int64_t rows, int64_t head_dim, const T* from, int64_t stride, float factor, float* to,
+              int64_t ld) {
   const F32 d;
   const int64_t lanes = hn::Lanes(d);
   const VF32 by = hn::Set(d, factor);
   for (int64_t r = 0; r < rows; ++r, from += stride, to += ld) {
+    PrefetchRow(from + kPrefetchRows * stride, head_dim);
     int64_t i = 0;
     for (; i < head_dim; i += lanes) {
       const VF32 v = LoadUpTo(d, from + i, head_dim - i);
@@ -170,6 +184,7 @@ void PackTransposed(int64_t keys, int64_t head_dim, const T* from, int64_t strid
   const auto by = hn::Set(d, factor);
   for (; key + 4 <= keys; key += 4) {
     const T* row = from + key * stride;
+    for (int64_t r = 0; r < 4; ++r) PrefetchRow(row + (kPrefetchRows + r) * stride, head_dim);
     int64_t i = 0;
     for (; i + 4 <= head_dim; i += 4) {
       const auto r0 = hn::Mul(LoadF32(d, row + i), by), r1 = hn::Mul(LoadF32(d, row + stride + i), by);
@@ -193,14 +208,15 @@ void PackTransposed(int64_t keys, int64_t head_dim, const T* from, int64_t strid
   }
 #endif
   for (; key < keys; ++key) {
-    for (int64_t i = 0; i < head_dim; ++i) to[i * kKeyTile + key] = static_cast<float>(from[key * stride + i]) * factor;
+    for (int64_t i = 0; i < head_dim; ++i)
+      to[i * kKeyTile + key] = static_cast<float>(from[key * stride + i]) * factor;
   }
   if (keys == kKeyTile) return;
   for (int64_t i = 0; i < head_dim; ++i) std::fill(to + i * kKeyTile + keys, to + (i + 1) * kKeyTile, 0.0f);
 }
 
-// One row of a tile times `factor` to its place in memory. Adding zero turns -0 into 0: whether a product with a
-// masked (zero) weight was added to an element must not show.
+// One row of a tile times `factor` to its place in memory. Adding zero turns -0 into 0: whether a product
+// with a masked (zero) weight was added to an element must not show.
 template <class T>
 HWY_INLINE void StoreRow(int64_t head_dim, const float* from, float factor, T* to) {
   const F32 d;
@@ -210,11 +226,13 @@ HWY_INLINE void StoreRow(int64_t head_dim, const float* from, float factor, T* t
   }
 }
 
-// Scores as the exponent of two: a product's row is multiplied by `factor` on packing; `capped` scores are then
-// turned into cap * tanh(.) * log2(e).
+// Scores as the exponent of two: a product's row is multiplied by `factor` on packing; `capped` scores are
+// then turned into cap * tanh(.) * log2(e).
 struct ScoreScale {
   ScoreScale(float scale, float soft_cap)
-      : factor(soft_cap > 0 ? scale / soft_cap : scale * kLog2E), cap_log2(soft_cap * kLog2E), capped(soft_cap > 0) {}
+      : factor(soft_cap > 0 ? scale / soft_cap : scale * kLog2E),
+        cap_log2(soft_cap * kLog2E),
+        capped(soft_cap > 0) {}
   float factor;
   float cap_log2;
   bool capped;

@@ -59,6 +59,11 @@ constexpr int64_t kGrainElements = 16384;
 
 bool IsF32OrBF16(DType dtype) { return dtype == DType::kF32 || dtype == DType::kBF16; }
 
+void Prefetch(const float* row, int64_t count) {
+  constexpr int64_t kLine = 16;  // floats
+  for (int64_t i = 0; i < count; i += kLine) __builtin_prefetch(row + i, /*write=*/1);
+}
+
 template <class Body>
 void ForRows(int64_t rows, int64_t width, const Body& body) {
   const int64_t grain = std::max<int64_t>(1, kGrainElements / std::max<int64_t>(width, 1));
@@ -89,6 +94,7 @@ void EmbeddingForward(const Stream&, const EmbeddingArgs& args, ConstBuffer tabl
 void EmbeddingBackward(const Stream&, const EmbeddingArgs& args, ConstBuffer dy, float scale, float* dtable) {
   TANREN_KERNEL_CHECK(IsF32OrBF16(dy.dtype));
   constexpr int64_t kMinSlice = 256;  // columns
+  constexpr int64_t kAhead = 2;       // tokens
   const int64_t width = args.width;
   const int64_t threads = args.tokens * width < kGrainElements ? 1 : cpu::MaxThreads();
   const int64_t slices = std::clamp<int64_t>(width / kMinSlice, 1, threads);
@@ -98,9 +104,15 @@ void EmbeddingBackward(const Stream&, const EmbeddingArgs& args, ConstBuffer dy,
     const int64_t residue = item / slices;
     const int64_t begin = width * slice / slices;
     const int64_t end = width * (slice + 1) / slices;
+    const auto mine = [&](int64_t row) { return row >= 0 && row < args.rows && row % classes == residue; };
     for (int64_t token = 0; token < args.tokens; ++token) {
+      // Table rows are scattered over memory: fetch one while the tokens before it are added.
+      if (token + kAhead < args.tokens) {
+        const int64_t next = args.ids[token + kAhead] - args.first_id;
+        if (mine(next)) Prefetch(dtable + next * width + begin, end - begin);
+      }
       const int64_t row = args.ids[token] - args.first_id;
-      if (row < 0 || row >= args.rows || row % classes != residue) continue;
+      if (!mine(row)) continue;
       HWY_DYNAMIC_DISPATCH(ScaleRowAny)
       (end - begin, dy, token * width + begin, scale, dtable, row * width + begin, true);
     }

@@ -6,6 +6,7 @@
 #include <limits>
 #include <vector>
 
+#include "kernels/cpu/element.h"
 #include "kernels/cpu/parallel.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -28,7 +29,8 @@ inline int64_t TargetColumn(const LogitShard& shard, int64_t row) {
   return column >= 0 && column < shard.valid ? column : -1;
 }
 
-// The scalar head's weight gradient is summed over blocks of this many rows, and the blocks' sums added in order.
+// The scalar head's weight gradient is summed over blocks of this many rows, and the blocks' sums added in
+// order.
 constexpr int64_t kRowsPerBlock = 64;
 constexpr int64_t kBlocksPerGroup = 64;
 
@@ -94,8 +96,8 @@ void RowMax(const LogitShard& shard, const float* logits, float* max) {
 }
 
 template <bool kCapped>
-void RowSumsOf(const LogitShard& shard, const float* z, float max, int64_t target, float* sum, float* at_target,
-               float* weighted) {
+void RowSumsOf(const LogitShard& shard, const float* z, float max, int64_t target, float* sum,
+               float* at_target, float* weighted) {
   const F32 d;
   const int64_t lanes = hn::Lanes(d), count = shard.valid;
   const Effective<kCapped> effective(shard);
@@ -131,8 +133,8 @@ void RowSums(const LogitShard& shard, const float* logits, const float* max, flo
   cpu::ParallelRange(shard.rows, 1, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       const auto sum = shard.soft_cap > 0 ? RowSumsOf<true> : RowSumsOf<false>;
-      sum(shard, logits + row * shard.vocab, max[row], TargetColumn(shard, row), sums + row, sums + shard.rows + row,
-          sums + 2 * shard.rows + row);
+      sum(shard, logits + row * shard.vocab, max[row], TargetColumn(shard, row), sums + row,
+          sums + shard.rows + row, sums + 2 * shard.rows + row);
     }
   });
 }
@@ -174,7 +176,8 @@ void GradientOf(const LogitShard& shard, const float* logits, const float* lse, 
       const bool has_target = shard.targets != nullptr && shard.targets[row] >= 0;
       gradient(shard, logits + row * shard.vocab, lse[row], dentropy == nullptr ? 0.0f : entropy[row],
                has_target && dlogp != nullptr ? dlogp[row] : 0.0f, dlse == nullptr ? 0.0f : dlse[row],
-               dentropy == nullptr ? 0.0f : dentropy[row], TargetColumn(shard, row), dlogits + row * shard.vocab);
+               dentropy == nullptr ? 0.0f : dentropy[row], TargetColumn(shard, row),
+               dlogits + row * shard.vocab);
     }
   });
 }
@@ -196,8 +199,8 @@ void ScalarForwardOf(int64_t rows, int64_t width, const T* x, const T* weight, f
     for (int64_t row = begin; row < end; ++row) {
       VF32 sums[4] = {hn::Zero(d), hn::Zero(d), hn::Zero(d), hn::Zero(d)};
       for (int64_t i = 0, turn = 0; i < width; i += lanes, turn = (turn + 1) & 3) {
-        sums[turn] = hn::MulAdd(LoadUpTo(d, x + row * width + i, width - i), LoadUpTo(d, weight + i, width - i),
-                                sums[turn]);
+        sums[turn] = hn::MulAdd(LoadUpTo(d, x + row * width + i, width - i),
+                                LoadUpTo(d, weight + i, width - i), sums[turn]);
       }
       y[row] = SumLanes(d, hn::Add(hn::Add(sums[0], sums[1]), hn::Add(sums[2], sums[3]))) + bias;
     }
@@ -214,8 +217,8 @@ void ScalarForward(int64_t rows, int64_t width, ConstBuffer x, ConstBuffer weigh
 
 // One block of rows: dx += dy w, and the block's sum of dy x into dweight.
 template <class T, class D>
-void ScalarBackwardBlock(int64_t first, int64_t last, int64_t width, const float* dy, const T* x, const T* weight,
-                         D* dx, float* dweight) {
+void ScalarBackwardBlock(int64_t first, int64_t last, int64_t width, const float* dy, const T* x,
+                         const T* weight, D* dx, float* dweight) {
   const F32 d;
   std::fill_n(dweight, width, 0.0f);
   for (int64_t row = first; row < last; ++row) {
@@ -223,10 +226,10 @@ void ScalarBackwardBlock(int64_t first, int64_t last, int64_t width, const float
     const int64_t at = row * width;
     for (int64_t i = 0; i < width; i += hn::Lanes(d)) {
       const int64_t left = width - i;
-      StoreUpTo(d, hn::MulAdd(grad, LoadUpTo(d, x + at + i, left), LoadUpTo(d, dweight + i, left)), dweight + i,
-                left);
-      StoreUpTo(d, hn::MulAdd(grad, LoadUpTo(d, weight + i, left), LoadUpTo(d, dx + at + i, left)), dx + at + i,
-                left);
+      StoreUpTo(d, hn::MulAdd(grad, LoadUpTo(d, x + at + i, left), LoadUpTo(d, dweight + i, left)),
+                dweight + i, left);
+      StoreUpTo(d, hn::MulAdd(grad, LoadUpTo(d, weight + i, left), LoadUpTo(d, dx + at + i, left)),
+                dx + at + i, left);
     }
   }
 }
@@ -249,8 +252,8 @@ void ScalarBackwardOf(int64_t rows, int64_t width, const float* dy, const T* x, 
   }
 }
 
-void ScalarBackward(int64_t rows, int64_t width, const float* dy, ConstBuffer x, ConstBuffer weight, Buffer dx,
-                    float* dweight, float* dbias) {
+void ScalarBackward(int64_t rows, int64_t width, const float* dy, ConstBuffer x, ConstBuffer weight,
+                    Buffer dx, float* dweight, float* dbias) {
   if (x.dtype == DType::kF32) {
     ScalarBackwardOf(rows, width, dy, x.as<float>(), weight.as<float>(), dx.as<float>(), dweight);
   } else if (dx.dtype == DType::kF32) {
@@ -287,12 +290,13 @@ void LogitRowMax(const Stream&, const LogitShard& shard, const float* logits, fl
   HWY_DYNAMIC_DISPATCH(RowMax)(shard, logits, max);
 }
 
-void LogitRowSums(const Stream&, const LogitShard& shard, const float* logits, const float* max, float* sums) {
+void LogitRowSums(const Stream&, const LogitShard& shard, const float* logits, const float* max,
+                  float* sums) {
   HWY_DYNAMIC_DISPATCH(RowSums)(shard, logits, max, sums);
 }
 
-void TokenStatistics(const Stream&, int64_t rows, const float* max, const float* sums, float* logp, float* lse,
-                     float* entropy) {
+void TokenStatistics(const Stream&, int64_t rows, const float* max, const float* sums, float* logp,
+                     float* lse, float* entropy) {
   for (int64_t row = 0; row < rows; ++row) {
     const float sum = sums[row];
     lse[row] = max[row] + std::log(sum);
@@ -304,16 +308,20 @@ void TokenStatistics(const Stream&, int64_t rows, const float* max, const float*
 void LogitGradient(const Stream&, const LogitShard& shard, const float* logits, const float* lse,
                    const float* entropy, const float* dlogp, const float* dlse, const float* dentropy,
                    Buffer dlogits) {
+  cpu::CheckElements(dlogits.dtype, {});
   HWY_DYNAMIC_DISPATCH(Gradient)(shard, logits, lse, entropy, dlogp, dlse, dentropy, dlogits);
 }
 
-void ScalarHeadForward(const Stream&, int64_t rows, int64_t width, ConstBuffer x, ConstBuffer weight, float bias,
-                       float* y) {
+void ScalarHeadForward(const Stream&, int64_t rows, int64_t width, ConstBuffer x, ConstBuffer weight,
+                       float bias, float* y) {
+  cpu::CheckElements(x.dtype, {weight});
   HWY_DYNAMIC_DISPATCH(ScalarForward)(rows, width, x, weight, bias, y);
 }
 
 void ScalarHeadBackward(const Stream&, int64_t rows, int64_t width, const float* dy, ConstBuffer x,
                         ConstBuffer weight, Buffer dx, float* dweight, float* dbias) {
+  cpu::CheckElements(x.dtype, {weight});
+  TANREN_KERNEL_CHECK(dx.dtype == DType::kF32 || dx.dtype == x.dtype);
   HWY_DYNAMIC_DISPATCH(ScalarBackward)(rows, width, dy, x, weight, dx, dweight, dbias);
 }
 

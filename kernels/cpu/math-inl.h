@@ -75,7 +75,7 @@ HWY_INLINE VF32 Exp2NonPositive(F32 d, VF32 x) {
 
 HWY_INLINE VF32 Tanh(F32 d, VF32 x) {
   // (tanh a - a) / a^3 in a^2, on a <= 0.632.
-  constexpr float kTail[] = {-0.333333331494f, 0.133333001462f,   -0.0539584616275f,
+  constexpr float kTail[] = {-0.333333331494f, 0.133333001462f,    -0.0539584616275f,
                              0.0217625029074f, -0.00832318705828f, 0.00226950168416f};
   const VF32 a = hn::Abs(x);
   const VF32 square = hn::Mul(a, a);
@@ -101,8 +101,8 @@ HWY_INLINE VF32 Sigmoid(F32 d, VF32 x) {
 // erfc(t) = e^(-t^2) g(t) / (1 + 2 t) with g fitted in u = (t - 2) / (t + 2) on t in [0, 10]; the lower tail
 // keeps its relative accuracy, which 1 + erf(x) would lose.
 HWY_INLINE VF32 NormalCdf(F32 d, VF32 x, VF32* density) {
-  constexpr float kScaled[] = {1.27697838237f,    -0.0927638164264f, -0.166030491712f,   0.164050926134f,
-                               -0.0542183129811f, -0.00803012662588f, 0.00871194616635f,  0.00125141354004f,
+  constexpr float kScaled[] = {1.27697838237f,    -0.0927638164264f,   -0.166030491712f,   0.164050926134f,
+                               -0.0542183129811f, -0.00803012662588f,  0.00871194616635f,  0.00125141354004f,
                                -0.0014277931504f, -0.000401881575874f, 0.000175488956048f, 8.27059713874e-5f};
   const VF32 one = hn::Set(d, 1.0f), two = hn::Set(d, 2.0f);
   const VF32 a = hn::Min(hn::Set(d, 14.5f), hn::Abs(x));

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <vector>
 
+#include "kernels/cpu/element.h"
 #include "kernels/cpu/parallel.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -19,13 +20,16 @@
 namespace tanren::kernels {
 namespace {
 
-// Rows of both contracts: row r of plain rows is r * width; of heads, (r / heads) * stride + (r % heads) * width.
+// Rows of both contracts: row r of plain rows is r * width; of heads, (r / heads) * stride + (r % heads) *
+// width.
 struct NormRows {
   int64_t rows = 0;
   int64_t width = 0;
   int64_t heads = 1;
   int64_t stride = 0;
-  int64_t Offset(int64_t row) const { return heads == 1 ? row * stride : row / heads * stride + row % heads * width; }
+  int64_t Offset(int64_t row) const {
+    return heads == 1 ? row * stride : row / heads * stride + row % heads * width;
+  }
 };
 
 struct NormBackwardBuffers {
@@ -50,7 +54,8 @@ namespace tanren::kernels {
 namespace HWY_NAMESPACE {
 namespace {
 
-// The sum over a row of term(i, left), where `left` >= 1 elements remain from i on; lanes beyond must be zero.
+// The sum over a row of term(i, left), where `left` >= 1 elements remain from i on; lanes beyond must be
+// zero.
 template <class Term>
 HWY_INLINE float SumRow(F32 d, int64_t width, const Term& term) {
   const int64_t lanes = hn::Lanes(d);
@@ -73,7 +78,8 @@ void ForwardRow(NormKind kind, int64_t width, float epsilon, const T* x, const T
   const int64_t lanes = hn::Lanes(d);
   float mean = 0;
   if (kind == NormKind::kLayer) {
-    mean = SumRow(d, width, [&](int64_t i, int64_t left) HWY_ATTR { return LoadUpTo(d, x + i, left); }) / width;
+    mean =
+        SumRow(d, width, [&](int64_t i, int64_t left) HWY_ATTR { return LoadUpTo(d, x + i, left); }) / width;
   }
   const VF32 center = hn::Set(d, mean);
   const float squares = SumRow(d, width, [&](int64_t i, int64_t left) HWY_ATTR {
@@ -128,17 +134,19 @@ void Forward(const NormForwardArgs& args) {
 }
 
 template <class T>
-void HeadForwardOf(const NormRows& rows, float epsilon, ConstBuffer weight, ConstBuffer x, Buffer y, float* rstd) {
+void HeadForwardOf(const NormRows& rows, float epsilon, ConstBuffer weight, ConstBuffer x, Buffer y,
+                   float* rstd) {
   cpu::ParallelRange(rows.rows, 64, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       const int64_t at = rows.Offset(row);
-      ForwardRow<T>(NormKind::kRms, rows.width, epsilon, x.as<T>() + at, weight.as<T>(), nullptr, y.as<T>() + at,
-                    nullptr, rstd == nullptr ? nullptr : rstd + row);
+      ForwardRow<T>(NormKind::kRms, rows.width, epsilon, x.as<T>() + at, weight.as<T>(), nullptr,
+                    y.as<T>() + at, nullptr, rstd == nullptr ? nullptr : rstd + row);
     }
   });
 }
 
-void HeadForward(const NormRows& rows, float epsilon, ConstBuffer weight, ConstBuffer x, Buffer y, float* rstd) {
+void HeadForward(const NormRows& rows, float epsilon, ConstBuffer weight, ConstBuffer x, Buffer y,
+                 float* rstd) {
   if (x.dtype == DType::kBF16) {
     HeadForwardOf<BFloat16>(rows, epsilon, weight, x, y, rstd);
   } else {
@@ -177,7 +185,8 @@ void BackwardRow(NormKind kind, int64_t width, const T* dy, const T* x, const T*
 }
 
 template <class T>
-void BackwardBlock(const NormRows& rows, const NormBackwardBuffers& b, int64_t block, float* dweight, float* dbias) {
+void BackwardBlock(const NormRows& rows, const NormBackwardBuffers& b, int64_t block, float* dweight,
+                   float* dbias) {
   std::fill_n(dweight, rows.width, 0.0f);
   if (dbias != nullptr) std::fill_n(dbias, rows.width, 0.0f);
   const int64_t end = std::min(rows.rows, (block + 1) * kRowsPerBlock);
@@ -233,9 +242,14 @@ NormRows RowsOfHeads(const HeadNormArgs& args) {
 }
 }  // namespace
 
-void NormForward(const Stream&, const NormForwardArgs& args) { HWY_DYNAMIC_DISPATCH(Forward)(args); }
+void NormForward(const Stream&, const NormForwardArgs& args) {
+  cpu::CheckElements(args.x.dtype, {args.delta, args.sum, args.weight, args.bias, args.y});
+  TANREN_KERNEL_CHECK(!args.delta || args.sum);
+  HWY_DYNAMIC_DISPATCH(Forward)(args);
+}
 
 void NormBackward(const Stream&, const NormBackwardArgs& args) {
+  cpu::CheckElements(args.x.dtype, {args.dy, args.weight, args.dresidual, args.dx});
   const NormRows rows{.rows = args.rows, .width = args.width, .heads = 1, .stride = args.width};
   const NormBackwardBuffers buffers{.kind = args.kind,
                                     .dy = args.dy,
@@ -249,11 +263,13 @@ void NormBackward(const Stream&, const NormBackwardArgs& args) {
 }
 
 void HeadNormForward(const Stream&, const HeadNormArgs& args, ConstBuffer x, Buffer y, float* rstd) {
+  cpu::CheckElements(x.dtype, {args.weight, y});
   HWY_DYNAMIC_DISPATCH(HeadForward)(RowsOfHeads(args), args.epsilon, args.weight, x, y, rstd);
 }
 
-void HeadNormBackward(const Stream&, const HeadNormArgs& args, ConstBuffer dy, ConstBuffer x, const float* rstd,
-                      Buffer dx, float* dweight) {
+void HeadNormBackward(const Stream&, const HeadNormArgs& args, ConstBuffer dy, ConstBuffer x,
+                      const float* rstd, Buffer dx, float* dweight) {
+  cpu::CheckElements(x.dtype, {args.weight, dy, dx});
   const NormBackwardBuffers buffers{.kind = NormKind::kRms,
                                     .dy = dy,
                                     .x = x,

@@ -89,38 +89,58 @@ void AddScaledAny(int64_t begin, int64_t end, float alpha, ConstBuffer x, Buffer
   }
 }
 
-// out[column] += sum of `rows` rows, for columns [begin, end): a block of rows at a time stays within the reach of
-// the address cache and of the second-level cache while its strips are summed in registers.
+// sums[column] += four rows of x, which lie `stride` apart, summed in pairs first.
+template <class T>
+HWY_INLINE void AddFourRows(int64_t width, const T* x, int64_t stride, float* sums) {
+  const F32 d;
+  const int64_t lanes = hn::Lanes(d);
+  const auto add = [&](int64_t column, auto load, auto load_sum, auto store) HWY_ATTR {
+    const T* from = x + column;
+    const VF32 upper = hn::Add(load(from), load(from + stride));
+    const VF32 lower = hn::Add(load(from + 2 * stride), load(from + 3 * stride));
+    store(hn::Add(load_sum(sums + column), hn::Add(upper, lower)), sums + column);
+  };
+  int64_t column = 0;
+  for (; column + lanes <= width; column += lanes) {
+    add(
+        column, [&](const T* from) HWY_ATTR { return LoadF32(d, from); },
+        [&](const float* from) HWY_ATTR { return hn::LoadU(d, from); },
+        [&](VF32 v, float* to) HWY_ATTR { hn::StoreU(v, d, to); });
+  }
+  const int64_t left = width - column;
+  if (left == 0) return;
+  add(
+      column, [&](const T* from) HWY_ATTR { return LoadPart(d, from, left); },
+      [&](const float* from) HWY_ATTR { return LoadPart(d, from, left); },
+      [&](VF32 v, float* to) HWY_ATTR { StorePart(d, v, to, left); });
+}
+
+template <class T>
+HWY_INLINE void AddRow(int64_t width, const T* x, float* sums) {
+  const F32 d;
+  for (int64_t column = 0; column < width; column += hn::Lanes(d)) {
+    const int64_t left = width - column;
+    StoreUpTo(d, hn::Add(LoadUpTo(d, sums + column, left), LoadUpTo(d, x + column, left)), sums + column, left);
+  }
+}
+
+// out[column] += sum of `rows` rows, for columns [begin, end), in strips whose sums stay in the first-level cache and
+// which are long enough to be read ahead. A block of rows is summed before it joins the total.
 template <class T>
 void SumColumns(int64_t rows, int64_t begin, int64_t end, const T* x, int64_t stride, float* out) {
   constexpr int64_t kBlockRows = 64;
-  const F32 d;
-  const int64_t lanes = hn::Lanes(d);
+  constexpr int64_t kStrip = 1024;
+  alignas(64) float sums[kStrip];
   for (int64_t first = 0; first < rows; first += kBlockRows) {
     const int64_t count = std::min(kBlockRows, rows - first);
-    const T* block = x + first * stride;
-    int64_t column = begin;
-    for (; column + 4 * lanes <= end; column += 4 * lanes) {
-      VF32 sum0 = hn::Zero(d), sum1 = sum0, sum2 = sum0, sum3 = sum0;
-      for (int64_t row = 0; row < count; ++row) {
-        const T* from = block + row * stride + column;
-        sum0 = hn::Add(sum0, LoadF32(d, from));
-        sum1 = hn::Add(sum1, LoadF32(d, from + lanes));
-        sum2 = hn::Add(sum2, LoadF32(d, from + 2 * lanes));
-        sum3 = hn::Add(sum3, LoadF32(d, from + 3 * lanes));
-      }
-      float* to = out + column;
-      hn::StoreU(hn::Add(hn::LoadU(d, to), sum0), d, to);
-      hn::StoreU(hn::Add(hn::LoadU(d, to + lanes), sum1), d, to + lanes);
-      hn::StoreU(hn::Add(hn::LoadU(d, to + 2 * lanes), sum2), d, to + 2 * lanes);
-      hn::StoreU(hn::Add(hn::LoadU(d, to + 3 * lanes), sum3), d, to + 3 * lanes);
-    }
-    for (; column < end; column += lanes) {
-      VF32 sum = hn::Zero(d);
-      for (int64_t row = 0; row < count; ++row) {
-        sum = hn::Add(sum, LoadUpTo(d, block + row * stride + column, end - column));
-      }
-      StoreUpTo(d, hn::Add(LoadUpTo(d, out + column, end - column), sum), out + column, end - column);
+    for (int64_t column = begin; column < end; column += kStrip) {
+      const int64_t width = std::min(kStrip, end - column);
+      const T* from = x + first * stride + column;
+      std::fill(sums, sums + width, 0.0f);
+      int64_t row = 0;
+      for (; row + 4 <= count; row += 4) AddFourRows(width, from + row * stride, stride, sums);
+      for (; row < count; ++row) AddRow(width, from + row * stride, sums);
+      AddRow(width, sums, out + column);
     }
   }
 }

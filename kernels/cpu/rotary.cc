@@ -1,6 +1,7 @@
 // Rotary position embedding: memory-bound, one pass in place.
 #include "kernels/rotary.h"
 
+#include "kernels/cpu/element.h"
 #include "kernels/cpu/parallel.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -66,6 +67,8 @@ HWY_EXPORT(Rotate);
 }  // namespace
 
 void Rotary(const Stream&, const RotaryArgs& args, Buffer x, bool inverse) {
+  cpu::CheckElements(x.dtype, {});
+  TANREN_KERNEL_CHECK(args.head_dim % 2 == 0);
   HWY_DYNAMIC_DISPATCH(Rotate)(args, x, inverse);
 }
 

@@ -1,8 +1,9 @@
 // Sampling without sorting the vocabulary.
 //
-// Tokens are dealt into kBins bins by their distance below the largest logit, which keeps the order of probability
-// between bins. Counts and masses of bins locate where top-k, top-p and the random number cut the descending
-// order; only a bin in which a cut falls is sorted.
+// Candidates, the tokens near the largest logit, are dealt into kBins bins by their distance below it, which keeps the
+// order of probability between bins. Counts and masses of bins locate where top-k, top-p and the random number cut
+// the descending order; only a bin in which a cut falls is sorted. Where a cut falls beyond the near tokens, all
+// tokens become candidates.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/sampling.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
@@ -19,6 +20,7 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <vector>
 
 #include "kernels/cpu/check.h"
@@ -35,9 +37,15 @@ struct RowRange {
   bool has_nan;
 };
 
-inline constexpr int kBins = 2048;
-inline constexpr float kDistanceCap = 64;  // weights beyond exp(-64) share the last bin
-inline constexpr float kMinSpread = 1e-3f;  // keeps the scale of bins finite when all logits are equal
+struct Candidates {
+  float* weights;    // exp(-distance)
+  float* distances;  // (max - logit) / temperature
+  int32_t* ids;      // ascending
+  int64_t count;
+};
+
+inline constexpr int kBins = 1024;
+inline constexpr int64_t kSlack = 16;  // elements that a compressing store may write beyond the last
 
 }  // namespace tanren::kernels
 #endif  // TANREN_KERNELS_CPU_SAMPLING_ONCE_
@@ -72,33 +80,36 @@ RowRange FindRange(int64_t count, const float* logits) {
   return {hn::GetLane(hn::MaxOfLanes(d, max)), hn::GetLane(hn::MinOfLanes(d, min)), !hn::AllFalse(d, nan)};
 }
 
-// weights[i] = exp((logits[i] - max) / temperature) and its bin; returns the sum of weights, in blocks of 4096 added in
-// double. `bins` may be null.
-double WeightsAndBins(int64_t count, const float* logits, float max, float temperature, float bins_per_unit,
-                      float* weights, int32_t* bins) {
+// Sum of exp((max - logit) / -temperature) over all tokens, in blocks of 4096 added in double. Tokens at most `reach` away
+// become candidates; with candidates.ids null, none do. Arrays of candidates have room for count + kSlack.
+double SumWeights(int64_t count, const float* logits, float max, float temperature, float reach,
+                  Candidates& candidates) {
   const F32 d;
   const hn::RebindToSigned<F32> di;
   const int64_t lanes = hn::Lanes(d);
   constexpr int64_t kBlock = 4096;
   const VF32 top = hn::Set(d, max);
   const VF32 divisor = hn::Set(d, temperature);
-  const VF32 scale = hn::Set(d, bins_per_unit);
-  const VF32 last = hn::Set(d, static_cast<float>(kBins - 1));
+  const VF32 limit = hn::Set(d, reach);
+  const VF32 far = hn::Set(d, std::numeric_limits<float>::infinity());
+  candidates.count = 0;
   double total = 0;
   for (int64_t begin = 0; begin < count; begin += kBlock) {
     const int64_t end = std::min(count, begin + kBlock);
     VF32 sum = hn::Zero(d);
     for (int64_t i = begin; i < end; i += lanes) {
-      const VF32 distance = hn::Div(hn::Sub(top, LoadUpTo(d, logits + i, end - i)), divisor);
+      VF32 distance = hn::Div(hn::Sub(top, LoadUpTo(d, logits + i, end - i)), divisor);
+      auto inside = hn::FirstN(d, static_cast<size_t>(std::min(lanes, end - i)));
+      distance = hn::IfThenElse(inside, distance, far);
       const VF32 weight = Exp(d, hn::Neg(distance));
-      StoreUpTo(d, weight, weights + i, end - i);
-      if (bins != nullptr) {
-        const auto bin = hn::ConvertTo(di, hn::Min(hn::Mul(distance, scale), last));
-        alignas(64) int32_t buffer[HWY_MAX_BYTES / 4];
-        hn::Store(bin, di, buffer);
-        std::copy(buffer, buffer + std::min(lanes, end - i), bins + i);
-      }
-      sum = hn::Add(sum, LoadUpTo(d, weights + i, end - i));
+      sum = hn::Add(sum, weight);
+      if (candidates.ids == nullptr) continue;
+      inside = hn::And(inside, hn::Le(distance, limit));
+      if (hn::AllFalse(d, inside)) continue;
+      hn::CompressStore(weight, inside, d, candidates.weights + candidates.count);
+      hn::CompressStore(distance, inside, d, candidates.distances + candidates.count);
+      const auto ids = hn::Iota(di, static_cast<int32_t>(i));
+      candidates.count += hn::CompressStore(ids, hn::RebindMask(di, inside), di, candidates.ids + candidates.count);
     }
     total += static_cast<double>(SumLanes(d, sum));
   }
@@ -114,7 +125,7 @@ namespace tanren::kernels {
 namespace {
 
 HWY_EXPORT(FindRange);
-HWY_EXPORT(WeightsAndBins);
+HWY_EXPORT(SumWeights);
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
@@ -125,7 +136,7 @@ uint64_t OrderKey(float logit, int64_t id) {
   return uint64_t{~ascending} << 32 | static_cast<uint64_t>(id);
 }
 
-// One row's tokens in descending order, found bin by bin. Scratch lives as long as the thread.
+// The candidates of one row in descending order, found bin by bin. Its memory is used again for the next row.
 class DescendingRow {
  public:
   // A place in the descending order: after `rank` tokens of `bin`. Mass is the sum of weights before it.
@@ -135,32 +146,26 @@ class DescendingRow {
     double mass = 0;
   };
 
-  double Load(const float* logits, int64_t count, RowRange range, float temperature) {
+  // Takes the tokens at most `reach` below the largest as candidates; returns the mass of the whole row.
+  double Load(const float* logits, int64_t count, RowRange range, float temperature, float reach) {
     logits_ = logits;
-    count_ = count;
-    weights_.resize(count);
-    bins_.resize(count);
-    const float spread = std::clamp((range.max - range.min_finite) / temperature, kMinSpread, kDistanceCap);
-    const float bins_per_unit = (kBins - 1) / spread;
-    const double total = HWY_DYNAMIC_DISPATCH(WeightsAndBins)(count, logits, range.max, temperature, bins_per_unit,
-                                                              weights_.data(), bins_.data());
-    bin_count_.fill(0);
-    bin_mass_.fill(0);
-    for (int64_t id = 0; id < count; ++id) {
-      ++bin_count_[bins_[id]];
-      bin_mass_[bins_[id]] += static_cast<double>(weights_[id]);
-    }
+    weights_.resize(count + kSlack);
+    distances_.resize(count + kSlack);
+    ids_.resize(count + kSlack);
+    Candidates candidates{weights_.data(), distances_.data(), ids_.data(), 0};
+    const double total =
+        HWY_DYNAMIC_DISPATCH(SumWeights)(count, logits, range.max, temperature, reach, candidates);
+    count_ = candidates.count;
+    FillBins(std::min(reach, (range.max - range.min_finite) / temperature));
     sorted_bin_ = -1;
     return total;
   }
 
-  Cut End() {
-    Cut end{kBins, 0, 0};
-    for (const double mass : bin_mass_) end.mass += mass;
-    return end;
-  }
+  int64_t count() const { return count_; }
+  double mass() const { return mass_; }
+  Cut End() const { return {kBins, 0, mass_}; }
 
-  // After the first `rank` tokens.
+  // After the first `rank` candidates.
   Cut CutAtRank(int64_t rank) {
     Cut cut;
     for (; cut.bin < kBins && rank >= bin_count_[cut.bin]; ++cut.bin) {
@@ -177,26 +182,26 @@ class DescendingRow {
   // last token of positive weight before `limit` if rounding leaves none. At least one token is before it.
   Cut CutAtMass(double mass, bool strictly, const Cut& limit) {
     const auto reached = [&](double sum) { return strictly ? sum > mass : sum >= mass; };
-    Cut cut, last;
-    for (; cut.bin <= limit.bin && cut.bin < kBins; ++cut.bin) {
-      if (bin_count_[cut.bin] == 0) continue;
-      const bool partial = cut.bin == limit.bin;
-      if (partial && limit.rank == 0) break;
-      if (!partial && !reached(cut.mass + bin_mass_[cut.bin])) {
-        if (bin_mass_[cut.bin] > 0) last = {cut.bin + 1, 0, cut.mass + bin_mass_[cut.bin]};
-        cut.mass += bin_mass_[cut.bin];
-        continue;
+    Cut last;
+    double before = 0;
+    for (int bin = 0; bin < kBins && bin <= limit.bin; ++bin) {
+      const bool partial = bin == limit.bin;
+      const int64_t ranks = partial ? limit.rank : bin_count_[bin];
+      if (ranks == 0) continue;
+      const double after = before + bin_mass_[bin];
+      if (partial || reached(after)) {
+        SortBin(bin);
+        double sum = before;
+        for (int64_t rank = 0; rank < ranks; ++rank) {
+          const double weight = WeightAt(rank);
+          sum += weight;
+          if (weight > 0) last = {bin, rank + 1, sum};
+          if (weight > 0 && reached(sum)) return last;
+        }
+      } else if (bin_mass_[bin] > 0) {
+        last = {bin + 1, 0, after};
       }
-      SortBin(cut.bin);
-      const int64_t ranks = partial ? limit.rank : bin_count_[cut.bin];
-      const double before = cut.mass;
-      for (int64_t rank = 0; rank < ranks; ++rank) {
-        const double weight = WeightAt(rank);
-        cut.mass += weight;
-        if (weight > 0) last = {cut.bin, rank + 1, cut.mass};
-        if (reached(cut.mass) && weight > 0) return last;
-      }
-      cut.mass = partial ? cut.mass : before + bin_mass_[cut.bin];
+      before = after;
     }
     return last;
   }
@@ -209,29 +214,53 @@ class DescendingRow {
     }
     SortBin(cut.bin);
     while (cut.rank > 1 && WeightAt(cut.rank - 1) == 0) --cut.rank;
-    return static_cast<int64_t>(order_[cut.rank - 1] & 0xffffffffu);
+    return order_[cut.rank - 1].id;
   }
 
  private:
+  struct Ordered {
+    uint64_t key;
+    int32_t id;
+    float weight;
+  };
+
+  // Bins are even in distance up to `spread`; what is farther shares the last one.
+  void FillBins(float spread) {
+    constexpr float kNarrowest = 1e-3f, kWidest = 64;  // all logits equal; weights below exp(-64) hardly count
+    const float bins_per_unit = (kBins - 1) / std::clamp(spread, kNarrowest, kWidest);
+    bins_.resize(ids_.size());
+    bin_count_.fill(0);
+    bin_mass_.fill(0);
+    for (int64_t i = 0; i < count_; ++i) {
+      const int bin = static_cast<int>(std::min(distances_[i] * bins_per_unit, static_cast<float>(kBins - 1)));
+      bins_[i] = static_cast<int16_t>(bin);
+      ++bin_count_[bin];
+      bin_mass_[bin] += static_cast<double>(weights_[i]);
+    }
+    mass_ = std::accumulate(bin_mass_.begin(), bin_mass_.end(), 0.0);
+  }
+
   void SortBin(int bin) {
     if (sorted_bin_ == bin) return;
     sorted_bin_ = bin;
     order_.clear();
-    for (int64_t id = 0; id < count_; ++id) {
-      if (bins_[id] == bin) order_.push_back(OrderKey(logits_[id], id));
+    for (int64_t i = 0; i < count_; ++i) {
+      if (bins_[i] == bin) order_.push_back({OrderKey(logits_[ids_[i]], ids_[i]), ids_[i], weights_[i]});
     }
-    std::sort(order_.begin(), order_.end());
+    std::sort(order_.begin(), order_.end(), [](const Ordered& a, const Ordered& b) { return a.key < b.key; });
   }
-  double WeightAt(int64_t rank) const { return weights_[order_[rank] & 0xffffffffu]; }
+  double WeightAt(int64_t rank) const { return order_[rank].weight; }
 
   const float* logits_ = nullptr;
   int64_t count_ = 0;
-  std::vector<float> weights_;
-  std::vector<int32_t> bins_;
+  double mass_ = 0;
+  std::vector<float> weights_, distances_;
+  std::vector<int32_t> ids_;
+  std::vector<int16_t> bins_;
   std::array<int64_t, kBins> bin_count_;
   std::array<double, kBins> bin_mass_;
   int sorted_bin_ = -1;
-  std::vector<uint64_t> order_;
+  std::vector<Ordered> order_;
 };
 
 // Infinite logits share all the mass: they become 0 and the others minus infinity.
@@ -239,6 +268,24 @@ const float* ReplaceInfinities(int64_t count, const float* logits, std::vector<f
   storage.resize(count);
   for (int64_t id = 0; id < count; ++id) storage[id] = logits[id] == kInfinity ? 0.0f : -kInfinity;
   return storage.data();
+}
+
+// The drawn token, or -1 where a cut may lie beyond the candidates. `total` is the mass of the whole row.
+int64_t Draw(DescendingRow& row, int64_t vocab, double total, const SamplingParams& params) {
+  const bool all = row.count() == vocab;
+  const bool limited = params.top_k > 0 && params.top_k < vocab;
+  if (limited && row.count() < params.top_k) return -1;
+  DescendingRow::Cut kept = limited ? row.CutAtRank(params.top_k) : row.End();
+  double mass = limited || all ? kept.mass : total;
+  if (params.top_p < 1) {
+    const double target = params.top_p * mass;
+    if (!all && target >= row.mass()) return -1;
+    kept = row.CutAtMass(target, /*strictly=*/false, kept);
+    mass = kept.mass;
+  }
+  const double target = RandomUniform(params.seed, params.stream_id, params.index) * mass;
+  if (!all && target >= row.mass()) return -1;
+  return row.TokenBefore(row.CutAtMass(target, /*strictly=*/true, kept));
 }
 
 SampleResult SampleRow(int64_t vocab, const float* logits, const SamplingParams& params) {
@@ -251,19 +298,18 @@ SampleResult SampleRow(int64_t vocab, const float* logits, const SamplingParams&
     range = {0, 0, false};
   }
   if (params.temperature == 0) {
+    Candidates none{};
+    const double total = HWY_DYNAMIC_DISPATCH(SumWeights)(vocab, logits, range.max, 1, 0, none);
     const int64_t token = std::find(logits, logits + vocab, range.max) - logits;
-    thread_local std::vector<float> weights;
-    weights.resize(vocab);
-    const double total =
-        HWY_DYNAMIC_DISPATCH(WeightsAndBins)(vocab, logits, range.max, 1, 0, weights.data(), nullptr);
     return {static_cast<int32_t>(token), static_cast<float>(-std::log(total))};
   }
-  const double total = row.Load(logits, vocab, range, params.temperature);
-  DescendingRow::Cut kept =
-      params.top_k > 0 && params.top_k < vocab ? row.CutAtRank(params.top_k) : row.End();
-  if (params.top_p < 1) kept = row.CutAtMass(params.top_p * kept.mass, /*strictly=*/false, kept);
-  const double target = RandomUniform(params.seed, params.stream_id, params.index) * kept.mass;
-  const int64_t token = row.TokenBefore(row.CutAtMass(target, /*strictly=*/true, kept));
+  constexpr float kNear = 8;  // all but exp(-8) of a token's weight per token beyond
+  double total = row.Load(logits, vocab, range, params.temperature, kNear);
+  int64_t token = Draw(row, vocab, total, params);
+  if (token < 0) {
+    total = row.Load(logits, vocab, range, params.temperature, kInfinity);
+    token = Draw(row, vocab, total, params);
+  }
   const double distance = (static_cast<double>(range.max) - logits[token]) / params.temperature;
   return {static_cast<int32_t>(token), static_cast<float>(-distance - std::log(total))};
 }

@@ -12,23 +12,34 @@ namespace {
 
 const char* NameOf(CallKind kind) {
   switch (kind) {
-    case CallKind::kNone: return "nothing";
-    case CallKind::kAllReduce: return "all-reduce";
-    case CallKind::kReduceScatter: return "reduce-scatter";
-    case CallKind::kAllGather: return "all-gather";
-    case CallKind::kBroadcast: return "broadcast";
-    case CallKind::kBarrier: return "barrier";
-    case CallKind::kSendRecv: return "send and receive";
-    case CallKind::kClose: return "close";
+    case CallKind::kNone:
+      return "nothing";
+    case CallKind::kAllReduce:
+      return "all-reduce";
+    case CallKind::kReduceScatter:
+      return "reduce-scatter";
+    case CallKind::kAllGather:
+      return "all-gather";
+    case CallKind::kBroadcast:
+      return "broadcast";
+    case CallKind::kBarrier:
+      return "barrier";
+    case CallKind::kSendRecv:
+      return "send and receive";
+    case CallKind::kClose:
+      return "close";
   }
   return "?";
 }
 
 const char* NameOf(ReduceOp op) {
   switch (op) {
-    case ReduceOp::kSum: return "sum";
-    case ReduceOp::kMax: return "max";
-    case ReduceOp::kMin: return "min";
+    case ReduceOp::kSum:
+      return "sum";
+    case ReduceOp::kMax:
+      return "max";
+    case ReduceOp::kMin:
+      return "min";
   }
   return "?";
 }
@@ -94,7 +105,8 @@ void FailComm(const Comm& comm, const std::string& problem) {
 }
 
 void FailMismatch(const Comm& comm, const Call& own, int peer, const Call& theirs) {
-  FailComm(comm, absl::StrCat("collective ", own.ToString(), " but rank ", peer, " called ", theirs.ToString()));
+  FailComm(comm,
+           absl::StrCat("collective ", own.ToString(), " but rank ", peer, " called ", theirs.ToString()));
 }
 
 void ValidateCall(const Comm& comm, const Stream& stream, const char* name, ConstBuffer data, int64_t count,
@@ -102,7 +114,8 @@ void ValidateCall(const Comm& comm, const Stream& stream, const char* name, Cons
   TANREN_CHECK_MSG(stream.device == Device::kCpu, "collective '", name, "' of axis '", comm.axis(),
                    "' got a device buffer, but this group serves CPU memory");
   TANREN_CHECK_MSG(count >= 0, "collective '", name, "' of axis '", comm.axis(), "' with count ", count);
-  TANREN_CHECK_MSG(count == 0 || data, "collective '", name, "' of axis '", comm.axis(), "' without a buffer");
+  TANREN_CHECK_MSG(count == 0 || data, "collective '", name, "' of axis '", comm.axis(),
+                   "' without a buffer");
   TANREN_CHECK_MSG(!reduces || data.dtype != DType::kF16, "collective '", name, "' of axis '", comm.axis(),
                    "' reduces float16, which has no sum here; use bfloat16 or float32");
 }

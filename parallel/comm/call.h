@@ -12,7 +12,14 @@
 namespace tanren {
 
 enum class CallKind : uint8_t {
-  kNone, kAllReduce, kReduceScatter, kAllGather, kBroadcast, kBarrier, kSendRecv, kClose
+  kNone,
+  kAllReduce,
+  kReduceScatter,
+  kAllGather,
+  kBroadcast,
+  kBarrier,
+  kSendRecv,
+  kClose
 };
 
 // Plain bytes: it lies in shared memory and travels in messages. Names longer than the field are compared by
@@ -44,7 +51,8 @@ static_assert(sizeof(Call) <= 128);
 // The same line without an end.
 void WarnComm(const Comm& comm, const std::string& problem);
 
-// Ends every rank of the job: MPI_Abort where MPI runs. Never returns, and runs no destructors: peers may be stuck.
+// Ends every rank of the job: MPI_Abort where MPI runs. Never returns, and runs no destructors: peers may be
+// stuck.
 [[noreturn]] void EndJob(int exit_code);
 
 // Checks what every implementation demands of a call's arguments; aborts on a caller's bug.

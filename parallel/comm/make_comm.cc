@@ -41,7 +41,8 @@ absl::StatusOr<std::unique_ptr<Comm>> MakeComm(MPI_Comm group, std::string axis,
   const Choice choice = ForcedChoice(group);
   if (choice == kUnknown) {
     const char* text = std::getenv("TANREN_COMM");
-    return InvalidInput("TANREN_COMM=%s: expected mpi or shm, or no such variable", text == nullptr ? "" : text);
+    return InvalidInput("TANREN_COMM=%s: expected mpi or shm, or no such variable",
+                        text == nullptr ? "" : text);
   }
   if (size == 1) return MakeSoloComm(std::move(axis));
   if (choice == kMpi) return MakeMpiComm(group, std::move(axis), options);
@@ -52,7 +53,8 @@ absl::StatusOr<std::unique_ptr<Comm>> MakeComm(MPI_Comm group, std::string axis,
   int rank = 0;
   MPI_Comm_rank(group, &rank);
   if (rank == 0) {
-    std::fprintf(stderr, "axis '%s': shared memory is not available (%s); using MPI messages, which are slower\n",
+    std::fprintf(stderr,
+                 "axis '%s': shared memory is not available (%s); using MPI messages, which are slower\n",
                  axis.c_str(), std::string(shared.status().message()).c_str());
   }
   return MakeMpiComm(group, std::move(axis), options);

@@ -1,8 +1,8 @@
 // Collectives from point-to-point messages: MPI's own reductions promise no order of additions.
 //
 // A reduction sends slice d of every rank to rank d, which adds the slices in rank order; an all-reduce then
-// sends the sums back. Large buffers go through in blocks, so that scratch is bounded; the return of one block
-// travels beside the sending of the next.
+// sends the sums back. Large buffers go through in blocks, so that scratch is bounded; the return of one
+// block travels beside the sending of the next.
 #include <algorithm>
 #include <climits>
 #include <cstring>
@@ -58,7 +58,8 @@ class MpiComm final : public Comm {
     }
   }
 
-  void ReduceScatter(const Stream& stream, const char* name, ConstBuffer in, Buffer out, int64_t count) override {
+  void ReduceScatter(const Stream& stream, const char* name, ConstBuffer in, Buffer out,
+                     int64_t count) override {
     ValidateCall(*this, stream, name, in, count, /*reduces=*/true);
     TANREN_CHECK(in.dtype == out.dtype);
     exchange_.Begin(Call::Make(CallKind::kReduceScatter, name, in.dtype, count));
@@ -108,7 +109,8 @@ class MpiComm final : public Comm {
     const int64_t bytes = count * SizeOf(data.dtype);
     for (int64_t begin = 0; begin < bytes; begin += kPieceBytes) {
       const int n = static_cast<int>(std::min(kPieceBytes, bytes - begin));
-      const int error = MPI_Ibcast(data.as<char>() + begin, n, MPI_BYTE, root, exchange_.mpi(), exchange_.Add());
+      const int error =
+          MPI_Ibcast(data.as<char>() + begin, n, MPI_BYTE, root, exchange_.mpi(), exchange_.Add());
       if (error != MPI_SUCCESS) FailComm(*this, absl::StrCat("broadcast '", name, "' could not start"));
       exchange_.Finish();
     }
@@ -137,7 +139,9 @@ class MpiComm final : public Comm {
   // Elements of each peer's slice that fit into scratch together.
   int64_t BlockElements(int64_t width) const { return kScratchBytes / (size() - 1) / width; }
 
-  char* Scratch(int peer, int64_t bytes) { return scratch_.data() + (peer < rank() ? peer : peer - 1) * bytes; }
+  char* Scratch(int peer, int64_t bytes) {
+    return scratch_.data() + (peer < rank() ? peer : peer - 1) * bytes;
+  }
 
   // Adds the peers' parts in scratch and the own one, in rank order.
   void Reduce(DType dtype, ReduceOp op, const void* own, void* out, int64_t count) {

@@ -63,7 +63,8 @@ void MpiExchange::PollNeighbour() {
 
 void MpiExchange::WaitOnce(Wait& wait) {
   switch (wait.Next()) {
-    case Wait::Advice::kPoll: return;
+    case Wait::Advice::kPoll:
+      return;
     case Wait::Advice::kNap: {
       // MPI cannot block with a limit. After a wait of milliseconds, 50 us more do not matter.
       const timespec nap{0, 50'000};
@@ -84,7 +85,8 @@ void MpiExchange::Finish() {
   while (true) {
     if (left_request_ != MPI_REQUEST_NULL) PollNeighbour();
     int done = 0;
-    const int error = MPI_Testall(static_cast<int>(requests_.size()), requests_.data(), &done, MPI_STATUSES_IGNORE);
+    const int error =
+        MPI_Testall(static_cast<int>(requests_.size()), requests_.data(), &done, MPI_STATUSES_IGNORE);
     if (error != MPI_SUCCESS) FailTransport(error);
     if (done != 0 && left_request_ == MPI_REQUEST_NULL) break;
     WaitOnce(wait);
@@ -97,7 +99,8 @@ void MpiExchange::FailTransport(int error) {
   if (left_request_ != MPI_REQUEST_NULL) {
     Wait wait(WaitLimits{.report_seconds = 2, .timeout_seconds = 2}, /*crowded=*/true);
     int arrived = 0;
-    for (auto advice = Wait::Advice::kPoll; arrived == 0 && advice != Wait::Advice::kTimeOut; advice = wait.Next()) {
+    for (auto advice = Wait::Advice::kPoll; arrived == 0 && advice != Wait::Advice::kTimeOut;
+         advice = wait.Next()) {
       if (MPI_Test(&left_request_, &arrived, MPI_STATUS_IGNORE) != MPI_SUCCESS) break;
     }
     const int left = (comm_.rank() + comm_.size() - 1) % comm_.size();

@@ -1,8 +1,9 @@
 // A batch of MPI messages between the ranks of a group that belong to one collective, checked for agreement.
 //
 // Agreement costs one small message per rank and call: each rank tells its right neighbour what it is calling
-// and compares with what its left neighbour tells. If all neighbours agree, all ranks do; if not, at least one
-// rank notices, and ends the job. The check runs beside the data and completes before the collective returns.
+// and compares with what its left neighbour tells. If all neighbours agree, all ranks do; if not, at least
+// one rank notices, and ends the job. The check runs beside the data and completes before the collective
+// returns.
 #ifndef TANREN_PARALLEL_COMM_MPI_EXCHANGE_H_
 #define TANREN_PARALLEL_COMM_MPI_EXCHANGE_H_
 

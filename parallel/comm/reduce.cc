@@ -11,14 +11,22 @@ namespace tanren {
 namespace {
 
 template <class T>
-struct AccumulatorOf { using type = T; };
+struct AccumulatorOf {
+  using type = T;
+};
 template <>
-struct AccumulatorOf<BFloat16> { using type = float; };
+struct AccumulatorOf<BFloat16> {
+  using type = float;
+};
 // Unsigned: overflow wraps instead of being undefined.
 template <>
-struct AccumulatorOf<int32_t> { using type = uint32_t; };
+struct AccumulatorOf<int32_t> {
+  using type = uint32_t;
+};
 template <>
-struct AccumulatorOf<int64_t> { using type = uint64_t; };
+struct AccumulatorOf<int64_t> {
+  using type = uint64_t;
+};
 
 // BFloat16's own conversion, spelled without a branch so that it vectorises.
 TANREN_INLINE BFloat16 RoundToBFloat16(float value) {
@@ -31,7 +39,9 @@ TANREN_INLINE BFloat16 RoundToBFloat16(float value) {
 }
 
 template <class T, class A>
-TANREN_INLINE A Load(T value) { return static_cast<A>(value); }
+TANREN_INLINE A Load(T value) {
+  return static_cast<A>(value);
+}
 
 template <class T, class A>
 TANREN_INLINE T Store(A value) {
@@ -91,13 +101,17 @@ TANREN_INLINE void ReduceAnyOp(ReduceOp op, const void* const* sources, int sour
                                int64_t count) {
   T* typed = static_cast<T*>(out);
   switch (op) {
-    case ReduceOp::kSum: return Reduce<ReduceOp::kSum, T>(sources, source_count, typed, count);
-    case ReduceOp::kMax: return Reduce<ReduceOp::kMax, T>(sources, source_count, typed, count);
-    case ReduceOp::kMin: return Reduce<ReduceOp::kMin, T>(sources, source_count, typed, count);
+    case ReduceOp::kSum:
+      return Reduce<ReduceOp::kSum, T>(sources, source_count, typed, count);
+    case ReduceOp::kMax:
+      return Reduce<ReduceOp::kMax, T>(sources, source_count, typed, count);
+    case ReduceOp::kMin:
+      return Reduce<ReduceOp::kMin, T>(sources, source_count, typed, count);
   }
 }
 
-// One body, compiled for the vector widths that matter. They agree bit for bit: each lane does what the scalar does.
+// One body, compiled for the vector widths that matter. They agree bit for bit: each lane does what the
+// scalar does.
 using Reduction = void (*)(ReduceOp, const void* const*, int, void*, int64_t);
 
 template <class T>
@@ -113,8 +127,10 @@ __attribute__((target("avx2"))) void ReduceAvx2(ReduceOp op, const void* const* 
 }
 
 template <class T>
-__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl"))) void ReduceAvx512(
-    ReduceOp op, const void* const* sources, int source_count, void* out, int64_t count) {
+__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl"))) void ReduceAvx512(ReduceOp op,
+                                                                                const void* const* sources,
+                                                                                int source_count, void* out,
+                                                                                int64_t count) {
   ReduceAnyOp<T>(op, sources, source_count, out, count);
 }
 #endif
@@ -143,13 +159,20 @@ void ReduceInOrder(DType dtype, ReduceOp op, const void* const* sources, int sou
                    int64_t count) {
   TANREN_CHECK(source_count >= 2);
   switch (dtype) {
-    case DType::kF32: return ReduceBest<float>(op, sources, source_count, out, count);
-    case DType::kF64: return ReduceBest<double>(op, sources, source_count, out, count);
-    case DType::kBF16: return ReduceBest<BFloat16>(op, sources, source_count, out, count);
-    case DType::kI32: return ReduceBest<int32_t>(op, sources, source_count, out, count);
-    case DType::kI64: return ReduceBest<int64_t>(op, sources, source_count, out, count);
-    case DType::kU8: return ReduceBest<uint8_t>(op, sources, source_count, out, count);
-    case DType::kF16: break;
+    case DType::kF32:
+      return ReduceBest<float>(op, sources, source_count, out, count);
+    case DType::kF64:
+      return ReduceBest<double>(op, sources, source_count, out, count);
+    case DType::kBF16:
+      return ReduceBest<BFloat16>(op, sources, source_count, out, count);
+    case DType::kI32:
+      return ReduceBest<int32_t>(op, sources, source_count, out, count);
+    case DType::kI64:
+      return ReduceBest<int64_t>(op, sources, source_count, out, count);
+    case DType::kU8:
+      return ReduceBest<uint8_t>(op, sources, source_count, out, count);
+    case DType::kF16:
+      break;
   }
   TANREN_CHECK_MSG(false, "no reduction for ", NameOf(dtype));
 }

@@ -1,10 +1,11 @@
 // Collectives of the ranks of one node through shared memory.
 //
-// Every rank owns three staging slots. A collective is a row of steps; in step e each rank fills its slot e % 3,
-// publishes e, waits until every rank has published e, and then reads the peers' slots. Publishing e + 1 says that
-// the slots of step e have been read (a pipelined reduction reads them until it publishes e + 2), so slot e % 3
-// may be filled again in step e + 3, when everybody's e + 2 has been seen: one meeting per step, no second barrier.
-// Slots are sized to stay in the second-level cache: the memory bus sees each buffer once in and once out.
+// Every rank owns three staging slots. A collective is a row of steps; in step e each rank fills its slot e %
+// 3, publishes e, waits until every rank has published e, and then reads the peers' slots. Publishing e + 1
+// says that the slots of step e have been read (a pipelined reduction reads them until it publishes e + 2),
+// so slot e % 3 may be filled again in step e + 3, when everybody's e + 2 has been seen: one meeting per
+// step, no second barrier. Slots are sized to stay in the second-level cache: the memory bus sees each buffer
+// once in and once out.
 //
 // Each rank publishes its call beside the first step of it, and compares all ranks' calls after the meeting.
 #include <linux/futex.h>
@@ -61,8 +62,8 @@ int64_t ControlBytes(int size) {
 
 class SharedMemoryComm final : public Comm {
  public:
-  SharedMemoryComm(MPI_Comm group, std::string axis, int rank, int size, SharedRegion region, int64_t slot_bytes,
-                   const CommOptions& options)
+  SharedMemoryComm(MPI_Comm group, std::string axis, int rank, int size, SharedRegion region,
+                   int64_t slot_bytes, const CommOptions& options)
       : Comm(std::move(axis), rank, size),
         options_(options),
         region_(std::move(region)),
@@ -92,7 +93,8 @@ class SharedMemoryComm final : public Comm {
     }
   }
 
-  void ReduceScatter(const Stream& stream, const char* name, ConstBuffer in, Buffer out, int64_t count) override {
+  void ReduceScatter(const Stream& stream, const char* name, ConstBuffer in, Buffer out,
+                     int64_t count) override {
     ValidateCall(*this, stream, name, in, count, /*reduces=*/true);
     TANREN_CHECK(in.dtype == out.dtype);
     Begin(Call::Make(CallKind::kReduceScatter, name, in.dtype, count));
@@ -199,8 +201,8 @@ class SharedMemoryComm final : public Comm {
   void Meet() {
     if (call_is_new_) CallAt(rank(), step_).call = own_;
     Progress& own = progress_[rank()];
-    // The store must be visible before the look at `sleepers`, and a sleeper counts itself before its last look at
-    // `step`: one of the two sees the other.
+    // The store must be visible before the look at `sleepers`, and a sleeper counts itself before its last
+    // look at `step`: one of the two sees the other.
     own.step.store(step_, std::memory_order_seq_cst);
     if (own.sleepers.load(std::memory_order_seq_cst) != 0) Futex(own.step, FUTEX_WAKE, INT32_MAX, nullptr);
     for (int i = 1; i < size(); ++i) Await((rank() + i) % size());
@@ -212,7 +214,7 @@ class SharedMemoryComm final : public Comm {
     }
   }
 
-  // A peer is at most two steps ahead and never more than one behind, so on the cycle "behind" is one value.
+  // A peer is at most one step ahead and at most one behind, so "behind" is one value of the cycle.
   bool IsBehind(uint32_t step) const { return (step + 1) % kStepCycle == step_; }
 
   void Await(int peer) {
@@ -223,7 +225,8 @@ class SharedMemoryComm final : public Comm {
       const uint32_t seen = theirs.step.load(std::memory_order_acquire);
       if (!IsBehind(seen)) return;
       switch (wait.Next()) {
-        case Wait::Advice::kPoll: break;
+        case Wait::Advice::kPoll:
+          break;
         case Wait::Advice::kNap: {
           const timespec nap{0, Wait::kNapNanoseconds};
           theirs.sleepers.fetch_add(1, std::memory_order_seq_cst);
@@ -232,18 +235,21 @@ class SharedMemoryComm final : public Comm {
           break;
         }
         case Wait::Advice::kReport:
-          WarnComm(*this, absl::StrFormat("has waited %.0f s in %s for rank %d, which was last seen here in %s",
-                                          wait.seconds_waited(), own_.ToString(), peer, LastCall(peer, seen)));
+          WarnComm(*this,
+                   absl::StrFormat("has waited %.0f s in %s for rank %d, which was last seen here in %s",
+                                   wait.seconds_waited(), own_.ToString(), peer, LastCall(peer, seen)));
           break;
         case Wait::Advice::kTimeOut:
-          FailComm(*this, absl::StrFormat("gave up after %.0f s (TANREN_COMM_TIMEOUT_SECONDS) in %s waiting for "
-                                          "rank %d, which was last seen here in %s",
-                                          wait.seconds_waited(), own_.ToString(), peer, LastCall(peer, seen)));
+          FailComm(*this,
+                   absl::StrFormat("gave up after %.0f s (TANREN_COMM_TIMEOUT_SECONDS) in %s waiting for "
+                                   "rank %d, which was last seen here in %s",
+                                   wait.seconds_waited(), own_.ToString(), peer, LastCall(peer, seen)));
       }
     }
   }
 
-  // For reports: calls are only published with their first step, so the newest of the three may be an older step's.
+  // For reports: calls are only published with their first step, so the newest of the three may be an older
+  // step's.
   std::string LastCall(int peer, uint32_t step) const {
     const Call* newest = &CallAt(peer, step).call;
     for (int i = 0; i < kSlots; ++i) {
@@ -259,7 +265,8 @@ class SharedMemoryComm final : public Comm {
   // Runs body(begin, end) over [0, count) in as many threads as pay.
   template <class Body>
   void InThreads(int64_t count, int64_t width, const Body& body) const {
-    const int threads = static_cast<int>(std::min<int64_t>(options_.threads, count * width / kMinThreadBytes));
+    const int threads =
+        static_cast<int>(std::min<int64_t>(options_.threads, count * width / kMinThreadBytes));
     if (threads <= 1) {
       body(int64_t{0}, count);
       return;
@@ -273,7 +280,9 @@ class SharedMemoryComm final : public Comm {
     return part == parts ? count : count * part / parts / 64 * 64;
   }
 
-  void CopyIn(void* to, const void* from, int64_t bytes) const { CopyOut(to, from, bytes, /*past_cache=*/false); }
+  void CopyIn(void* to, const void* from, int64_t bytes) const {
+    CopyOut(to, from, bytes, /*past_cache=*/false);
+  }
 
   void CopyOut(void* to, const void* from, int64_t bytes, bool past_cache) const {
     InThreads(bytes, 1, [&](int64_t begin, int64_t end) {
@@ -323,8 +332,8 @@ class SharedMemoryComm final : public Comm {
     } while (begin < count);
   }
 
-  // Each rank adds its slice of every chunk and shows the sum in its slot. Three chunks are under way at once, one
-  // being shown, one being added, one being collected, so that a chunk still costs one meeting.
+  // Each rank adds its slice of every chunk and shows the sum in its slot. Three chunks are under way at
+  // once, one being shown, one being added, one being collected, so that a chunk still costs one meeting.
   void AllReduceSliced(Buffer data, int64_t count, ReduceOp op) {
     const int64_t width = SizeOf(data.dtype);
     const int64_t chunk = slot_bytes_ / width;
@@ -335,7 +344,8 @@ class SharedMemoryComm final : public Comm {
       if (i < chunks) {
         steps[i % kSlots] = step_;
         const int64_t n = std::min(chunk, count - i * chunk);
-        const int64_t own_begin = Cut(n, rank(), size()) * width, own_end = Cut(n, rank() + 1, size()) * width;
+        const int64_t own_begin = Cut(n, rank(), size()) * width,
+                      own_end = Cut(n, rank() + 1, size()) * width;
         std::byte* slot = Slot(rank(), step_);
         const char* part = data.as<char>() + i * chunk * width;
         CopyIn(slot, part, own_begin);
@@ -352,7 +362,8 @@ class SharedMemoryComm final : public Comm {
     const int64_t n = std::min(chunk, count - c * chunk);
     const int64_t begin = Cut(n, rank(), size()), end = Cut(n, rank() + 1, size());
     char* part = data.as<char>() + c * chunk * width;
-    for (int r = 0; r < size(); ++r) sources_[r] = r == rank() ? static_cast<void*>(part) : Slot(r, shown_step);
+    for (int r = 0; r < size(); ++r)
+      sources_[r] = r == rank() ? static_cast<void*>(part) : Slot(r, shown_step);
     Reduce(data.dtype, op, begin, part + begin * width, end - begin);
     CopyIn(Slot(rank(), shown_step) + begin * width, part + begin * width, (end - begin) * width);
   }
@@ -395,12 +406,6 @@ absl::StatusOr<std::unique_ptr<Comm>> MakeSharedMemoryComm(MPI_Comm group, std::
   MPI_Comm_rank(group, &rank);
   MPI_Comm_size(group, &size);
   if (size == 1) return MakeSoloComm(std::move(axis));
-  if (getenv("SLOT")) { int64_t sb=atoi(getenv("SLOT"))<<10; (void)kMaxSlotBytes; 
-  TANREN_ASSIGN_OR_RETURN(SharedRegion region,
-                          SharedRegion::Create(group, ControlBytes(size) + size * kSlots * sb));
-  return std::make_unique<SharedMemoryComm>(group, std::move(axis), rank, size, std::move(region), sb,
-                                            options);
-  }
   int64_t slot_bytes = std::clamp(options.threads * kSlotBytesPerThread, kSlotBytesPerThread, kMaxSlotBytes);
   MPI_Bcast(&slot_bytes, 1, MPI_INT64_T, 0, group);
   TANREN_ASSIGN_OR_RETURN(SharedRegion region,

@@ -16,8 +16,8 @@
 namespace tanren {
 namespace {
 
-// What rank 0 tells the others. The cookie stands at the start of the file: on another node, or in another PID
-// namespace, the same pid and descriptor may well be somebody else's file.
+// What rank 0 tells the others. The cookie stands at the start of the file: on another node, or in another
+// PID namespace, the same pid and descriptor may well be somebody else's file.
 struct Invitation {
   int64_t bytes = 0;
   uint64_t cookie = 0;
@@ -55,16 +55,19 @@ absl::StatusOr<std::byte*> Open(const Invitation& invitation) {
   const FileDescriptor file(open(path.c_str(), O_RDWR | O_CLOEXEC));
   if (file.get() < 0) return SystemError(path);
   if (lseek(file.get(), 0, SEEK_END) != invitation.bytes) {
-    return absl::UnavailableError(absl::StrCat(path, " is another file: the ranks do not share one PID namespace"));
+    return absl::UnavailableError(
+        absl::StrCat(path, " is another file: the ranks do not share one PID namespace"));
   }
   uint64_t cookie = 0;
   if (pread(file.get(), &cookie, sizeof(cookie), 0) != sizeof(cookie) || cookie != invitation.cookie) {
-    return absl::UnavailableError(absl::StrCat(path, " is another file: the ranks do not share one PID namespace"));
+    return absl::UnavailableError(
+        absl::StrCat(path, " is another file: the ranks do not share one PID namespace"));
   }
   return Map(file.get(), invitation.bytes);
 }
 
-// The error of the lowest failing rank on all ranks. core's AgreeStatus needs a communicator, which is being made.
+// The error of the lowest failing rank on all ranks. core's AgreeStatus needs a communicator, which is being
+// made.
 absl::Status Agree(MPI_Comm group, const absl::Status& local) {
   int rank = 0;
   int size = 0;
@@ -94,7 +97,8 @@ absl::StatusOr<SharedRegion> SharedRegion::Create(MPI_Comm group, int64_t bytes)
       data = SystemError("memfd_create");
     } else if (ftruncate(own.get(), bytes) != 0) {
       data = SystemError(absl::StrCat("ftruncate to ", bytes, " shared bytes"));
-    } else if (pwrite(own.get(), &invitation.cookie, sizeof(invitation.cookie), 0) != sizeof(invitation.cookie)) {
+    } else if (pwrite(own.get(), &invitation.cookie, sizeof(invitation.cookie), 0) !=
+               sizeof(invitation.cookie)) {
       data = SystemError("writing shared memory");
     } else {
       data = Map(own.get(), bytes);

@@ -11,11 +11,12 @@
 
 namespace tanren {
 
-// A mapping of one anonymous file (memfd), zero at first. The file has no name: it is gone with the last process,
-// however that ends, and does not count against /dev/shm.
+// A mapping of one anonymous file (memfd), zero at first. The file has no name: it is gone with the last
+// process, however that ends, and does not count against /dev/shm.
 class SharedRegion {
  public:
-  // Collective over `group`: rank 0 creates, the others map. `bytes` is rank 0's. An error is the same on all ranks.
+  // Collective over `group`: rank 0 creates, the others map. `bytes` is rank 0's. An error is the same on all
+  // ranks.
   static absl::StatusOr<SharedRegion> Create(MPI_Comm group, int64_t bytes);
 
   SharedRegion() = default;

@@ -53,8 +53,8 @@ WaitLimits WaitLimits::FromEnvironment() {
 }
 
 Wait::Advice Wait::Next() {
-  // A pause is some 10 to 40 ns, so the spin lasts 3 to 12 us. Not longer: even where cores suffice, two ranks may
-  // find themselves on one core, and then each spins in the other's time.
+  // A pause is some 10 to 40 ns, so the spin lasts 3 to 12 us. Not longer: even where cores suffice, two
+  // ranks may find themselves on one core, and then each spins in the other's time.
   const uint32_t spins = crowded_ ? 16 : 300;
   const uint32_t yields = spins + (crowded_ ? 64 : 400);
   ++polls_;
@@ -80,7 +80,8 @@ Wait::Advice Wait::Next() {
 double Wait::seconds_waited() const {
   timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<double>(now.tv_sec - begin_.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec - begin_.tv_nsec);
+  return static_cast<double>(now.tv_sec - begin_.tv_sec) +
+         1e-9 * static_cast<double>(now.tv_nsec - begin_.tv_nsec);
 }
 
 }  // namespace tanren

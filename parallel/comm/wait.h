@@ -37,8 +37,8 @@ class Wait {
   // `crowded`: the ranks of this node outnumber its cores.
   Wait(const WaitLimits& limits, bool crowded) : limits_(limits), crowded_(crowded) {}
 
-  // Called after each poll that found nothing; spends the time itself, except on kNap, where the caller blocks
-  // for at most kNapNanoseconds. kReport is returned once.
+  // Called after each poll that found nothing; spends the time itself, except on kNap, where the caller
+  // blocks for at most kNapNanoseconds. kReport is returned once.
   Advice Next();
 
   double seconds_waited() const;

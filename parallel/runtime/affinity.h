@@ -24,14 +24,15 @@ double CpuQuotaCores();
 // How many threads of compute make sense here: the allowed cores, cut by the quota, at least one.
 int UsableCores();
 
-// The cores of each of `ranks` ranks: as many for each, neighbours on one NUMA node where nodes can be divided.
-// Empty lists when there are fewer cores than ranks (then nobody is bound).
+// The cores of each of `ranks` ranks: as many for each, neighbours on one NUMA node where nodes can be
+// divided. Empty lists when there are fewer cores than ranks (then nobody is bound).
 std::vector<std::vector<Core>> DivideCores(const std::vector<Core>& cores, int ranks);
 
 // Binds the calling thread, and those it starts later, to these cores.
 absl::Status BindToCores(const std::vector<Core>& cores);
 
-// "0-3,8-11" <-> {0, 1, 2, 3, 8, 9, 10, 11}, as in the kernel's files. Malformed text gives what precedes the flaw.
+// "0-3,8-11" <-> {0, 1, 2, 3, 8, 9, 10, 11}, as in the kernel's files. Malformed text gives what precedes the
+// flaw.
 std::vector<int> ParseCpuList(const std::string& text);
 std::string FormatCpuList(std::vector<int> cpus);
 

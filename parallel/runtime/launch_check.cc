@@ -37,26 +37,31 @@ absl::Status CheckWorldSize(int world_size) {
   if (world_size > 1) return absl::OkStatus();
   if (const int meant = Number("OMPI_COMM_WORLD_SIZE", 1); meant > 1) {
     return InvalidInput(
-        "mpirun started %d ranks but each sees a world of one: mpirun is not of the Open MPI this program was built "
+        "mpirun started %d ranks but each sees a world of one: mpirun is not of the Open MPI this program "
+        "was built "
         "with (see `tanren doctor`); give the right one with `tanren launch --mpirun PATH`",
         meant);
   }
   if (const int tasks = Number("SLURM_STEP_NUM_TASKS", 1); Has("SLURM_STEP_ID") && tasks > 1) {
     return InvalidInput(
-        "srun started %d separate worlds of one rank instead of one world of %d, because it was not told to speak "
-        "PMIx; use: srun --mpi=pmix -n %d tanren ... (`srun --mpi=list` shows what this SLURM has; without pmix, use "
+        "srun started %d separate worlds of one rank instead of one world of %d, because it was not told to "
+        "speak "
+        "PMIx; use: srun --mpi=pmix -n %d tanren ... (`srun --mpi=list` shows what this SLURM has; without "
+        "pmix, use "
         "mpirun inside the allocation)",
         tasks, tasks, tasks);
   }
   if (const int meant = Number("PMI_SIZE", 1); meant > 1) {
     return InvalidInput(
-        "the launcher started %d ranks over PMI, which Open MPI does not speak, so each sees a world of one; start "
+        "the launcher started %d ranks over PMI, which Open MPI does not speak, so each sees a world of one; "
+        "start "
         "with Open MPI's mpirun or with `tanren launch -n %d`",
         meant, meant);
   }
   if (const int tasks = Number("SLURM_NTASKS", 1); tasks > 1) {
     return InvalidInput(
-        "this SLURM job has %d tasks, but the program was started as a single process; use: srun --mpi=pmix -n %d "
+        "this SLURM job has %d tasks, but the program was started as a single process; use: srun --mpi=pmix "
+        "-n %d "
         "tanren ... (for a single rank on purpose: SLURM_NTASKS=1 tanren ...)",
         tasks, tasks);
   }

@@ -177,7 +177,8 @@ absl::StatusOr<std::unique_ptr<Runtime>> Runtime::Start() {
     MPI_Comm_size(MPI_COMM_WORLD, &state->world_size);
   }
   TANREN_RETURN_IF_ERROR(CheckWorldSize(state->world_size));
-  if (state->world_rank > 0 && Is("TANREN_STDOUT", "rank0") && std::freopen("/dev/null", "w", stdout) == nullptr) {
+  if (state->world_rank > 0 && Is("TANREN_STDOUT", "rank0") &&
+      std::freopen("/dev/null", "w", stdout) == nullptr) {
     return absl::InternalError("cannot open /dev/null");
   }
 
@@ -236,16 +237,19 @@ absl::Status ResolveShape(int world, MeshShape& shape) {
   if (shape.data == 0) {
     if (world % shape.tensor != 0) {
       return InvalidInput(
-          "parallel.tensor=%d does not divide the %d rank%s of this job; start a multiple of %d ranks (tanren launch "
+          "parallel.tensor=%d does not divide the %d rank%s of this job; start a multiple of %d ranks "
+          "(tanren launch "
           "-n %d ...) or set parallel.tensor to a divisor of %d",
-          shape.tensor, world, world == 1 ? "" : "s", shape.tensor, (world / shape.tensor + 1) * shape.tensor, world);
+          shape.tensor, world, world == 1 ? "" : "s", shape.tensor, (world / shape.tensor + 1) * shape.tensor,
+          world);
     }
     shape.data = world / shape.tensor;
   }
   const int64_t product = int64_t{shape.data} * shape.tensor;
   if (product != world) {
     return InvalidInput(
-        "the mesh %s needs %d ranks, but this job has %d; start it with tanren launch -n %d (or mpirun -np %d), or set "
+        "the mesh %s needs %d ranks, but this job has %d; start it with tanren launch -n %d (or mpirun -np "
+        "%d), or set "
         "parallel.data=0 to use the ranks there are",
         shape.ToString(), product, world, product, product);
   }
@@ -261,7 +265,8 @@ absl::Status AgreeOnShape(Comm& world, const MeshShape& shape) {
     const int32_t* theirs = all.data() + 4 * rank;
     if (std::equal(all.data(), all.data() + 4, theirs)) continue;
     return InvalidInput(
-        "rank %d asks for the mesh data %d x tensor %d, rank 0 for data %d x tensor %d; do all nodes read the same "
+        "rank %d asks for the mesh data %d x tensor %d, rank 0 for data %d x tensor %d; do all nodes read "
+        "the same "
         "config?",
         rank, theirs[1], theirs[3], all[1], all[3]);
   }
@@ -323,8 +328,10 @@ int StatusExit(const absl::Status& status) {
     case absl::StatusCode::kFailedPrecondition:
     case absl::StatusCode::kOutOfRange:
     case absl::StatusCode::kPermissionDenied:
-    case absl::StatusCode::kUnimplemented: return kExitWrongInput;
-    default: return kExitFailed;
+    case absl::StatusCode::kUnimplemented:
+      return kExitWrongInput;
+    default:
+      return kExitFailed;
   }
 }
 

@@ -7,8 +7,8 @@
 //   ...
 //   return StatusExit(status);
 //
-// A rank that returns an exit code other than 0 makes mpirun end the ranks that still run: output files must be
-// closed before the Runtime is destroyed, which waits for all ranks.
+// A rank that returns an exit code other than 0 makes mpirun end the ranks that still run: output files must
+// be closed before the Runtime is destroyed, which waits for all ranks.
 #ifndef TANREN_PARALLEL_RUNTIME_RUNTIME_H_
 #define TANREN_PARALLEL_RUNTIME_RUNTIME_H_
 
@@ -28,10 +28,10 @@ inline constexpr int kExitRequeue = 75;
 
 class Runtime {
  public:
-  // Once per process, from the main thread, before the first OpenMP region. A process that no launcher started is
-  // a world of one and does not touch MPI. Under a launcher: initialises MPI (FUNNELED: only this thread may use
-  // communicators), binds to cores if `tanren launch` asked, makes this process die with its parent, and installs
-  // StopSignal. InvalidInput when launcher and MPI disagree on the number of ranks.
+  // Once per process, from the main thread, before the first OpenMP region. A process that no launcher
+  // started is a world of one and does not touch MPI. Under a launcher: initialises MPI (FUNNELED: only this
+  // thread may use communicators), binds to cores if `tanren launch` asked, makes this process die with its
+  // parent, and installs StopSignal. InvalidInput when launcher and MPI disagree on the number of ranks.
   static absl::StatusOr<std::unique_ptr<Runtime>> Start();
 
   // Waits for all ranks. After an error that only this rank has, use Abort instead.
@@ -46,14 +46,14 @@ class Runtime {
   int node_rank() const;
   int node_size() const;
 
-  // Collective. Divides the world into the mesh; data = 0 stands for what is left by the other axes. An error, the
-  // same on every rank, when the axes do not multiply to the world, when ranks ask for different meshes, or for
-  // pipe or context above 1. May be called once.
+  // Collective. Divides the world into the mesh; data = 0 stands for what is left by the other axes. An
+  // error, the same on every rank, when the axes do not multiply to the world, when ranks ask for different
+  // meshes, or for pipe or context above 1. May be called once.
   absl::Status BuildMesh(const MeshShape& shape);
   const Mesh& mesh() const;
 
-  // OpenMP threads of this rank. At start: OMP_NUM_THREADS, or the cores of the affinity mask divided by the ranks
-  // that share them, within the container's quota. SetThreads with 0 keeps that.
+  // OpenMP threads of this rank. At start: OMP_NUM_THREADS, or the cores of the affinity mask divided by the
+  // ranks that share them, within the container's quota. SetThreads with 0 keeps that.
   int threads() const;
   void SetThreads(int threads);
 
@@ -70,9 +70,9 @@ class Runtime {
   std::unique_ptr<State> state_;
 };
 
-// The exit code of a status: 0 for OK; 2 for what a person can mend (InvalidArgument, NotFound, AlreadyExists,
-// FailedPrecondition, OutOfRange, PermissionDenied, Unimplemented); else 1. Prints "error: <message>" on stderr, on
-// rank 0 of the job only: for statuses on which all ranks agree.
+// The exit code of a status: 0 for OK; 2 for what a person can mend (InvalidArgument, NotFound,
+// AlreadyExists, FailedPrecondition, OutOfRange, PermissionDenied, Unimplemented); else 1. Prints "error:
+// <message>" on stderr, on rank 0 of the job only: for statuses on which all ranks agree.
 int StatusExit(const absl::Status& status);
 
 }  // namespace tanren

@@ -34,11 +34,16 @@ bool StopSignal::Requested() { return received.load(std::memory_order_relaxed) !
 
 const char* StopSignal::Name() {
   switch (received.load(std::memory_order_relaxed)) {
-    case 0: return "";
-    case SIGUSR1: return "SIGUSR1";
-    case SIGTERM: return "SIGTERM";
-    case SIGINT: return "SIGINT";
-    default: return "the program's own request";
+    case 0:
+      return "";
+    case SIGUSR1:
+      return "SIGUSR1";
+    case SIGTERM:
+      return "SIGTERM";
+    case SIGINT:
+      return "SIGINT";
+    default:
+      return "the program's own request";
   }
 }
 

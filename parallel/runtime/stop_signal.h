@@ -1,6 +1,6 @@
-// "Save and stop" as a signal: SIGUSR1 always; SIGTERM and SIGINT where nothing between the user and this process
-// treats them otherwise (a bare process, or a task of srun). Under mpirun those two end the ranks within two
-// seconds, so `tanren launch` turns them into SIGUSR1.
+// "Save and stop" as a signal: SIGUSR1 always; SIGTERM and SIGINT where nothing between the user and this
+// process treats them otherwise (a bare process, or a task of srun). Under mpirun those two end the ranks
+// within two seconds, so `tanren launch` turns them into SIGUSR1.
 //
 // A signal may reach one rank before another: the trainer agrees on it by a collective at a step's boundary.
 #ifndef TANREN_PARALLEL_RUNTIME_STOP_SIGNAL_H_

@@ -8,7 +8,8 @@
 namespace tanren::kernels::testing {
 namespace {
 
-constexpr Activation kKinds[] = {Activation::kGelu, Activation::kGeluTanh, Activation::kSwiGlu, Activation::kGeGlu};
+constexpr Activation kKinds[] = {Activation::kGelu, Activation::kGeluTanh, Activation::kSwiGlu,
+                                 Activation::kGeGlu};
 
 double Value(Activation kind, double x) {
   if (kind == Activation::kGelu) return reference::Gelu(x);
@@ -19,7 +20,8 @@ double Slope(Activation kind, double x) {
   return kind == Activation::kSwiGlu ? reference::SiluSlope(x) : reference::GeluTanhSlope(x);
 }
 
-std::vector<double> ReferenceForward(Activation kind, int64_t rows, int64_t width, const std::vector<double>& x) {
+std::vector<double> ReferenceForward(Activation kind, int64_t rows, int64_t width,
+                                     const std::vector<double>& x) {
   std::vector<double> y(rows * width);
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t i = 0; i < width; ++i) {
@@ -30,8 +32,8 @@ std::vector<double> ReferenceForward(Activation kind, int64_t rows, int64_t widt
   return y;
 }
 
-std::vector<double> ReferenceBackward(Activation kind, int64_t rows, int64_t width, const std::vector<double>& dy,
-                                      const std::vector<double>& x) {
+std::vector<double> ReferenceBackward(Activation kind, int64_t rows, int64_t width,
+                                      const std::vector<double>& dy, const std::vector<double>& x) {
   std::vector<double> dx(x.size());
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t i = 0; i < width; ++i) {
@@ -78,7 +80,8 @@ TYPED_TEST(ActivationTest, DoesNotDependOnThreads) {
   using T = TypeParam;
   const int64_t rows = 67, width = 1031;
   for (const Activation kind : kKinds) {
-    const std::vector<T> x = RandomNormal<T>(rows * width * (IsGated(kind) ? 2 : 1)), dy = RandomNormal<T>(rows * width);
+    const std::vector<T> x = RandomNormal<T>(rows * width * (IsGated(kind) ? 2 : 1)),
+                         dy = RandomNormal<T>(rows * width);
     ExpectThreadIndependent([&] {
       std::vector<T> y = Poisoned<T>(rows * width);
       ActivationForward({}, kind, rows, width, x.data(), y.data());
@@ -102,10 +105,10 @@ TEST(ActivationTailTest, EveryValueIsAccurateInRelationToItself) {
       ActivationForward({}, kind, 1, x.size(), x.data(), y.data());
       for (size_t i = 0; i < x.size(); ++i) {
         // The reference of the tanh form cancels below -4; its exact form is x * sigmoid.
-        const double exact =
-            kind == Activation::kGelu
-                ? reference::Gelu<double>(x[i])
-                : x[i] / (1 + std::exp(-2 * std::sqrt(2 / M_PI) * (x[i] + 0.044715 * std::pow(double(x[i]), 3))));
+        const double exact = kind == Activation::kGelu
+                                 ? reference::Gelu<double>(x[i])
+                                 : x[i] / (1 + std::exp(-2 * std::sqrt(2 / M_PI) *
+                                                        (x[i] + 0.044715 * std::pow(double(x[i]), 3))));
         const double tolerance = kind == Activation::kGelu ? 1e-5 : 1e-4;  // e^-x has an error of |x| ulp
         ASSERT_NEAR(y[i], exact, tolerance * std::abs(exact) + 1e-37) << "x = " << x[i];
       }

@@ -73,7 +73,9 @@ constexpr int64_t kGap = 3;
 template <class T>
 struct Fused {
   Fused(const Case& c, int64_t tokens)
-      : q_width(c.heads * c.head_dim), kv_width(c.kv_heads * c.head_dim), stride(q_width + 2 * kv_width + kGap),
+      : q_width(c.heads * c.head_dim),
+        kv_width(c.kv_heads * c.head_dim),
+        stride(q_width + 2 * kv_width + kGap),
         data(Poisoned<T>(tokens * stride)) {}
   Fused(const Case& c, const Inputs& in) : Fused(c, in.q.size() / (c.heads * c.head_dim)) {
     for (size_t t = 0; t < data.size() / stride; ++t) {
@@ -91,7 +93,8 @@ struct Fused {
   std::vector<T> Take(int64_t offset, int64_t width) const {
     std::vector<T> result;
     for (size_t t = 0; t < data.size() / stride; ++t) {
-      result.insert(result.end(), data.begin() + t * stride + offset, data.begin() + t * stride + offset + width);
+      result.insert(result.end(), data.begin() + t * stride + offset,
+                    data.begin() + t * stride + offset + width);
     }
     return result;
   }
@@ -129,7 +132,8 @@ struct Result {
     const float* end = reinterpret_cast<float*>(at + bytes);
     for (int i = 0; i < 32; ++i) EXPECT_TRUE(std::isnan(end[i])) << "written past the workspace";
     for (int64_t t = 0; t < shape.tokens; ++t) {
-      for (int64_t i = 1; i <= kGap; ++i) EXPECT_TRUE(std::isnan(ToDouble(gradient.data[(t + 1) * qkv.stride - i])));
+      for (int64_t i = 1; i <= kGap; ++i)
+        EXPECT_TRUE(std::isnan(ToDouble(gradient.data[(t + 1) * qkv.stride - i])));
     }
     dq = gradient.Take(0, qkv.q_width);
     dk = gradient.Take(qkv.k_offset(), qkv.kv_width);
@@ -171,7 +175,8 @@ TYPED_TEST(AttentionTest, AgreesWithTheReference) {
         ExpectNear(actual.dq, gradient.dq, "dq");
         ExpectNear(actual.dk, gradient.dk, "dk");
       } else {
-        // The row sums of do * o are taken of the rounded o, as every backward pass that stores o in bf16 does.
+        // The row sums of do * o are taken of the rounded o, as every backward pass that stores o in bf16
+        // does.
         EXPECT_LE(RelativeError(actual.dq, gradient.dq), 1e-2);
         EXPECT_LE(RelativeError(actual.dk, gradient.dk), 1e-2);
       }
@@ -209,8 +214,8 @@ TYPED_TEST(AttentionTest, ASegmentDoesNotDependOnItsPlaceOrNeighbours) {
     const int64_t tokens = 119 + base.lengths[0], begin = 41, end = begin + base.lengths[0];
     Case alone = base;
     alone.lengths = {base.lengths[0]};
-    const Inputs part{Rows(in.q, begin, end, tokens), Rows(in.k, begin, end, tokens), Rows(in.v, begin, end, tokens),
-                      Rows(in.d_o, begin, end, tokens)};
+    const Inputs part{Rows(in.q, begin, end, tokens), Rows(in.k, begin, end, tokens),
+                      Rows(in.v, begin, end, tokens), Rows(in.d_o, begin, end, tokens)};
     Inputs with_nan = in;  // neighbours of NaN must not be seen at all
     for (std::vector<double>* values : {&with_nan.q, &with_nan.k, &with_nan.v, &with_nan.d_o}) {
       const int64_t width = values->size() / tokens;
@@ -256,10 +261,14 @@ TEST(AttentionReferenceTest, GradientsAgreeWithDifferences) {
 template <class T>
 struct Cache {
   Cache(const Case& given, int64_t slot_count, int64_t capacity)
-      : c(given), slots(slot_count), max_tokens(capacity),
-        k(Poisoned<T>(slots * c.kv_heads * max_tokens * c.head_dim)), v(k) {}
+      : c(given),
+        slots(slot_count),
+        max_tokens(capacity),
+        k(Poisoned<T>(slots * c.kv_heads * max_tokens * c.head_dim)),
+        v(k) {}
 
-  // Appends the tokens' keys and values and attends; token i is row rows[i] of `in`, idle where slot_of[i] < 0.
+  // Appends the tokens' keys and values and attends; token i is row rows[i] of `in`, idle where slot_of[i] <
+  // 0.
   std::vector<T> Step(const Inputs& in, const std::vector<int32_t>& rows, const std::vector<int32_t>& slot_of,
                       const std::vector<int32_t>& positions) {
     const int64_t q_width = c.heads * c.head_dim, kv_width = c.kv_heads * c.head_dim;
@@ -307,7 +316,9 @@ struct Cache {
 
 TYPED_TEST(AttentionTest, CacheAgreesWithTheReferenceHoweverItIsFed) {
   using T = TypeParam;
-  for (Case c : {Case{{151}, 4, 2, 33}, Case{{151}, 3, 3, 64, kCausal, 50}, Case{{151}, 5, 1, 16, kCausal, 0, 4}}) {
+  const ThreadScope threads(1);  // hundreds of steps too small to share
+  for (Case c :
+       {Case{{151}, 4, 2, 33}, Case{{151}, 3, 3, 64, kCausal, 50}, Case{{151}, 5, 1, 16, kCausal, 0, 4}}) {
     const Inputs in = RandomInputs<T>(c);
     const auto expected = reference::Attention(ReferenceShape(c), in.q, in.k, in.v);
     ForEachInstructionSet([&] {
@@ -329,7 +340,8 @@ TYPED_TEST(AttentionTest, CacheRowsAreIndependentAndIdleRowsAreZero) {
   Cache<T> cache(c, 3, 100);
   cache.Feed(first, 2, {70});
   cache.Feed(second, 0, {40});
-  const std::vector<int32_t> rows = {70, 40, 71, 72, 5}, slots = {2, 0, 2, 2, -1}, positions = {70, 40, 71, 72, 0};
+  const std::vector<int32_t> rows = {70, 40, 71, 72, 5}, slots = {2, 0, 2, 2, -1},
+                             positions = {70, 40, 71, 72, 0};
   ExpectThreadIndependent([&] {
     const std::vector<T> o = cache.Step(first, rows, slots, positions);
     for (const auto& [row, position] : {std::pair<int64_t, int64_t>{0, 70}, {2, 71}, {3, 72}}) {

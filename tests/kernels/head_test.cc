@@ -22,7 +22,9 @@ struct Problem {
     if (c.rows > 2) targets[1] = -1;
     dlogp = NormalOf<float>(c.rows), dlse = NormalOf<float>(c.rows), dentropy = NormalOf<float>(c.rows);
   }
-  std::vector<double> Row(int64_t r) const { return {z.begin() + r * c.vocab, z.begin() + (r + 1) * c.vocab}; }
+  std::vector<double> Row(int64_t r) const {
+    return {z.begin() + r * c.vocab, z.begin() + (r + 1) * c.vocab};
+  }
 
   Case c;
   std::vector<double> z, dlogp, dlse, dentropy;
@@ -81,12 +83,13 @@ Statistics Reduce(const Problem& p, const Shards& s) {
 // The gradient put together from all shards, padding checked to be zero.
 template <class T>
 std::vector<T> Gradient(const Problem& p, const Shards& s, const Statistics& statistics) {
-  const std::vector<float> dlogp = To<float>(p.dlogp), dlse = To<float>(p.dlse), dentropy = To<float>(p.dentropy);
+  const std::vector<float> dlogp = To<float>(p.dlogp), dlse = To<float>(p.dlse),
+                           dentropy = To<float>(p.dentropy);
   std::vector<T> whole(p.c.rows * p.c.vocab);
   for (size_t i = 0; i < s.shards.size(); ++i) {
     std::vector<T> local = Poisoned<T>(p.c.rows * s.width);
-    LogitGradient({}, s.shards[i], s.logits[i].data(), statistics.lse.data(), statistics.entropy.data(), dlogp.data(),
-                  dlse.data(), dentropy.data(), local.data());
+    LogitGradient({}, s.shards[i], s.logits[i].data(), statistics.lse.data(), statistics.entropy.data(),
+                  dlogp.data(), dlse.data(), dentropy.data(), local.data());
     for (int64_t r = 0; r < p.c.rows; ++r) {
       for (int64_t v = 0; v < s.width; ++v) {
         if (v < s.shards[i].valid) {
@@ -146,8 +149,8 @@ TEST(HeadTest, GradientMayTakeTheLogitsPlaceAndSeedsMayBeAbsent) {
   const Statistics statistics = Reduce(p, shards);
   const std::vector<float> apart = Gradient<float>(p, shards, statistics), dlogp = To<float>(p.dlogp);
   std::vector<float>& logits = shards.logits[0];
-  LogitGradient({}, shards.shards[0], logits.data(), statistics.lse.data(), statistics.entropy.data(), dlogp.data(),
-                nullptr, nullptr, logits.data());
+  LogitGradient({}, shards.shards[0], logits.data(), statistics.lse.data(), statistics.entropy.data(),
+                dlogp.data(), nullptr, nullptr, logits.data());
   for (int64_t r = 0; r < p.c.rows; ++r) {
     for (int64_t v = 0; v < p.c.vocab; ++v) {
       ASSERT_EQ(logits[r * shards.width + v], apart[r * p.c.vocab + v]);
@@ -192,8 +195,9 @@ TEST(HeadReferenceTest, GradientAgreesWithDifferences) {
       const auto row = reference::Statistics(z, soft_cap, 0.8, 4);
       return seed[0] * row.logp + seed[1] * row.lse + seed[2] * row.entropy;
     };
-    EXPECT_LT(Gap(reference::LogitGradient(z, soft_cap, 0.8, 4, seed[0], seed[1], seed[2]), Differences(z, loss)),
-              1e-7);
+    EXPECT_LT(
+        Gap(reference::LogitGradient(z, soft_cap, 0.8, 4, seed[0], seed[1], seed[2]), Differences(z, loss)),
+        1e-7);
   }
 }
 
@@ -220,23 +224,24 @@ TYPED_TEST(ScalarHeadTest, AgreesWithTheSums) {
       }
       const std::vector<T> typed_x = To<T>(x), typed_weight = To<T>(weight);
       const std::vector<float> typed_dy = To<float>(dy);
-      std::vector<float> actual_y = Poisoned<float>(rows), actual_dx = To<float>(dx0), actual_dweight(width, 0.5f);
+      std::vector<float> actual_y = Poisoned<float>(rows), actual_dx = To<float>(dx0),
+                         actual_dweight(width, 0.5f);
       float actual_dbias = -1;
       ScalarHeadForward({}, rows, width, typed_x.data(), typed_weight.data(), 0.75f, actual_y.data());
-      ScalarHeadBackward({}, rows, width, typed_dy.data(), typed_x.data(), typed_weight.data(), actual_dx.data(),
-                         actual_dweight.data(), &actual_dbias);
+      ScalarHeadBackward({}, rows, width, typed_dy.data(), typed_x.data(), typed_weight.data(),
+                         actual_dx.data(), actual_dweight.data(), &actual_dbias);
       ExpectNear(actual_y, y, "y");
       ExpectNear(actual_dx, dx, "dx");
       ExpectNear(actual_dweight, dweight, "dweight");
       EXPECT_NEAR(actual_dbias, dbias, 1e-5 * rows);
       std::vector<T> same_type = To<T>(dx0);
-      ScalarHeadBackward({}, rows, width, typed_dy.data(), typed_x.data(), typed_weight.data(), same_type.data(),
-                         actual_dweight.data(), nullptr);
+      ScalarHeadBackward({}, rows, width, typed_dy.data(), typed_x.data(), typed_weight.data(),
+                         same_type.data(), actual_dweight.data(), nullptr);
       ExpectNear(same_type, dx, "dx in the dtype of x");
       ExpectThreadIndependent([&, rows = rows, width = width] {
         std::vector<float> sums(width, 0.0f), gradient(rows * width, 0.0f);
-        ScalarHeadBackward({}, rows, width, typed_dy.data(), typed_x.data(), typed_weight.data(), gradient.data(),
-                           sums.data(), nullptr);
+        ScalarHeadBackward({}, rows, width, typed_dy.data(), typed_x.data(), typed_weight.data(),
+                           gradient.data(), sums.data(), nullptr);
         return sums;
       });
     }

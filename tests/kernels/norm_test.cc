@@ -67,7 +67,9 @@ struct Forward {
 template <class T>
 struct Backward {
   Backward(const Case& c, const Problem<T>& p, const Forward<T>& f, bool in_place = false)
-      : dx(in_place ? To<T>(p.dresidual) : Poisoned<T>(c.rows * c.width)), dweight(c.width, 0.25f), dbias(dweight) {
+      : dx(in_place ? To<T>(p.dresidual) : Poisoned<T>(c.rows * c.width)),
+        dweight(c.width, 0.25f),
+        dbias(dweight) {
     const std::vector<T> dy = To<T>(p.dy), weight = To<T>(p.weight), dresidual = To<T>(p.dresidual);
     NormBackwardArgs args;
     args.kind = c.kind;
@@ -108,7 +110,8 @@ TYPED_TEST(NormTest, AgreesWithTheReference) {
       ExpectNear(f.rstd, expected.rstd, "rstd");
 
       const Backward<TypeParam> b(c, p, f);
-      auto gradient = reference::NormGradient<double>(centered, c.rows, c.width, 1e-5f, p.sum, p.weight, p.dy);
+      auto gradient =
+          reference::NormGradient<double>(centered, c.rows, c.width, 1e-5f, p.sum, p.weight, p.dy);
       for (int64_t i = 0; i < c.rows * c.width; ++i) gradient.dx[i] += p.dresidual[i];
       for (double& value : gradient.dweight) value += 0.25;
       for (double& value : gradient.dbias) value += 0.25;
@@ -186,9 +189,12 @@ TYPED_TEST(NormTest, HeadsInAStridedBuffer) {
 TEST(NormReferenceTest, GradientsAgreeWithDifferences) {
   for (const bool centered : {false, true}) {
     const int64_t rows = 3, width = 5;
-    std::vector<double> x = NormalDoubles(rows * width), weight = NormalDoubles(width), bias = NormalDoubles(width);
+    std::vector<double> x = NormalDoubles(rows * width), weight = NormalDoubles(width),
+                        bias = NormalDoubles(width);
     const std::vector<double> dy = NormalDoubles(rows * width);
-    const auto loss = [&] { return Dot(dy, reference::Norm(centered, rows, width, 1e-5, x, weight, bias).y); };
+    const auto loss = [&] {
+      return Dot(dy, reference::Norm(centered, rows, width, 1e-5, x, weight, bias).y);
+    };
     const auto gradient = reference::NormGradient(centered, rows, width, 1e-5, x, weight, dy);
     EXPECT_LT(Gap(gradient.dx, Differences(x, loss)), 1e-7);
     EXPECT_LT(Gap(gradient.dweight, Differences(weight, loss)), 1e-7);

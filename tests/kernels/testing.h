@@ -1,5 +1,5 @@
-// On top of support.h: inputs as doubles, tolerances against a double reference, finite differences, and sweeps
-// over instruction sets and thread counts.
+// On top of support.h: inputs as doubles, tolerances against a double reference, finite differences, and
+// sweeps over instruction sets and thread counts.
 #ifndef TANREN_TESTS_KERNELS_TESTING_H_
 #define TANREN_TESTS_KERNELS_TESTING_H_
 

@@ -44,8 +44,8 @@ struct AttentionRow {
 };
 
 template <class Real>
-AttentionRow<Real> Scores(const AttentionShape& shape, int64_t query, int64_t head, const std::vector<Real>& q,
-                          const std::vector<Real>& k) {
+AttentionRow<Real> Scores(const AttentionShape& shape, int64_t query, int64_t head,
+                          const std::vector<Real>& q, const std::vector<Real>& k) {
   const int64_t d = shape.head_dim, kv_head = head / (shape.heads / shape.kv_heads);
   AttentionRow<Real> row;
   Real largest = -INFINITY, sum = 0;
@@ -73,8 +73,8 @@ AttentionRow<Real> Scores(const AttentionShape& shape, int64_t query, int64_t he
 }
 
 template <class Real>
-AttentionOutput<Real> Attention(const AttentionShape& shape, const std::vector<Real>& q, const std::vector<Real>& k,
-                                const std::vector<Real>& v) {
+AttentionOutput<Real> Attention(const AttentionShape& shape, const std::vector<Real>& q,
+                                const std::vector<Real>& k, const std::vector<Real>& v) {
   const int64_t d = shape.head_dim, group = shape.heads / shape.kv_heads;
   AttentionOutput<Real> out{std::vector<Real>(shape.tokens() * shape.heads * d),
                             std::vector<Real>(shape.heads * shape.tokens())};
@@ -103,7 +103,8 @@ AttentionGradients<Real> AttentionGradient(const AttentionShape& shape, const st
                                            const std::vector<Real>& k, const std::vector<Real>& v,
                                            const std::vector<Real>& d_o) {
   const int64_t d = shape.head_dim, group = shape.heads / shape.kv_heads;
-  AttentionGradients<Real> out{std::vector<Real>(q.size()), std::vector<Real>(k.size()), std::vector<Real>(v.size())};
+  AttentionGradients<Real> out{std::vector<Real>(q.size()), std::vector<Real>(k.size()),
+                               std::vector<Real>(v.size())};
   for (int64_t query = 0; query < shape.tokens(); ++query) {
     for (int64_t head = 0; head < shape.heads; ++head) {
       const AttentionRow<Real> row = Scores(shape, query, head, q, k);

@@ -20,7 +20,8 @@ Real EffectiveLogit(Real z, Real soft_cap, Real temperature) {
 
 // The statistics of one row; target -1 leaves logp zero.
 template <class Real>
-TokenStatistics<Real> Statistics(const std::vector<Real>& z, Real soft_cap, Real temperature, int64_t target) {
+TokenStatistics<Real> Statistics(const std::vector<Real>& z, Real soft_cap, Real temperature,
+                                 int64_t target) {
   TokenStatistics<Real> out;
   Real largest = -INFINITY, sum = 0;
   for (Real value : z) largest = std::max(largest, EffectiveLogit(value, soft_cap, temperature));

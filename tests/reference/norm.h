@@ -39,10 +39,12 @@ struct NormGradients {
 };
 
 template <class Real>
-NormGradients<Real> NormGradient(bool centered, int64_t rows, int64_t width, Real epsilon, const std::vector<Real>& x,
-                                 const std::vector<Real>& weight, const std::vector<Real>& dy) {
+NormGradients<Real> NormGradient(bool centered, int64_t rows, int64_t width, Real epsilon,
+                                 const std::vector<Real>& x, const std::vector<Real>& weight,
+                                 const std::vector<Real>& dy) {
   const NormOutput<Real> forward = Norm<Real>(centered, rows, width, epsilon, x, weight, {});
-  NormGradients<Real> out{std::vector<Real>(rows * width), std::vector<Real>(width), std::vector<Real>(width)};
+  NormGradients<Real> out{std::vector<Real>(rows * width), std::vector<Real>(width),
+                          std::vector<Real>(width)};
   for (int64_t r = 0; r < rows; ++r) {
     const Real mean = forward.mean[r], rstd = forward.rstd[r];
     Real sum = 0, weighted = 0;  // of g and of g * normal

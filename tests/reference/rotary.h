@@ -10,7 +10,8 @@ namespace tanren::reference {
 
 // x [heads, head_dim] of one token, by the angles [head_dim / 2].
 template <class Real>
-std::vector<Real> Rotate(int64_t heads, int64_t head_dim, const std::vector<Real>& angles, std::vector<Real> x) {
+std::vector<Real> Rotate(int64_t heads, int64_t head_dim, const std::vector<Real>& angles,
+                         std::vector<Real> x) {
   const int64_t half = head_dim / 2;
   for (int64_t h = 0; h < heads; ++h) {
     for (int64_t i = 0; i < half; ++i) {

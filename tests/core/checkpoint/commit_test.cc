@@ -20,8 +20,8 @@ namespace tanren {
 namespace {
 
 namespace fs = std::filesystem;
-using ::testing::HasSubstr;
 using testing::GlobalTensor;
+using ::testing::HasSubstr;
 using testing::ScratchDirectory;
 
 std::vector<GlobalTensor> TensorsOf(char fill, int64_t rows) {
@@ -43,10 +43,13 @@ FaultPlan Plan(const std::string& text) {
 absl::Status SaveWithFault(const std::string& run, int64_t step, const std::vector<GlobalTensor>& tensors,
                            const std::string& fault, SaveReport* report = nullptr, int keep_last = 2) {
   std::vector<SaveFaults> faults(4, SaveFaults(Plan(fault)));
-  return testing::SaveAt(run, step, tensors, 2, 2, [&](int rank, SaveRequest* request) {
-    request->faults = &faults[rank];
-    request->retention.keep_last = keep_last;
-  }, report);
+  return testing::SaveAt(
+      run, step, tensors, 2, 2,
+      [&](int rank, SaveRequest* request) {
+        request->faults = &faults[rank];
+        request->retention.keep_last = keep_last;
+      },
+      report);
 }
 
 std::vector<std::string> Leftovers(const std::string& run) {
@@ -63,7 +66,8 @@ int64_t ResumedStep(const std::string& run, const std::map<int64_t, std::vector<
   const auto solo = MakeSoloComm("world");
   const auto& any = truth.begin()->second;
   const testing::RankPieces mine = testing::MakePieces(any, 1, 1, 0, false);
-  const auto loaded = LoadCheckpoint(*solo, {run, "auto", {}}, [&](const CheckpointReader&) { return mine.pieces; });
+  const auto loaded =
+      LoadCheckpoint(*solo, {run, "auto", {}}, [&](const CheckpointReader&) { return mine.pieces; });
   if (!loaded.ok() || loaded->reader == nullptr) {
     ADD_FAILURE() << "neither: " << loaded.status();
     return -1;
@@ -91,15 +95,28 @@ struct KillPoint {
 
 TEST(CommitTest, KilledAtEveryPointOfSaving) {
   const KillPoint points[] = {
-      {"save:open:kill", false},         {"save:open:kill:hit=2", false},   {"save:open:kill:rank=3", false},
-      {"save:write:kill", false},        {"save:write:kill:hit=2", false},  {"save:write:kill:rank=2", false},
-      {"save:fsync:kill", false},        {"save:fsync:kill:hit=2", false},  {"save:fsync:kill:rank=0:hit=4", false},
-      {"save:manifest:kill", false},     {"save:commit:kill", false},       {"save:rename:kill", false},
-      {"save:parent:kill", true},        {"save:latest:kill", true},        {"save:prune:kill", true},
+      {"save:open:kill", false},
+      {"save:open:kill:hit=2", false},
+      {"save:open:kill:rank=3", false},
+      {"save:write:kill", false},
+      {"save:write:kill:hit=2", false},
+      {"save:write:kill:rank=2", false},
+      {"save:fsync:kill", false},
+      {"save:fsync:kill:hit=2", false},
+      {"save:fsync:kill:rank=0:hit=4", false},
+      {"save:manifest:kill", false},
+      {"save:commit:kill", false},
+      {"save:rename:kill", false},
+      {"save:parent:kill", true},
+      {"save:latest:kill", true},
+      {"save:prune:kill", true},
       {"save:prune:kill:hit=2", true},
   };
-  const std::map<int64_t, std::vector<GlobalTensor>> truth = {
-      {1, TensorsOf('a', 9)}, {2, TensorsOf('c', 9)}, {3, TensorsOf('e', 9)}, {4, TensorsOf('g', 9)}, {5, TensorsOf('i', 9)}};
+  const std::map<int64_t, std::vector<GlobalTensor>> truth = {{1, TensorsOf('a', 9)},
+                                                              {2, TensorsOf('c', 9)},
+                                                              {3, TensorsOf('e', 9)},
+                                                              {4, TensorsOf('g', 9)},
+                                                              {5, TensorsOf('i', 9)}};
   for (const KillPoint& point : points) {
     SCOPED_TRACE(point.fault);
     ScratchDirectory scratch;
@@ -124,14 +141,19 @@ TEST(CommitTest, KilledAtEveryPointOfSaving) {
 
 TEST(CommitTest, KilledFromOutsideAtRandomTimes) {
   std::mt19937_64 random(testing::FreshSeed());
-  const std::map<int64_t, std::vector<GlobalTensor>> truth = {{1, TensorsOf('a', 60000)}, {2, TensorsOf('c', 60000)}};
+  const std::map<int64_t, std::vector<GlobalTensor>> truth = {{1, TensorsOf('a', 60000)},
+                                                              {2, TensorsOf('c', 60000)}};
   int old_ones = 0, new_ones = 0;
   for (int round = 0; round < (testing::Soak() ? 200 : 25); ++round) {
     ScratchDirectory scratch;
+    const auto start = std::chrono::steady_clock::now();
     ASSERT_TRUE(SaveWithFault(scratch.path(), 1, truth.at(1), "").ok());
+    const auto took =
+        std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - start);
+    const uint64_t longest = 2 * static_cast<uint64_t>(took.count()) + 1;
     const pid_t child = fork();
     if (child == 0) _exit(SaveWithFault(scratch.path(), 2, truth.at(2), "").ok() ? 0 : 1);
-    std::this_thread::sleep_for(std::chrono::microseconds(random() % 40000));
+    std::this_thread::sleep_for(std::chrono::microseconds(random() % longest));
     kill(child, SIGKILL);
     int result = 0;
     ASSERT_EQ(waitpid(child, &result, 0), child);
@@ -145,7 +167,8 @@ TEST(CommitTest, EveryFailureIsAgreedOnAndLeavesNothing) {
   for (const char* point : {"open", "write", "fsync", "manifest", "commit", "rename"}) {
     for (const char* action : {"enospc", "eio", "short"}) {
       for (int rank = 0; rank < 4; rank += std::string(point) == "open" ? 1 : 3) {
-        const bool only_rank_0 = std::string(point) == "manifest" || std::string(point) == "commit" || std::string(point) == "rename";
+        const bool only_rank_0 = std::string(point) == "manifest" || std::string(point) == "commit" ||
+                                 std::string(point) == "rename";
         if (only_rank_0 && rank != 0) continue;
         const std::string fault = absl::StrFormat("save:%s:%s:rank=%d", point, action, rank);
         SCOPED_TRACE(fault);
@@ -164,8 +187,9 @@ TEST(CommitTest, EveryFailureIsAgreedOnAndLeavesNothing) {
 }
 
 TEST(CommitTest, APartialWriteIsContinued) {
-  const auto tensors = TensorsOf('a', 300000);  // 9.6 MB per tensor: several buffers, direct where the system allows it
-  ScratchDirectory scratch;
+  const auto tensors =
+      TensorsOf('a', 300000);  // 9.6 MB per tensor: several buffers, direct where the system allows it
+  ScratchDirectory scratch(ScratchDirectory::kDisk);
   ASSERT_TRUE(SaveWithFault(scratch.path(), 1, tensors, "save:write:partial").ok());
   EXPECT_TRUE(testing::CheckHolds(scratch / "step-00000001", tensors).ok());
 }
@@ -173,7 +197,8 @@ TEST(CommitTest, APartialWriteIsContinued) {
 TEST(CommitTest, FailuresAfterTheCommitAreWarnings) {
   const auto tensors = TensorsOf('a', 9);
   ScratchDirectory scratch;
-  for (int64_t step = 1; step <= 3; ++step) ASSERT_TRUE(SaveWithFault(scratch.path(), step, tensors, "", nullptr, 9).ok());
+  for (int64_t step = 1; step <= 3; ++step)
+    ASSERT_TRUE(SaveWithFault(scratch.path(), step, tensors, "", nullptr, 9).ok());
   SaveReport report;
   ASSERT_TRUE(SaveWithFault(scratch.path(), 4, tensors, "save:latest:eio,save:prune:eio", &report).ok());
   ASSERT_EQ(report.warnings.size(), 2u);
@@ -219,7 +244,8 @@ TEST(CommitTest, ASecondJobIsRefusedByTheOwnersName) {
   ASSERT_EQ(waitpid(child, &result, 0), child);
   EXPECT_EQ(result, 0);
   testing::OnRanks(2, [&](Comm& world) {
-    EXPECT_THAT(std::string(RunLock::AcquireForJob(world, run, "").status().message()), HasSubstr("job 4711"));
+    EXPECT_THAT(std::string(RunLock::AcquireForJob(world, run, "").status().message()),
+                HasSubstr("job 4711"));
   });
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));
   held->reset();
@@ -228,7 +254,8 @@ TEST(CommitTest, ASecondJobIsRefusedByTheOwnersName) {
 
 TEST(CommitTest, SweepTakesLeftoversOnly) {
   ScratchDirectory scratch;
-  const char* const stay[] = {"notes.tmp-1", "step-1.tmp-2", "step-00000001", "step-00000001.damaged-3", "metrics.jsonl"};
+  const char* const stay[] = {"notes.tmp-1", "step-1.tmp-2", "step-00000001", "step-00000001.damaged-3",
+                              "metrics.jsonl"};
   for (const char* name : stay) fs::create_directories(scratch / name);
   fs::create_directories(scratch / "step-00000002.tmp-ab/tokenizer");
   testing::WriteFile(scratch / "step-00000002.tmp-ab/tokenizer/x", "x");
@@ -242,13 +269,14 @@ TEST(CommitTest, SweepTakesLeftoversOnly) {
 }
 
 TEST(CommitTest, FaultPlansAreParsedStrictly) {
-  for (const char* bad : {"manifest:kill", "save:manifest", "save:nowhere:kill", "save:write:explode", "save:write:eio:rank=x",
-                          "save:write:eio:when=1", "save:write:eio:hit=-1"}) {
+  for (const char* bad : {"manifest:kill", "save:manifest", "save:nowhere:kill", "save:write:explode",
+                          "save:write:eio:rank=x", "save:write:eio:when=1", "save:write:eio:hit=-1"}) {
     EXPECT_FALSE(FaultPlan::Parse(bad).ok()) << bad;
   }
 }
 
-// In a mount namespace of its own: 0 the tests hold there, 77 mounting is not permitted, else the failing line.
+// In a mount namespace of its own: 0 the tests hold there, 77 mounting is not permitted, else the failing
+// line.
 int SaveOnFullDisk(const std::string& mount_point) {
   if (unshare(CLONE_NEWNS) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) return 77;
   if (mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return 77;
@@ -260,7 +288,9 @@ int SaveOnFullDisk(const std::string& mount_point) {
   // Too full from the start: refused before anything is written.
   testing::WriteFile(mount_point + "/filler", std::string(3 << 20, 'x'));
   const absl::Status refused = SaveWithFault(run, 2, tensors, "");
-  if (!absl::IsResourceExhausted(refused) || std::string(refused.message()).find("are free") == std::string::npos) return 2;
+  if (!absl::IsResourceExhausted(refused) ||
+      std::string(refused.message()).find("are free") == std::string::npos)
+    return 2;
   fs::remove(mount_point + "/filler");
   // Filled up by another between the check and the write.
   const auto solo = MakeSoloComm("world");
@@ -287,7 +317,8 @@ TEST(CommitTest, AFullDisk) {
   int result = -1;
   ASSERT_EQ(waitpid(child, &result, 0), child);
   ASSERT_TRUE(WIFEXITED(result)) << result;
-  if (WEXITSTATUS(result) == 77) GTEST_SKIP() << "mounting a tmpfs is not permitted; the injected ENOSPC tests ran";
+  if (WEXITSTATUS(result) == 77)
+    GTEST_SKIP() << "mounting a tmpfs is not permitted; the injected ENOSPC tests ran";
   EXPECT_EQ(WEXITSTATUS(result), 0);
 }
 

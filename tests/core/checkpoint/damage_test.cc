@@ -20,8 +20,8 @@ namespace tanren {
 namespace {
 
 namespace fs = std::filesystem;
-using ::testing::HasSubstr;
 using testing::GlobalTensor;
+using ::testing::HasSubstr;
 using testing::ReadFile;
 using testing::ScratchDirectory;
 using testing::WriteFile;
@@ -35,7 +35,8 @@ GlobalTensor Filled(const std::string& name, Role role, std::vector<int64_t> sha
 }
 
 std::vector<GlobalTensor> TensorsOf(char fill) {
-  return {Filled("a", Role::kWeight, {6, 4}, fill), Filled("b", Role::kWeight, {5}, static_cast<char>(fill + 1)),
+  return {Filled("a", Role::kWeight, {6, 4}, fill),
+          Filled("b", Role::kWeight, {5}, static_cast<char>(fill + 1)),
           Filled("a", Role::kFirstMoment, {6, 4}, static_cast<char>(fill + 2))};
 }
 
@@ -47,7 +48,9 @@ class DamageTest : public ::testing::Test {
     ASSERT_TRUE(testing::SaveAt(run_.path(), 20, newer_, 2, 2).ok());
   }
 
-  std::string InNewer(const std::string& name) const { return run_ / "step-00000020" + (name.empty() ? "" : "/" + name); }
+  std::string InNewer(const std::string& name) const {
+    return run_ / "step-00000020" + (name.empty() ? "" : "/" + name);
+  }
 
   // What a resume of two ranks does now.
   struct Outcome {
@@ -59,8 +62,8 @@ class DamageTest : public ::testing::Test {
     Outcome outcome;
     testing::OnRanks(2, [&](Comm& world) {
       const testing::RankPieces mine = testing::MakePieces(newer_, 2, 1, world.rank(), false);
-      const auto loaded =
-          LoadCheckpoint(world, {run_.path(), resume, {}}, [&](const CheckpointReader&) { return mine.pieces; });
+      const auto loaded = LoadCheckpoint(world, {run_.path(), resume, {}},
+                                         [&](const CheckpointReader&) { return mine.pieces; });
       if (loaded.ok() && loaded->reader != nullptr) {
         const auto& truth = loaded->reader->manifest().step == 20 ? newer_ : older_;
         for (size_t i = 0; i < truth.size(); ++i) {
@@ -113,7 +116,8 @@ TEST_F(DamageTest, TruncatedShard) {
 }
 
 TEST_F(DamageTest, GrownShard) {
-  fs::resize_file(InNewer("optimizer-00002.safetensors"), fs::file_size(InNewer("optimizer-00002.safetensors")) + 8);
+  fs::resize_file(InNewer("optimizer-00002.safetensors"),
+                  fs::file_size(InNewer("optimizer-00002.safetensors")) + 8);
   ExpectRefused("optimizer-00002.safetensors");
 }
 
@@ -223,7 +227,8 @@ TEST_F(DamageTest, FreshStartsAndNone) {
   fs::rename(InNewer(""), run_ / "step-00000020.tmp-0123");
   EXPECT_EQ(Resume("auto").step, 0) << "a leftover is not a checkpoint";
   EXPECT_EQ(Resume("none").step, 0);
-  EXPECT_THAT(std::string(Resume(run_ / "step-00000020.tmp-0123").status.message()), HasSubstr("never loaded"));
+  EXPECT_THAT(std::string(Resume(run_ / "step-00000020.tmp-0123").status.message()),
+              HasSubstr("never loaded"));
   fs::rename(run_ / "step-00000020.tmp-0123", run_ / "step-00000020.damaged-0123");
   EXPECT_FALSE(Resume("auto").status.ok()) << "checkpoints were there";
 }
@@ -236,6 +241,13 @@ TEST_F(DamageTest, ADamagedStepIsSetAsideWhenTheRunReachesItAgain) {
   EXPECT_TRUE(Resume("auto").warnings.empty());
 }
 
+// Lets a chunk begin at another row, under the key that fits.
+void MoveRows(Manifest* manifest, int chunk, int64_t row) {
+  ChunkInfo& moved = manifest->chunks[chunk];
+  moved.region.box.offset[0] = row;
+  moved.key = ChunkKey(manifest->tensors[moved.tensor], moved.region);
+}
+
 TEST_F(DamageTest, ManifestLies) {
   struct Lie {
     const char* title;
@@ -245,49 +257,67 @@ TEST_F(DamageTest, ManifestLies) {
   const Lie lies[] = {
       {"chunk dropped", [](Manifest* m) { m->chunks.pop_back(); }, "chunks end at byte"},
       {"chunk twice", [](Manifest* m) { m->chunks.push_back(m->chunks[0]); }, "the one before ends at"},
-      {"gap", [](Manifest* m) {
-         for (ChunkInfo& c : m->chunks) {
-           if (c.key == "policy/a@0,0+3,4[0:6]") c.tensor = m->tensors[c.tensor].role == Role::kWeight ? 1 : 0;
-         }
-       }, "key should be"},
+      {"gap", [](Manifest* m) { MoveRows(m, 0, 1); }, "policy/a: gap: element [0, 0]"},
+      {"overlap", [](Manifest* m) { MoveRows(m, 1, 2); }, "policy/a: overlap: element [2, 0]"},
       {"tensor grows", [](Manifest* m) { m->tensors[0].shape[0] += 1; }, "gap"},
       {"tensor shrinks", [](Manifest* m) { m->tensors[0].shape[0] -= 1; }, "lies outside shape"},
-      {"tensor of another type", [](Manifest* m) { m->tensors[0].dtype = DType::kI32; }, "is not the manifest's chunk"},
-      {"shape overflows", [](Manifest* m) { m->tensors[0].shape = {1 << 30, 1 << 30, 1 << 30}; }, "overflows"},
+      {"tensor of another type", [](Manifest* m) { m->tensors[0].dtype = DType::kI32; },
+       "is not the manifest's chunk"},
+      {"shape overflows",
+       [](Manifest* m) {
+         m->tensors[0].shape = {1 << 30, 1 << 30, 1 << 30};
+       },
+       "overflows"},
       {"negative shape", [](Manifest* m) { m->tensors[0].shape = {-4}; }, "negative dim"},
       {"17 dims", [](Manifest* m) { m->tensors[0].shape.assign(17, 1); }, "17 dims"},
-      {"tensor nobody wrote", [](Manifest* m) { m->tensors.push_back({"policy", "ghost", Role::kWeight, DType::kF32, {2}}); },
+      {"tensor nobody wrote",
+       [](Manifest* m) {
+         m->tensors.push_back({"policy", "ghost", Role::kWeight, DType::kF32, {2}});
+       },
        "policy/ghost: gap"},
       {"tensor twice", [](Manifest* m) { m->tensors.push_back(m->tensors[0]); }, "twice"},
       {"bad tensor index", [](Manifest* m) { m->chunks[0].tensor = 99; }, "tensor index 99"},
       {"negative tensor index", [](Manifest* m) { m->chunks[0].tensor = -1; }, "tensor index -1"},
       {"bad file index", [](Manifest* m) { m->chunks[0].file = 1 << 30; }, "names no shard"},
-      {"file that is no shard", [](Manifest* m) {
-         for (size_t f = 0; f < m->files.size(); ++f) if (m->files[f].kind == FileKind::kConfig) m->chunks[0].file = static_cast<int>(f);
-       }, "names no shard"},
+      {"file that is no shard",
+       [](Manifest* m) {
+         for (size_t f = 0; f < m->files.size(); ++f)
+           if (m->files[f].kind == FileKind::kConfig) m->chunks[0].file = static_cast<int>(f);
+       },
+       "names no shard"},
       {"path", [](Manifest* m) { m->files[0].name = "../model-00000.safetensors"; }, "not a plain basename"},
       {"absolute path", [](Manifest* m) { m->files[0].name = "/etc/passwd"; }, "not a plain basename"},
       {"dot dot", [](Manifest* m) { m->files[0].name = ".."; }, "not a plain basename"},
-      {"NUL in a name", [](Manifest* m) { m->files[0].name = std::string("model\0.safetensors", 18); }, "not a plain basename"},
+      {"NUL in a name", [](Manifest* m) { m->files[0].name = std::string("model\0.safetensors", 18); },
+       "not a plain basename"},
       {"path in a tokenizer", [](Manifest* m) { m->files.back().name = "../../x"; }, "not a plain basename"},
       {"file twice", [](Manifest* m) { m->files.push_back(m->files[0]); }, "twice"},
-      {"config of another name", [](Manifest* m) {
-         for (FileInfo& f : m->files) if (f.kind == FileKind::kConfig) f.name = "COMMIT";
-       }, "does not fit its kind"},
+      {"config of another name",
+       [](Manifest* m) {
+         for (FileInfo& f : m->files)
+           if (f.kind == FileKind::kConfig) f.name = "COMMIT";
+       },
+       "does not fit its kind"},
       {"file size", [](Manifest* m) { m->files[0].bytes = INT64_MAX; }, "9223372036854775807 bytes"},
       {"file of 2 GiB", [](Manifest* m) { m->files[0].bytes = int64_t{2} << 30; }, "chunks end at byte"},
-      {"header of 2 GiB", [](Manifest* m) {
+      {"header of 2 GiB",
+       [](Manifest* m) {
          m->files[0].header_bytes = int64_t{2} << 30;
          m->files[0].bytes = int64_t{4} << 30;
-       }, "outside the data"},
+       },
+       "outside the data"},
       {"negative header", [](Manifest* m) { m->files[0].header_bytes = -1; }, "header of -1 bytes"},
       {"header checksum", [](Manifest* m) { m->files[0].header_crc32c ^= 1; }, "header is damaged"},
-      {"file offset", [](Manifest* m) { m->chunks[0].file_offset += 4; }, "lie outside the data"},
-      {"file offset overflows", [](Manifest* m) { m->chunks[0].file_offset = INT64_MAX; }, "lie outside the data"},
+      {"file offset", [](Manifest* m) { m->chunks[0].file_offset += 4; }, "begins at byte"},
+      {"file offset overflows", [](Manifest* m) { m->chunks[0].file_offset = INT64_MAX; },
+       "lie outside the data"},
       {"range", [](Manifest* m) { m->chunks[0].region.end = INT64_MAX; }, "lies outside its box"},
-      {"range backwards", [](Manifest* m) { m->chunks[0].region.begin = m->chunks[0].region.end + 1; }, "lies outside its box"},
-      {"empty chunk", [](Manifest* m) { m->chunks[0].region.begin = m->chunks[0].region.end; }, "empty chunk"},
-      {"box outside", [](Manifest* m) { m->chunks[0].region.box.offset[0] = INT64_MAX; }, "lies outside shape"},
+      {"range backwards", [](Manifest* m) { m->chunks[0].region.begin = m->chunks[0].region.end + 1; },
+       "lies outside its box"},
+      {"empty chunk", [](Manifest* m) { m->chunks[0].region.begin = m->chunks[0].region.end; },
+       "empty chunk"},
+      {"box outside", [](Manifest* m) { m->chunks[0].region.box.offset[0] = INT64_MAX; },
+       "lies outside shape"},
       {"box without dims", [](Manifest* m) { m->chunks[0].region.box = Box{}; }, "box has 0 offsets"},
       {"checksums missing", [](Manifest* m) { m->chunks[0].block_crc32c.clear(); }, "0 block checksums"},
       {"checksums too many", [](Manifest* m) { m->chunks[0].block_crc32c.resize(9); }, "9 block checksums"},
@@ -317,16 +347,18 @@ TEST_F(DamageTest, ManifestLies) {
 
 std::string Varint(uint64_t value) {
   std::string bytes;
-  for (; value >= 128; value >>= 7) bytes += static_cast<char>(value & 127 | 128);
+  for (; value >= 128; value >>= 7) bytes += static_cast<char>((value & 127) | 128);
   return bytes + static_cast<char>(value);
 }
-std::string Field(int number, const std::string& value) { return Varint(number << 3 | 2) + Varint(value.size()) + value; }
+std::string Field(int number, const std::string& value) {
+  return Varint(number << 3 | 2) + Varint(value.size()) + value;
+}
 
 TEST_F(DamageTest, ManifestEncodingLies) {
   const std::string good = ReadFile(InNewer("manifest.pb"));
   std::string groups, empties, dims;
   for (int i = 0; i < 100000; ++i) groups += '\x0b';  // start of group 1, nested and never ended
-  for (int i = 0; i < 3'000'000; ++i) empties += Field(8, std::string(16, '\0'));
+  for (int i = 0; i < 2'200'000; ++i) empties += Field(8, Field(7, std::string(14, 'k')));
   for (int i = 0; i < 2'000'000; ++i) dims += '\1';
   struct Lie {
     const char* title;
@@ -336,16 +368,17 @@ TEST_F(DamageTest, ManifestEncodingLies) {
   const Lie lies[] = {
       {"groups 100,000 deep", good + groups, "nested group"},
       {"groups inside a record", good + Field(7, groups.substr(0, 2000)), "damaged encoding or nested"},
-      {"empty chunks, a hundred times larger in memory", good + std::string(200, '\x42') , "damaged encoding"},
+      {"garbage at the end", good + std::string(200, '\x42'), "damaged encoding"},
       {"chunk without a byte", good + Field(8, ""), "field 8 of 0 bytes"},
-      {"three million chunks", good + empties, "damaged encoding"},
+      {"two million chunks", good + empties, "field 8 occurs more than"},
       {"two million dims", good + Field(7, Field(5, dims)), "field 7 of"},
       {"two million dims of a chunk", good + Field(8, Field(3, dims)), "chunk field 3"},
       {"length of 2 GiB", good + Varint(9 << 3 | 2) + Varint(uint64_t{2} << 30), "damaged encoding"},
       {"length of 2^63", good + Varint(9 << 3 | 2) + Varint(uint64_t{1} << 63), "damaged encoding"},
       {"unknown field", good + Field(77, "x"), "unknown field 77"},
       {"unknown field of a record", good + Field(6, Field(1, "aaaaaaaa") + Field(15, "x")), "does not have"},
-      {"unknown role", good + Field(7, Field(1, "policy") + Field(2, "x") + Varint(3 << 3) + Varint(9)), "does not have"},
+      {"unknown role", good + Field(7, Field(1, "policy") + Field(2, "x") + Varint(3 << 3) + Varint(9)),
+       "does not have"},
       {"truncated", good.substr(0, good.size() - 1), ""},
       {"empty", "", "no schema version"},
       {"second step", good + Varint(3 << 3) + Varint(21), "occurs more than 1"},
@@ -364,7 +397,8 @@ TEST_F(DamageTest, ALaterSchemaIsNotDamage) {
   manifest[1] = 2;
   Forge(manifest);
   const Outcome outcome = Resume("auto");
-  EXPECT_EQ(outcome.status.code(), absl::StatusCode::kFailedPrecondition) << "no fallback, no older step by surprise";
+  EXPECT_EQ(outcome.status.code(), absl::StatusCode::kFailedPrecondition)
+      << "no fallback, no older step by surprise";
   EXPECT_THAT(std::string(outcome.status.message()), HasSubstr("schema version 2"));
 }
 
@@ -381,7 +415,9 @@ TEST_F(DamageTest, ManifestOf2GiBIsRefusedWithoutReadingIt) {
     setrlimit(RLIMIT_AS, &limit);
     const auto solo = MakeSoloComm("world");
     const absl::Status status = CheckpointReader::Open(*solo, InNewer("")).status();
-    _exit(absl::IsDataLoss(status) && absl::StrContains(status.message(), "manifest.pb: 2147483648 bytes") ? 0 : 1);
+    _exit(absl::IsDataLoss(status) && absl::StrContains(status.message(), "manifest.pb: 2147483648 bytes")
+              ? 0
+              : 1);
   }
   int result = -1;
   ASSERT_EQ(waitpid(child, &result, 0), child);
@@ -393,23 +429,38 @@ TEST_F(DamageTest, RandomDamageIsNeverAccepted) {
   std::mt19937_64 random(testing::FreshSeed());
   std::vector<std::string> names = {"COMMIT", "manifest.pb", "resolved.yaml", "tokenizer/vocab.json"};
   for (int r = 0; r < 4; ++r) {
-    for (const char* kind : {"model", "optimizer"}) names.push_back(absl::StrFormat("%s-%05d.safetensors", kind, r));
+    for (const char* kind : {"model", "optimizer"})
+      names.push_back(absl::StrFormat("%s-%05d.safetensors", kind, r));
   }
   std::erase_if(names, [&](const std::string& name) { return !fs::exists(InNewer(name)); });
-  const int rounds = testing::Soak() ? 10000 : 1000;
+  const int rounds = testing::Soak() ? 20000 : 2000;
   int changed = 0;
   for (int round = 0; round < rounds; ++round) {
     const std::string name = names[random() % names.size()], good = ReadFile(InNewer(name));
     std::string bad = good;
     const size_t at = random() % bad.size();
     switch (random() % 7) {
-      case 0: bad[at] = static_cast<char>(bad[at] ^ (1 << random() % 8)); break;
-      case 1: bad[at] = static_cast<char>(random()); break;
-      case 2: bad.resize(at); break;
-      case 3: bad.append(1 + random() % 64, static_cast<char>(random())); break;
-      case 4: std::fill(bad.begin() + static_cast<long>(at), bad.end(), '\0'); break;
-      case 5: bad.insert(at, 1 + random() % 8, static_cast<char>(random())); break;
-      case 6: bad.erase(at, 1 + random() % 8); break;
+      case 0:
+        bad[at] = static_cast<char>(bad[at] ^ (1 << random() % 8));
+        break;
+      case 1:
+        bad[at] = static_cast<char>(random());
+        break;
+      case 2:
+        bad.resize(at);
+        break;
+      case 3:
+        bad.append(1 + random() % 64, static_cast<char>(random()));
+        break;
+      case 4:
+        std::fill(bad.begin() + static_cast<long>(at), bad.end(), '\0');
+        break;
+      case 5:
+        bad.insert(at, 1 + random() % 8, static_cast<char>(random()));
+        break;
+      case 6:
+        bad.erase(at, 1 + random() % 8);
+        break;
     }
     // Half of the damaged manifests come with a COMMIT that fits.
     const std::string commit = ReadFile(InNewer("COMMIT"));
@@ -418,7 +469,8 @@ TEST_F(DamageTest, RandomDamageIsNeverAccepted) {
     const absl::Status status = testing::CheckHolds(InNewer(""), newer_);
     if (bad != good) {
       ++changed;
-      // A forged manifest may still be true of the tensors (another run id, say); what is accepted must hold the bits.
+      // A forged manifest may still be true of the tensors (another run id, say); what is accepted must hold
+      // the bits.
       const bool accepted = status.ok() && name != "manifest.pb";
       ASSERT_FALSE(accepted) << name << " in round " << round;
       ASSERT_NE(status.code(), absl::StatusCode::kInternal) << name << " gave other bits in round " << round;

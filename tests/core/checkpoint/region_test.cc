@@ -35,7 +35,8 @@ std::vector<int64_t> RandomShape(std::mt19937_64& random) {
 Region RandomRegion(std::mt19937_64& random, const std::vector<int64_t>& shape) {
   Box box;
   for (int64_t s : shape) {
-    const int64_t begin = static_cast<int64_t>(random() % s), end = begin + 1 + static_cast<int64_t>(random() % (s - begin));
+    const int64_t begin = static_cast<int64_t>(random() % s),
+                  end = begin + 1 + static_cast<int64_t>(random() % (s - begin));
     box.offset.push_back(begin);
     box.size.push_back(end - begin);
   }
@@ -96,14 +97,19 @@ TEST(RegionTest, CoverageProofAgreesWithCounting) {
     Cut(random, Box::Whole(shape), &regions);
     std::shuffle(regions.begin(), regions.end(), random);
     switch (random() % 5) {
-      case 0: regions.pop_back(); break;
-      case 1: regions.push_back(RandomRegion(random, shape)); break;
+      case 0:
+        regions.pop_back();
+        break;
+      case 1:
+        regions.push_back(RandomRegion(random, shape));
+        break;
       case 2: {  // the total is right, the places are wrong
         regions.pop_back();
         regions.push_back(RandomRegion(random, shape));
         break;
       }
-      default: break;
+      default:
+        break;
     }
     std::vector<int> count(Box::Whole(shape).elements(), 0);
     for (const Region& region : regions) Mark(shape, region, &count);
@@ -131,7 +137,8 @@ TEST(RegionTest, NamesThePlaceOfAGapAndAnOverlap) {
   const Region left = Region::OfBox({{0, 0}, {4, 3}}), right = Region::OfBox({{0, 3}, {4, 3}});
   const Region right_but_last{right.box, 0, 11};
   EXPECT_TRUE(ProveCoverage(shape, {left, right}, Label).ok());
-  EXPECT_THAT(std::string(ProveCoverage(shape, {left, right_but_last}, Label).message()), HasSubstr("gap: element [3, 5]"));
+  EXPECT_THAT(std::string(ProveCoverage(shape, {left, right_but_last}, Label).message()),
+              HasSubstr("gap: element [3, 5]"));
   EXPECT_THAT(std::string(ProveCoverage(shape, {left, right, Region{left.box, 4, 5}}, Label).message()),
               HasSubstr("overlap: element [1, 1] is in region 0 and in region 2"));
 }
@@ -165,11 +172,13 @@ TEST(RegionTest, ForgedFragmentationIsRefusedInBoundedTime) {
     columns.push_back({{{0, i}, {side, 1}}, 0, side - i});
     if (i > 0) columns.push_back({{{0, i}, {side, 1}}, side - i, side});
   }
-  EXPECT_THAT(std::string(ProveCoverage({side, side}, columns, Label).message()), HasSubstr("too fragmented"));
+  EXPECT_THAT(std::string(ProveCoverage({side, side}, columns, Label).message()),
+              HasSubstr("too fragmented"));
 }
 
 TEST(RegionTest, RefusesBadShapesAndRegions) {
-  EXPECT_THAT(std::string(CountElements({1 << 20, 1 << 20, 1 << 20}).status().message()), HasSubstr("overflows"));
+  EXPECT_THAT(std::string(CountElements({1 << 20, 1 << 20, 1 << 20}).status().message()),
+              HasSubstr("overflows"));
   EXPECT_FALSE(CountElements({-1}).ok());
   EXPECT_FALSE(CountElements(std::vector<int64_t>(17, 1)).ok());
   EXPECT_EQ(*CountElements({}), 1);

@@ -13,17 +13,19 @@
 namespace tanren {
 namespace {
 
-using ::testing::HasSubstr;
 using testing::GlobalTensor;
+using ::testing::HasSubstr;
 using testing::OnRanks;
 using testing::RankPieces;
 using testing::ScratchDirectory;
 
 // Loads at a layout through LoadCheckpoint and compares every piece with an element-wise slice.
-void ExpectLoads(const std::string& run_dir, const std::vector<GlobalTensor>& tensors, int data_ranks, int tensor_ranks) {
+void ExpectLoads(const std::string& run_dir, const std::vector<GlobalTensor>& tensors, int data_ranks,
+                 int tensor_ranks) {
   OnRanks(data_ranks * tensor_ranks, [&](Comm& world) {
     const RankPieces mine = testing::MakePieces(tensors, data_ranks, tensor_ranks, world.rank(), false);
-    const auto loaded = LoadCheckpoint(world, {run_dir, "auto", {}}, [&](const CheckpointReader&) { return mine.pieces; });
+    const auto loaded =
+        LoadCheckpoint(world, {run_dir, "auto", {}}, [&](const CheckpointReader&) { return mine.pieces; });
     ASSERT_TRUE(loaded.ok()) << loaded.status();
     ASSERT_NE(loaded->reader, nullptr);
     for (size_t i = 0; i < tensors.size(); ++i) {
@@ -59,13 +61,14 @@ TEST(RoundTripTest, PiecesLargerThanABlockAndUnaligned) {
   narrow.info = {"policy", "narrow", Role::kFirstMoment, DType::kBF16, {1, 3, 700001}};
   wide.shard_dim = 1;
   for (GlobalTensor* tensor : {&wide, &narrow}) {
-    tensor->data.resize(static_cast<size_t>(Box::Whole(tensor->info.shape).elements() * SizeOf(tensor->info.dtype)));
+    tensor->data.resize(
+        static_cast<size_t>(Box::Whole(tensor->info.shape).elements() * SizeOf(tensor->info.dtype)));
     for (size_t i = 0; i + 8 <= tensor->data.size(); i += 8) {
       const uint64_t word = random();
       memcpy(tensor->data.data() + i, &word, 8);
     }
   }
-  ScratchDirectory scratch;
+  ScratchDirectory scratch(ScratchDirectory::kDisk);
   ASSERT_TRUE(testing::SaveAt(scratch.path(), 1, {wide, narrow}, 3, 2).ok());
   ExpectLoads(scratch.path(), {wide, narrow}, 1, 1);
   ExpectLoads(scratch.path(), {wide, narrow}, 2, 3);
@@ -76,7 +79,9 @@ TEST(RoundTripTest, StateConfigAndTokenizerComeBack) {
   ScratchDirectory scratch;
   const auto tensors = testing::RandomTensors(random, 3);
   const std::string big(3 << 20, 'x');
-  ASSERT_TRUE(testing::SaveAt(scratch.path(), 3, tensors, 2, 1, [&](int, SaveRequest* r) { r->state["rollout"] = big; }).ok());
+  ASSERT_TRUE(testing::SaveAt(scratch.path(), 3, tensors, 2, 1, [&](int, SaveRequest* r) {
+                r->state["rollout"] = big;
+              }).ok());
   OnRanks(3, [&](Comm& world) {
     const auto reader = CheckpointReader::Open(world, scratch / "step-00000003");
     ASSERT_TRUE(reader.ok()) << reader.status();
@@ -121,7 +126,8 @@ TEST(RoundTripTest, NewAndDroppedTensorsMustBeDeclared) {
       const RankPieces mine = testing::MakePieces(wanted, 2, 1, world.rank(), false);
       LoadRequest request{scratch.path(), "auto", {}};
       if (declare_new) request.read.may_be_new = [](const TensorInfo& t) { return t.name == "score.weight"; };
-      if (declare_dropped) request.read.may_be_dropped = [&](const TensorInfo& t) { return t == saved[3].info; };
+      if (declare_dropped)
+        request.read.may_be_dropped = [&](const TensorInfo& t) { return t == saved[3].info; };
       auto loaded = LoadCheckpoint(world, request, [&](const CheckpointReader&) { return mine.pieces; });
       if (world.rank() == 0) result = std::move(loaded);
     });
@@ -129,7 +135,8 @@ TEST(RoundTripTest, NewAndDroppedTensorsMustBeDeclared) {
   };
   EXPECT_THAT(std::string(load(false, true).status().message()), HasSubstr("no tensor policy/score.weight"));
   EXPECT_THAT(std::string(load(true, false).status().message()), HasSubstr("not declared as dropped"));
-  EXPECT_EQ(load(false, false).status().code(), absl::StatusCode::kInvalidArgument) << "no fallback, no fresh start";
+  EXPECT_EQ(load(false, false).status().code(), absl::StatusCode::kInvalidArgument)
+      << "no fallback, no fresh start";
   const auto loaded = load(true, true);
   ASSERT_TRUE(loaded.ok()) << loaded.status();
   EXPECT_EQ(loaded->report.new_tensors, std::vector<std::string>{"policy/score.weight"});
@@ -158,7 +165,10 @@ TEST(RoundTripTest, GapsOverlapsAndDisagreementsAreNotCommitted) {
     EXPECT_TRUE(std::filesystem::is_empty(scratch.path())) << "nothing stays behind";
     return std::string(status.message());
   };
-  EXPECT_THAT(save([](int rank, SaveRequest* r) { if (rank == 1) r->pieces = {}; }), HasSubstr("gap: element [4, 0]"));
+  EXPECT_THAT(save([](int rank, SaveRequest* r) {
+                if (rank == 1) r->pieces = {};
+              }),
+              HasSubstr("gap: element [4, 0]"));
   std::vector<TensorPiece> doubled;
   EXPECT_THAT(save([&](int rank, SaveRequest* r) {
                 if (rank != 1) return;
@@ -166,9 +176,14 @@ TEST(RoundTripTest, GapsOverlapsAndDisagreementsAreNotCommitted) {
                 doubled[0].range_begin = 0;
                 doubled[0].data = tensor.data.data();
                 r->pieces = doubled;
-              }), HasSubstr("overlap: element [0, 0]"));
-  EXPECT_THAT(save([](int rank, SaveRequest* r) { r->step += rank; }), HasSubstr("rank 0 has step 1, rank 1 has step 2"));
-  EXPECT_THAT(save([](int rank, SaveRequest* r) { if (rank) r->state["rng"] = "x"; }), HasSubstr("state of SHA-256"));
+              }),
+              HasSubstr("overlap: element [0, 0]"));
+  EXPECT_THAT(save([](int rank, SaveRequest* r) { r->step += rank; }),
+              HasSubstr("rank 0 has step 1, rank 1 has step 2"));
+  EXPECT_THAT(save([](int rank, SaveRequest* r) {
+                if (rank) r->state["rng"] = "x";
+              }),
+              HasSubstr("state of SHA-256"));
 }
 
 TEST(RoundTripTest, SameStepTwice) {
@@ -182,10 +197,11 @@ TEST(RoundTripTest, SameStepTwice) {
   SaveReport report;
   ASSERT_TRUE(testing::SaveAt(scratch.path(), 5, tensors, 2, 2, nullptr, &report).ok());
   EXPECT_FALSE(report.already_committed);
-  ASSERT_TRUE(testing::SaveAt(scratch.path(), 5, tensors, 3, 1, nullptr, &report).ok()) << "another layout, same contents";
+  ASSERT_TRUE(testing::SaveAt(scratch.path(), 5, tensors, 3, 1, nullptr, &report).ok())
+      << "another layout, same contents";
   EXPECT_TRUE(report.already_committed);
-  const absl::Status other_state =
-      testing::SaveAt(scratch.path(), 5, tensors, 1, 1, [](int, SaveRequest* r) { r->state["rng"] = "other"; });
+  const absl::Status other_state = testing::SaveAt(scratch.path(), 5, tensors, 1, 1,
+                                                   [](int, SaveRequest* r) { r->state["rng"] = "other"; });
   EXPECT_EQ(other_state.code(), absl::StatusCode::kAlreadyExists) << other_state;
   std::vector<GlobalTensor> changed = tensors;
   changed[0].data[0] ^= 1;
@@ -225,7 +241,8 @@ TEST(ToolsTest, DiffAndReshardAcrossLayouts) {
   EXPECT_TRUE(DiffCheckpoints(**b, **c, nullptr)->empty());
   for (const ChunkInfo& chunk : (*c)->manifest().chunks) EXPECT_FALSE(absl::StrContains(chunk.key, "@"));
   EXPECT_TRUE(ReshardCheckpoint(**b, scratch / "c", 3, nullptr)->already_committed);
-  EXPECT_EQ(ReshardCheckpoint(**a, scratch / "c", 3, nullptr).status().code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(ReshardCheckpoint(**a, scratch / "c", 3, nullptr).status().code(),
+            absl::StatusCode::kAlreadyExists);
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// Golden bytes and malicious headers after the tests that huggingface/safetensors publishes for its own reader.
+// Golden bytes and malicious headers after the tests that huggingface/safetensors publishes for its own
+// reader.
 #include "core/checkpoint/safetensors.h"
 
 #include <gmock/gmock.h>
@@ -26,10 +27,14 @@ std::string FileOf(const std::string& header, int64_t data_bytes) {
   return LengthWord(header.size()) + header + std::string(static_cast<size_t>(data_bytes), '\0');
 }
 
-absl::Status ParseAll(const std::string& file) { return ParseSafetensors(file, static_cast<int64_t>(file.size())).status(); }
+absl::Status ParseAll(const std::string& file) {
+  return ParseSafetensors(file, static_cast<int64_t>(file.size())).status();
+}
 
-std::string Entry(const std::string& name, const std::string& dtype, const std::string& shape, const std::string& offsets) {
-  return "\"" + name + "\":{\"dtype\":\"" + dtype + "\",\"shape\":[" + shape + "],\"data_offsets\":[" + offsets + "]}";
+std::string Entry(const std::string& name, const std::string& dtype, const std::string& shape,
+                  const std::string& offsets) {
+  return "\"" + name + "\":{\"dtype\":\"" + dtype + "\",\"shape\":[" + shape + "],\"data_offsets\":[" +
+         offsets + "]}";
 }
 
 struct Bad {
@@ -41,7 +46,8 @@ struct Bad {
 TEST(SafetensorsTest, RefusesEveryMalformedFileByName) {
   const std::string good = Entry("test", "I32", "2,2", "0,16");
   std::string attack = "{";
-  for (int i = 0; i < 10; ++i) attack += (i ? "," : "") + Entry("weight_" + std::to_string(i), "F32", "2,2", "0,16");
+  for (int i = 0; i < 10; ++i)
+    attack += (i ? "," : "") + Entry("weight_" + std::to_string(i), "F32", "2,2", "0,16");
   attack += "}";
   const Bad cases[] = {
       {"empty file", "", "too short"},
@@ -62,36 +68,49 @@ TEST(SafetensorsTest, RefusesEveryMalformedFileByName) {
       {"trailing bytes", FileOf("{" + good + "}", 17), "trailing bytes"},
       {"polyglot", FileOf("{}", 30), "trailing bytes"},
       {"ten tensors over the same bytes", FileOf(attack, 16), "an overlap"},
-      {"overlap by a byte", FileOf("{" + Entry("a", "U8", "4", "0,4") + "," + Entry("b", "U8", "4", "3,7") + "}", 7),
+      {"overlap by a byte",
+       FileOf("{" + Entry("a", "U8", "4", "0,4") + "," + Entry("b", "U8", "4", "3,7") + "}", 7),
        "tensor \"b\": data begins at byte 3, the tensor before it ends at byte 4: an overlap"},
-      {"hole", FileOf("{" + Entry("a", "U8", "4", "0,4") + "," + Entry("b", "U8", "4", "5,9") + "}", 9), "a hole"},
+      {"hole", FileOf("{" + Entry("a", "U8", "4", "0,4") + "," + Entry("b", "U8", "4", "5,9") + "}", 9),
+       "a hole"},
       {"hole at the front", FileOf("{" + Entry("a", "U8", "4", "8,12") + "}", 12), "a hole"},
       {"shape too small for the range", FileOf("{" + Entry("test", "I32", "2,2", "0,4") + "}", 4), "need 16"},
       {"offsets run backwards", FileOf("{" + Entry("test", "I32", "2,2", "16,0") + "}", 16), "run backwards"},
-      {"shape overflows", FileOf("{" + Entry("t", "I32", "2,18446744073709551614", "0,16") + "}", 16), "beyond 2^63"},
-      {"size overflows", FileOf("{" + Entry("t", "I32", "2,9223372036854775807", "0,16") + "}", 16), "overflows"},
-      {"product overflows to 4", FileOf("{" + Entry("t", "I32", "4294967296,4294967296", "0,0") + "}", 0), "overflows"},
-      {"zero hides an overflow", FileOf("{" + Entry("t", "I32", "0,9223372036854775807", "0,0") + "}", 0), "overflows"},
-      {"number beyond 2^64", FileOf("{" + Entry("t", "I32", "99999999999999999999999", "0,4") + "}", 4), "the number"},
+      {"shape overflows", FileOf("{" + Entry("t", "I32", "2,18446744073709551614", "0,16") + "}", 16),
+       "beyond 2^63"},
+      {"size overflows", FileOf("{" + Entry("t", "I32", "2,9223372036854775807", "0,16") + "}", 16),
+       "overflows"},
+      {"product overflows to 4", FileOf("{" + Entry("t", "I32", "4294967296,4294967296", "0,0") + "}", 0),
+       "overflows"},
+      {"zero hides an overflow", FileOf("{" + Entry("t", "I32", "0,9223372036854775807", "0,0") + "}", 0),
+       "overflows"},
+      {"number beyond 2^64", FileOf("{" + Entry("t", "I32", "99999999999999999999999", "0,4") + "}", 4),
+       "the number"},
       {"negative dim", FileOf("{" + Entry("t", "I32", "-1", "0,4") + "}", 4), "a negative number"},
       {"fractional dim", FileOf("{" + Entry("t", "I32", "1.0", "0,4") + "}", 4), "the number 1.0"},
       {"exponent dim", FileOf("{" + Entry("t", "I32", "1e0", "0,4") + "}", 4), "the number"},
-      {"17 dims", FileOf("{" + Entry("t", "U8", "1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1", "0,1") + "}", 1), "more than 16"},
+      {"17 dims", FileOf("{" + Entry("t", "U8", "1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1", "0,1") + "}", 1),
+       "more than 16"},
       {"three offsets", FileOf("{" + Entry("t", "U8", "1", "0,1,1") + "}", 1), "a third data offset"},
       {"one offset", FileOf("{" + Entry("t", "U8", "1", "0") + "}", 1), "fewer than two"},
-      {"duplicate tensor", FileOf("{" + Entry("a", "U8", "1", "0,1") + "," + Entry("a", "U8", "1", "1,2") + "}", 2),
+      {"duplicate tensor",
+       FileOf("{" + Entry("a", "U8", "1", "0,1") + "," + Entry("a", "U8", "1", "1,2") + "}", 2),
        "the key \"a\" twice"},
-      {"duplicate by escape", FileOf("{" + Entry("a", "U8", "1", "0,1") + "," + Entry("\\u0061", "U8", "1", "1,2") + "}", 2),
+      {"duplicate by escape",
+       FileOf("{" + Entry("a", "U8", "1", "0,1") + "," + Entry("\\u0061", "U8", "1", "1,2") + "}", 2),
        "the key \"a\" twice"},
-      {"duplicate field", FileOf("{\"a\":{\"dtype\":\"U8\",\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}", 1),
+      {"duplicate field",
+       FileOf("{\"a\":{\"dtype\":\"U8\",\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}", 1),
        "the key \"dtype\" twice in tensor \"a\""},
       {"duplicate metadata", FileOf("{\"__metadata__\":{\"a\":\"b\",\"a\":\"c\"}}", 0), "in __metadata__"},
       {"two metadata", FileOf("{\"__metadata__\":{},\"__metadata__\":{}}", 0), "twice"},
       {"metadata of numbers", FileOf("{\"__metadata__\":{\"a\":1}}", 0), "a number in __metadata__"},
       {"metadata is a string", FileOf("{\"__metadata__\":\"a\"}", 0), "a string"},
       {"missing dtype", FileOf("{\"a\":{\"shape\":[1],\"data_offsets\":[0,1]}}", 1), "without dtype"},
-      {"missing shape", FileOf("{\"a\":{\"dtype\":\"U8\",\"data_offsets\":[0,1]}}", 1), "without dtype, shape"},
-      {"unknown field", FileOf("{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1],\"stride\":[1]}}", 1),
+      {"missing shape", FileOf("{\"a\":{\"dtype\":\"U8\",\"data_offsets\":[0,1]}}", 1),
+       "without dtype, shape"},
+      {"unknown field",
+       FileOf("{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1],\"stride\":[1]}}", 1),
        "the unknown field \"stride\""},
       {"unknown dtype", FileOf("{" + Entry("t", "F31", "1", "0,4") + "}", 4), "unknown dtype \"F31\""},
       {"dtype of another case", FileOf("{" + Entry("t", "f32", "1", "0,4") + "}", 4), "unknown dtype"},
@@ -106,7 +125,8 @@ TEST(SafetensorsTest, RefusesEveryMalformedFileByName) {
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << bad.title;
     EXPECT_THAT(std::string(status.message()), HasSubstr(bad.message)) << bad.title;
   }
-  EXPECT_THAT(std::string(ParseAll(FileOf("{\"a\":" + std::string(1'000'000, '['), 0)).message()), HasSubstr("an array"));
+  EXPECT_THAT(std::string(ParseAll(FileOf("{\"a\":" + std::string(1'000'000, '['), 0)).message()),
+              HasSubstr("an array"));
 }
 
 TEST(SafetensorsTest, AcceptsWhatTheFormatAllows) {
@@ -114,8 +134,12 @@ TEST(SafetensorsTest, AcceptsWhatTheFormatAllows) {
   EXPECT_TRUE(ParseAll(FileOf("{" + Entry("scalar", "I32", "", "0,4") + "}", 4)).ok());
   EXPECT_TRUE(ParseAll(FileOf("{" + Entry("empty", "I32", "2,0", "0,0") + "}", 0)).ok());
   EXPECT_TRUE(ParseAll(FileOf("{}\r \t\n", 0)).ok());
-  EXPECT_TRUE(ParseAll(FileOf("{" + Entry("later", "U8", "1", "1,2") + "," + Entry("first", "BOOL", "1", "0,1") + "}", 2)).ok());
-  const std::string file = FileOf("{\"__metadata__\":{\"format\":\"pt\"}," + Entry("m", "BOOL", "3", "0,3") + "}", 3);
+  EXPECT_TRUE(
+      ParseAll(
+          FileOf("{" + Entry("later", "U8", "1", "1,2") + "," + Entry("first", "BOOL", "1", "0,1") + "}", 2))
+          .ok());
+  const std::string file =
+      FileOf("{\"__metadata__\":{\"format\":\"pt\"}," + Entry("m", "BOOL", "3", "0,3") + "}", 3);
   const auto header = ParseSafetensors(file, static_cast<int64_t>(file.size()));
   ASSERT_TRUE(header.ok());
   EXPECT_EQ(header->metadata.at("format"), "pt");
@@ -132,7 +156,8 @@ TEST(SafetensorsTest, WritesThePublishedBytes) {
     EXPECT_TRUE(WriteSafetensors(scratch / "x", {&spec, 1}, {&pointer, 1}, {}).ok());
     return testing::ReadFile(scratch / "x");
   };
-  EXPECT_EQ(written("attn.0", {1, 2, 3}), LengthWord(64) + "{" + Entry("attn.0", "F32", "1,2,3", "0,24") + "}" + values);
+  EXPECT_EQ(written("attn.0", {1, 2, 3}),
+            LengthWord(64) + "{" + Entry("attn.0", "F32", "1,2,3", "0,24") + "}" + values);
   EXPECT_EQ(written("attn0", {1, 1, 2, 3}),
             LengthWord(72) + "{" + Entry("attn0", "F32", "1,1,2,3", "0,24") + "}       " + values);
   EXPECT_EQ(PlanSafetensors({}, {})->header, LengthWord(8) + "{}      ");
@@ -141,8 +166,11 @@ TEST(SafetensorsTest, WritesThePublishedBytes) {
 }
 
 TEST(SafetensorsTest, OrdersByTypeThenName) {
-  const std::vector<SafetensorsSpec> specs = {
-      {"b", DType::kU8, {3}}, {"a", DType::kU8, {1}}, {"z", DType::kI64, {1}}, {"y", DType::kBF16, {1}}, {"x", DType::kF32, {1}}};
+  const std::vector<SafetensorsSpec> specs = {{"b", DType::kU8, {3}},
+                                              {"a", DType::kU8, {1}},
+                                              {"z", DType::kI64, {1}},
+                                              {"y", DType::kBF16, {1}},
+                                              {"x", DType::kF32, {1}}};
   const auto plan = PlanSafetensors(specs, {});
   ASSERT_TRUE(plan.ok());
   EXPECT_EQ(plan->order, (std::vector<int>{2, 4, 3, 1, 0}));
@@ -164,7 +192,8 @@ TEST(SafetensorsTest, RefusesToWriteWhatItCouldNotRead) {
 TEST(SafetensorsTest, RoundTripsRandomTensors) {
   std::mt19937_64 random(testing::FreshSeed());
   for (int round = 0; round < 20; ++round) {
-    std::vector<testing::GlobalTensor> tensors = testing::RandomTensors(random, 1 + static_cast<int>(random() % 12));
+    std::vector<testing::GlobalTensor> tensors =
+        testing::RandomTensors(random, 1 + static_cast<int>(random() % 12));
     std::vector<SafetensorsSpec> specs;
     std::vector<const void*> data;
     for (const auto& t : tensors) {
@@ -196,8 +225,10 @@ TEST(SafetensorsTest, FilesInADirectoryMustBeRegular) {
   const auto directory = Directory::Open(scratch.path());
   ASSERT_TRUE(directory.ok());
   EXPECT_TRUE(SafetensorsFile::OpenAt(*directory, "real").ok());
-  EXPECT_THAT(std::string(SafetensorsFile::OpenAt(*directory, "link").status().message()), HasSubstr("links are not followed"));
-  EXPECT_THAT(std::string(SafetensorsFile::OpenAt(*directory, "fifo").status().message()), HasSubstr("not a regular file"));
+  EXPECT_THAT(std::string(SafetensorsFile::OpenAt(*directory, "link").status().message()),
+              HasSubstr("links are not followed"));
+  EXPECT_THAT(std::string(SafetensorsFile::OpenAt(*directory, "fifo").status().message()),
+              HasSubstr("not a regular file"));
   EXPECT_TRUE(SafetensorsFile::Open(scratch / "link").ok()) << "a path that the user gives may be a link";
 }
 

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <barrier>
 #include <filesystem>
@@ -30,12 +31,15 @@ class ThreadComm final : public Comm {
     TANREN_CHECK(data.dtype == DType::kI32);
     Reduce<int32_t>(data, count, op);
   }
-  void ReduceScatter(const Stream&, const char*, ConstBuffer, Buffer, int64_t) override { TANREN_CHECK(false); }
+  void ReduceScatter(const Stream&, const char*, ConstBuffer, Buffer, int64_t) override {
+    TANREN_CHECK(false);
+  }
   void AllGather(const Stream&, const char*, ConstBuffer in, Buffer out, int64_t count) override {
     const size_t bytes = static_cast<size_t>(count * SizeOf(in.dtype));
     Post(in.data);
     for (int r = 0; r < size(); ++r) {
-      if (bytes > 0) memcpy(static_cast<char*>(out.data) + static_cast<size_t>(r) * bytes, meeting_->posted[r], bytes);
+      if (bytes > 0)
+        memcpy(static_cast<char*>(out.data) + static_cast<size_t>(r) * bytes, meeting_->posted[r], bytes);
     }
     meeting_->barrier.arrive_and_wait();
   }
@@ -91,8 +95,10 @@ Box ShardBox(const GlobalTensor& tensor, int tensor_ranks, int tensor_rank) {
 
 }  // namespace
 
-ScratchDirectory::ScratchDirectory() {
-  std::string pattern = (std::filesystem::temp_directory_path() / "tanren-test-XXXXXX").string();
+ScratchDirectory::ScratchDirectory(Where where) {
+  const bool memory = where == kMemory && access("/dev/shm", W_OK) == 0;
+  const std::filesystem::path parent = memory ? "/dev/shm" : std::filesystem::temp_directory_path();
+  std::string pattern = (parent / "tanren-test-XXXXXX").string();
   TANREN_CHECK(mkdtemp(pattern.data()) != nullptr);
   path_ = pattern;
 }
@@ -138,7 +144,8 @@ uint64_t FreshSeed() {
 bool Soak() { return getenv("TANREN_SOAK") != nullptr; }
 
 std::vector<GlobalTensor> RandomTensors(std::mt19937_64& random, int count) {
-  constexpr DType kTypes[] = {DType::kF32, DType::kBF16, DType::kF16, DType::kF64, DType::kI32, DType::kI64, DType::kU8};
+  constexpr DType kTypes[] = {DType::kF32, DType::kBF16, DType::kF16, DType::kF64,
+                              DType::kI32, DType::kI64,  DType::kU8};
   const char* const models[] = {"policy", "critic"};
   std::vector<GlobalTensor> tensors;
   for (int i = 0; i < count; ++i) {
@@ -149,7 +156,8 @@ std::vector<GlobalTensor> RandomTensors(std::mt19937_64& random, int count) {
     tensor.info.dtype = kTypes[random() % std::size(kTypes)];
     const int rank = static_cast<int>(random() % 5);
     for (int d = 0; d < rank; ++d) {
-      tensor.info.shape.push_back(random() % 23 == 0 ? 0 : 1 + static_cast<int64_t>(random() % (rank > 2 ? 7 : 29)));
+      tensor.info.shape.push_back(
+          random() % 23 == 0 ? 0 : 1 + static_cast<int64_t>(random() % (rank > 2 ? 7 : 29)));
     }
     if (rank > 0 && random() % 4 != 0) tensor.shard_dim = static_cast<int>(random() % std::min(rank, 2));
     const int64_t bytes = Box::Whole(tensor.info.shape).elements() * SizeOf(tensor.info.dtype);
@@ -177,19 +185,22 @@ std::vector<char> NaiveSlice(const GlobalTensor& tensor, const TensorPiece& piec
   return slice;
 }
 
-RankPieces MakePieces(const std::vector<GlobalTensor>& tensors, int data_ranks, int tensor_ranks, int rank, bool fill) {
+RankPieces MakePieces(const std::vector<GlobalTensor>& tensors, int data_ranks, int tensor_ranks, int rank,
+                      bool fill) {
   const int data_rank = rank / tensor_ranks, tensor_rank = rank % tensor_ranks;
   RankPieces result;
   for (size_t i = 0; i < tensors.size(); ++i) {
     const GlobalTensor& tensor = tensors[i];
-    TensorPiece piece = TensorPiece::OfBox(tensor.info.model, tensor.info.name, tensor.info.role, tensor.info.dtype,
-                                           tensor.info.shape, ShardBox(tensor, tensor_ranks, tensor_rank), nullptr);
+    TensorPiece piece =
+        TensorPiece::OfBox(tensor.info.model, tensor.info.name, tensor.info.role, tensor.info.dtype,
+                           tensor.info.shape, ShardBox(tensor, tensor_ranks, tensor_rank), nullptr);
     const int64_t elements = piece.range_end;
     const bool one_writer = tensor.info.role == Role::kWeight && i % 2 == 0;
     const int64_t part = one_writer ? (data_rank == 0 ? elements : 0) : CeilDivide(elements, data_ranks);
     piece.range_begin = one_writer ? 0 : std::min(elements, part * data_rank);
     piece.range_end = std::min(elements, piece.range_begin + part);
-    if (tensor.shard_dim < 0 && tensor_rank != 0) piece.range_end = piece.range_begin;  // one owner of replicas
+    if (tensor.shard_dim < 0 && tensor_rank != 0)
+      piece.range_end = piece.range_begin;  // one owner of replicas
     auto memory = std::make_unique<std::vector<char>>(static_cast<size_t>(piece.bytes()), '\xee');
     if (fill) *memory = NaiveSlice(tensor, piece);
     piece.data = memory->data();
@@ -199,8 +210,9 @@ RankPieces MakePieces(const std::vector<GlobalTensor>& tensors, int data_ranks, 
   return result;
 }
 
-absl::Status SaveAt(const std::string& run_dir, int64_t step, const std::vector<GlobalTensor>& tensors, int data_ranks,
-                    int tensor_ranks, const std::function<void(int, SaveRequest*)>& adjust, SaveReport* report) {
+absl::Status SaveAt(const std::string& run_dir, int64_t step, const std::vector<GlobalTensor>& tensors,
+                    int data_ranks, int tensor_ranks, const std::function<void(int, SaveRequest*)>& adjust,
+                    SaveReport* report) {
   const int ranks = data_ranks * tensor_ranks;
   std::vector<absl::Status> statuses(static_cast<size_t>(ranks));
   std::filesystem::create_directories(run_dir);
@@ -225,7 +237,8 @@ absl::Status SaveAt(const std::string& run_dir, int64_t step, const std::vector<
     statuses[world.rank()] = saved.status();
     if (world.rank() == 0 && saved.ok() && report != nullptr) *report = *saved;
   });
-  for (const absl::Status& status : statuses) TANREN_CHECK_MSG(status.code() == statuses[0].code(), status.ToString());
+  for (const absl::Status& status : statuses)
+    TANREN_CHECK_MSG(status.code() == statuses[0].code(), status.ToString());
   return statuses[0];
 }
 
@@ -237,7 +250,8 @@ absl::Status CheckHolds(const std::string& path, const std::vector<GlobalTensor>
   const RankPieces wanted = MakePieces(tensors, 1, 1, 0, false);
   TANREN_RETURN_IF_ERROR(reader->Read(*solo, wanted.pieces).status());
   for (size_t i = 0; i < tensors.size(); ++i) {
-    if (*wanted.memory[i] != tensors[i].data) return absl::InternalError("bits differ: " + tensors[i].info.name);
+    if (*wanted.memory[i] != tensors[i].data)
+      return absl::InternalError("bits differ: " + tensors[i].info.name);
   }
   return absl::OkStatus();
 }

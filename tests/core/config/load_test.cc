@@ -144,7 +144,8 @@ TEST(Load, Ranges) {
   EXPECT_EQ(ErrorsAfterModel("optimizer: {beta2: 1}\n"),
             "run.yaml:2:20: optimizer.beta2: 1 is outside [0, 1)");
   EXPECT_EQ(ErrorsAfterModel("seed: -1\n"), "run.yaml:2:7: seed: -1 is not >= 0");
-  EXPECT_EQ(ErrorsAfterModel("train: {steps: 0}\n"), "run.yaml:2:16: train.steps: 0 is outside [1, 1e15]");
+  EXPECT_EQ(ErrorsAfterModel("train: {steps: 0}\n"),
+            "run.yaml:2:16: train.steps: 0 is outside [1, 1000000000000000]");
   EXPECT_EQ(ErrorsAfterModel("checkpoint: {keep: 1}\n"),
             "run.yaml:2:20: checkpoint.keep: 1 is outside [2, 1000000]");
   EXPECT_EQ(ErrorsAfterModel("optimizer: {beta1: 0}\n"), "");

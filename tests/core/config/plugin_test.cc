@@ -59,6 +59,7 @@ TEST(Plugin, SurvivesYaml) {
   const Config config = MustLoad(std::string(kModel) +
                                  "'[acme.stages.data]': {fast: true}\n"
                                  "distill: {teacher: a, mix: 0.3, taps: [3], next: {teacher: b}}\n");
+  EXPECT_THAT(ToYaml(config, false), testing::HasSubstr("  mix: 0.3\n"));  // not 0.30000001192092896
   for (const bool with_defaults : {false, true}) {
     const Config again = MustLoad(ToYaml(config, with_defaults));
     EXPECT_TRUE(again.GetExtension(acme::stages::data).fast());

@@ -114,11 +114,13 @@ TEST(ParseBoolean, OnlyTrueAndFalse) {
 }
 
 TEST(FormatNumber, ReadsBackExactly) {
-  EXPECT_EQ(FormatNumber(3e-4), "3e-4");
+  EXPECT_EQ(FormatNumber(3e-4), "0.0003");
   EXPECT_EQ(FormatNumber(1e-8), "1e-8");
   EXPECT_EQ(FormatNumber(1e20), "1e20");
   EXPECT_EQ(FormatNumber(10000), "10000");
   EXPECT_EQ(FormatNumber(0.1), "0.1");
+  EXPECT_EQ(FormatNumber(500000), "500000");
+  EXPECT_EQ(FormatNumber(0), "0");
   const uint64_t seed = std::random_device()();
   SCOPED_TRACE(testing::Message() << "seed " << seed);
   std::mt19937_64 random(seed);

@@ -30,7 +30,7 @@ TEST(ToYaml, IsReadable) {
             "      weight: 0.5\n"
             "    - path: \"x y\"\n"
             "optimizer:\n"
-            "  epsilon: 1e-8\n"
+            "  epsilon: 1.0e-8\n"
             "samples:\n"
             "  prompts:\n"
             "    - \"q: \\\"\\U0000202e\"\n"

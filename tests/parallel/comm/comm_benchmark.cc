@@ -1,8 +1,9 @@
 // Collectives of Tanren against plain MPI, in one run:
 //   mpirun -np 2 comm_benchmark [megabytes] [repeats]
-// Prints medians over repeats of the slowest rank's time. GB/s is buffer bytes by time (the figure of the house
-// goal), for all-gather and reduce-scatter the whole buffer's.
+// Prints medians over repeats of the slowest rank's time. GB/s is buffer bytes by time (the figure of the
+// house goal), for all-gather and reduce-scatter the whole buffer's.
 #include <mpi.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -13,7 +14,6 @@
 #include <vector>
 
 #include "parallel/comm/make_comm.h"
-#include "parallel/runtime/affinity.h"
 
 namespace tanren {
 namespace {
@@ -50,7 +50,8 @@ void MeasureLarge(const Peer& peer, std::vector<float>& data, int rank, int size
   float* own = data.data() + rank * part;
   const int plain_count = static_cast<int>(count), plain_part = static_cast<int>(part);
   Print(rank, "all-reduce float32", peer.name, bytes, MedianSeconds(repeats, 1, [&] {
-          if (peer.comm != nullptr) return peer.comm->AllReduce(stream, "sum", data.data(), count, ReduceOp::kSum);
+          if (peer.comm != nullptr)
+            return peer.comm->AllReduce(stream, "sum", data.data(), count, ReduceOp::kSum);
           MPI_Allreduce(MPI_IN_PLACE, data.data(), plain_count, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
         }));
   if (peer.comm != nullptr) {
@@ -73,7 +74,8 @@ void MeasureSmall(const Peer& peer, std::vector<float>& data, int rank, int repe
   for (const int count : {1, 256, 4096, 65536, 262144}) {
     const int calls = count <= 4096 ? 1000 : 100;
     Print(rank, "all-reduce float32", peer.name, count * 4, MedianSeconds(repeats, calls, [&] {
-            if (peer.comm != nullptr) return peer.comm->AllReduce(Stream{}, "sum", data.data(), count, ReduceOp::kMax);
+            if (peer.comm != nullptr)
+              return peer.comm->AllReduce(Stream{}, "sum", data.data(), count, ReduceOp::kMax);
             MPI_Allreduce(MPI_IN_PLACE, data.data(), count, MPI_FLOAT, MPI_MAX, MPI_COMM_WORLD);
           }));
   }
@@ -87,8 +89,9 @@ int Main(int argc, char** argv) {
   const int64_t megabytes = argc > 1 ? std::atoi(argv[1]) : 474;
   const int repeats = argc > 2 ? std::atoi(argv[2]) : 9;
   CommOptions options;
-  options.crowded = size > UsableCores();
-  options.threads = std::max(1, UsableCores() / size);
+  const int cores = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
+  options.crowded = size > cores;
+  options.threads = std::max(1, cores / size);
   auto shared = MakeSharedMemoryComm(MPI_COMM_WORLD, "world", options);
   auto mpi = MakeMpiComm(MPI_COMM_WORLD, "world", options);
   if (!shared.ok()) std::fprintf(stderr, "%s\n", std::string(shared.status().message()).c_str());
@@ -98,8 +101,9 @@ int Main(int argc, char** argv) {
   peers.push_back({"MPI messages", mpi.get()});
   peers.push_back({"plain MPI", nullptr});
   std::vector<float> data(megabytes * 1'000'000 / 4 / size * size);
-  for (size_t i = 0; i < data.size(); ++i) data[i] = 1e-6f * static_cast<float>(i % 1013) + static_cast<float>(rank);
-  if (rank == 0) std::printf("%d ranks, %d usable cores, median of %d\n", size, UsableCores(), repeats);
+  for (size_t i = 0; i < data.size(); ++i)
+    data[i] = 1e-6f * static_cast<float>(i % 1013) + static_cast<float>(rank);
+  if (rank == 0) std::printf("%d ranks, %d cores, median of %d\n", size, cores, repeats);
   for (const Peer& peer : peers) MeasureLarge(peer, data, rank, size, repeats);
   for (const Peer& peer : peers) MeasureSmall(peer, data, rank, repeats);
   return 0;

@@ -1,6 +1,6 @@
 // SHA-256 (FIPS 180-4) over a stream of bytes, through OpenSSL.
-#ifndef TANREN_CORE_TOKENIZER_SHA256_H_
-#define TANREN_CORE_TOKENIZER_SHA256_H_
+#ifndef TANREN_CORE_BASE_SHA256_H_
+#define TANREN_CORE_BASE_SHA256_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -36,4 +36,4 @@ std::string Sha256Hex(std::string_view bytes);
 
 }  // namespace tanren
 
-#endif  // TANREN_CORE_TOKENIZER_SHA256_H_
+#endif  // TANREN_CORE_BASE_SHA256_H_

@@ -1,0 +1,23 @@
+// The command line: one function per group of verbs. Each adds its subcommands to `app`; the chosen one stores
+// its exit code in `exit_code`, which must outlive the parse.
+#ifndef TANREN_LAUNCH_COMMAND_LINE_H_
+#define TANREN_LAUNCH_COMMAND_LINE_H_
+
+#include <string>
+#include <vector>
+
+namespace CLI {
+class App;
+}
+
+namespace tanren {
+
+void AddTrainVerbs(CLI::App& app, const std::vector<std::string>& command_line, int* exit_code);  // train, launch, estimate, doctor
+void AddModelVerbs(CLI::App& app, int* exit_code);  // generate, eval
+void AddDataVerbs(CLI::App& app, int* exit_code);   // data, tokenizer
+void AddCheckpointVerbs(CLI::App& app, int* exit_code);  // ckpt
+void AddConfigVerbs(CLI::App& app, int* exit_code);  // config
+
+}  // namespace tanren
+
+#endif  // TANREN_LAUNCH_COMMAND_LINE_H_

@@ -1,0 +1,308 @@
+#include "launch/launch_verb.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
+#include <map>
+#include <optional>
+#include <string_view>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "launch/bind.h"
+
+extern char** environ;
+
+namespace tanren {
+namespace {
+
+constexpr int kWrongOptions = 2;
+constexpr int kCannotStart = 127;
+constexpr int kInterrupted = 128 + SIGINT;
+constexpr double kRepeatSeconds = 1;
+// mpirun gives its ranks two seconds after SIGTERM.
+constexpr double kKillAfterSeconds = 5;
+
+double Now() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
+
+std::string FindExecutable(const std::string& name) {
+  if (name.find('/') != std::string::npos) return access(name.c_str(), X_OK) == 0 ? name : "";
+  const char* path = std::getenv("PATH");
+  std::string rest = path == nullptr ? "/usr/local/bin:/usr/bin:/bin" : path;
+  while (!rest.empty()) {
+    const size_t colon = rest.find(':');
+    const std::string file = absl::StrCat(rest.substr(0, colon), "/", name);
+    if (access(file.c_str(), X_OK) == 0) return file;
+    rest = colon == std::string::npos ? "" : rest.substr(colon + 1);
+  }
+  return "";
+}
+
+// The environment of mpirun, which hands its own OMPI_* on, and the others through -x.
+class Environment {
+ public:
+  Environment() {
+    for (char** entry = environ; *entry != nullptr; ++entry) {
+      const std::string_view text = *entry;
+      const size_t equals = text.find('=');
+      if (equals != std::string_view::npos)
+        values_[std::string(text.substr(0, equals))] = text.substr(equals + 1);
+    }
+  }
+
+  void Set(const std::string& name, const std::string& value) { values_[name] = value; }
+  // For mpirun only.
+  void SetDefault(const std::string& name, const std::string& value) { values_.emplace(name, value); }
+  // For the ranks, on whatever node.
+  void SetForRanks(const std::string& name, const std::string& value) {
+    Set(name, value);
+    exported_.push_back(name);
+  }
+
+  const std::vector<std::string>& exported() const { return exported_; }
+  std::vector<std::string> Entries() const {
+    std::vector<std::string> entries;
+    for (const auto& [name, value] : values_) entries.push_back(absl::StrCat(name, "=", value));
+    return entries;
+  }
+
+ private:
+  std::map<std::string, std::string> values_;
+  std::vector<std::string> exported_;
+};
+
+Environment MakeEnvironment(const LaunchOptions& options, const BindingPlan& plan) {
+  Environment environment;
+  if (geteuid() == 0) {
+    // Containers run as root; Open MPI's refusal protects nobody there.
+    environment.SetDefault("OMPI_ALLOW_RUN_AS_ROOT", "1");
+    environment.SetDefault("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
+  }
+  environment.Set("OMPI_MCA_hwloc_base_binding_policy", "none");
+  // In an allocation the scheduler's slots decide; on a bare machine the person does.
+  if (std::getenv("SLURM_JOB_ID") == nullptr) environment.Set("OMPI_MCA_rmaps_base_oversubscribe", "1");
+  environment.SetForRanks("OMP_NUM_THREADS", absl::StrCat(plan.threads));
+  environment.SetForRanks("TANREN_BIND", plan.bind ? "cores" : "none");
+  environment.SetForRanks("TANREN_STDOUT", options.all_output ? "all" : "rank0");
+  return environment;
+}
+
+std::vector<std::string> MakeCommand(const LaunchOptions& options, const std::string& mpirun,
+                                     const std::string& program, const Environment& environment) {
+  // Without --quiet mpirun explains at length that exit code 75 is not 0.
+  std::vector<std::string> command = {mpirun, "--quiet", "-np", absl::StrCat(options.ranks)};
+  for (const std::string& name : environment.exported()) {
+    command.push_back("-x");
+    command.push_back(name);
+  }
+  command.push_back(program);
+  command.insert(command.end(), options.arguments.begin(), options.arguments.end());
+  return command;
+}
+
+std::vector<char*> Pointers(std::vector<std::string>& texts) {
+  std::vector<char*> pointers;
+  for (std::string& text : texts) pointers.push_back(text.data());
+  pointers.push_back(nullptr);
+  return pointers;
+}
+
+// Blocks the signals that this verb waits for, and restores the mask at the end.
+class SignalSet {
+ public:
+  SignalSet() {
+    sigemptyset(&set_);
+    for (const int number : {SIGINT, SIGTERM, SIGUSR1, SIGCHLD}) sigaddset(&set_, number);
+    // nohup: a blocked signal would arrive although it is ignored.
+    struct sigaction hangup = {};
+    sigaction(SIGHUP, nullptr, &hangup);
+    if (hangup.sa_handler != SIG_IGN) sigaddset(&set_, SIGHUP);
+    // Inherited as ignored, it would take mpirun's exit code away.
+    signal(SIGCHLD, SIG_DFL);
+    sigprocmask(SIG_BLOCK, &set_, &old_);
+  }
+  ~SignalSet() { sigprocmask(SIG_SETMASK, &old_, nullptr); }
+  SignalSet(const SignalSet&) = delete;
+  SignalSet& operator=(const SignalSet&) = delete;
+
+  // The next signal, or 0 after `seconds`.
+  int Wait(double seconds) const {
+    const auto whole = static_cast<time_t>(seconds);
+    const timespec limit{whole, static_cast<long>(1e9 * (seconds - static_cast<double>(whole)))};
+    const int number = sigtimedwait(&set_, nullptr, &limit);
+    return number < 0 ? 0 : number;
+  }
+
+ private:
+  sigset_t set_;
+  sigset_t old_;
+};
+
+// After fork, in the child. Only async-signal-safe calls.
+[[noreturn]] void BecomeMpirun(pid_t launcher, char* const* command, char* const* environment) {
+  // When the launcher dies, mpirun must end its ranks, on other nodes too: SIGTERM lets it. Ranks of this
+  // node die with mpirun (DieWithParent).
+  prctl(PR_SET_PDEATHSIG, SIGTERM);
+  if (getppid() != launcher) _exit(kCannotStart);
+  // The terminal's Ctrl-C must reach the launcher only.
+  setpgid(0, 0);
+  // A background process group that reads the terminal is stopped.
+  if (isatty(STDIN_FILENO)) {
+    const int nothing = open("/dev/null", O_RDONLY);
+    if (nothing >= 0) dup2(nothing, STDIN_FILENO);
+  }
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, nullptr);
+  // Until mpirun and the ranks have their handlers, a stop request must not kill them; it is repeated.
+  signal(SIGUSR1, SIG_IGN);
+  execve(command[0], command, environment);
+  _exit(kCannotStart);
+}
+
+// The job while it runs: what was asked of it so far, and its end.
+class Job {
+ public:
+  explicit Job(pid_t mpirun) : mpirun_(mpirun) {}
+
+  void On(int signal_number) {
+    switch (signal_number) {
+      case SIGINT:
+        if (++interrupts_ >= 2) return Kill();
+        std::fprintf(stderr, "\ntanren launch: saving and stopping; Ctrl-C again ends the job at once\n");
+        return Stop();
+      case SIGTERM:
+      case SIGUSR1:
+        return Stop();
+      case SIGHUP:
+        return Kill();
+      default:
+        return;
+    }
+  }
+
+  void Tick() {
+    const double now = Now();
+    if (kill_time_ > 0 && now >= kill_time_) {
+      kill(-mpirun_, SIGKILL);
+    } else if (kill_time_ == 0 && stop_time_ > 0 && now >= stop_time_ + kRepeatSeconds) {
+      Stop();
+    }
+  }
+
+  // The exit code, once mpirun has ended.
+  std::optional<int> Reap() {
+    int status = 0;
+    const pid_t ended = waitpid(mpirun_, &status, WNOHANG);
+    if (ended == 0 || (ended < 0 && errno == EINTR)) return std::nullopt;
+    if (kill_time_ > 0) return killed_by_interrupt_ ? kInterrupted : 128 + SIGHUP;
+    if (ended < 0) return kCannotStart;
+    if (WIFSIGNALED(status)) return 128 + WTERMSIG(status);
+    return WEXITSTATUS(status);
+  }
+
+ private:
+  // Idempotent for the ranks, and repeated: one sent while mpirun starts is lost.
+  void Stop() {
+    if (kill_time_ > 0) return;
+    stop_time_ = Now();
+    kill(mpirun_, SIGUSR1);
+  }
+
+  void Kill() {
+    if (kill_time_ > 0) return;
+    killed_by_interrupt_ = interrupts_ >= 2;
+    kill_time_ = Now() + kKillAfterSeconds;
+    kill(mpirun_, SIGTERM);
+  }
+
+  pid_t mpirun_;
+  int interrupts_ = 0;
+  double stop_time_ = 0;
+  double kill_time_ = 0;
+  bool killed_by_interrupt_ = false;
+};
+
+void ExplainEnd(int code, const LaunchOptions& options) {
+  if (code > 128 && code != kInterrupted) {
+    std::fprintf(stderr, "tanren launch: a rank was ended by signal %d (%s)%s\n", code - 128,
+                 strsignal(code - 128), code - 128 == SIGKILL ? "; out of memory?" : "");
+  } else if (code != 0 && options.verbose) {
+    std::fprintf(stderr, "tanren launch: exit code %d\n", code);
+  }
+}
+
+}  // namespace
+
+int Launch(const LaunchOptions& options) {
+  if (options.ranks < 1 || options.arguments.empty()) {
+    std::fprintf(stderr,
+                 "error: tanren launch -n %d: expected a number of ranks of 1 or more, and a verb after it\n",
+                 options.ranks);
+    return kWrongOptions;
+  }
+  const std::string wanted = options.mpirun.empty() ? "mpirun" : options.mpirun;
+  const std::string mpirun = FindExecutable(wanted);
+  if (mpirun.empty()) {
+    std::fprintf(
+        stderr,
+        "error: no executable %s%s; install Open MPI (Debian: openmpi-bin) or name it with --mpirun\n",
+        wanted.c_str(), options.mpirun.empty() ? " in PATH" : "");
+    return kCannotStart;
+  }
+  std::string program = options.program;
+  if (program.empty()) {
+    char path[4096];
+    const ssize_t length = readlink("/proc/self/exe", path, sizeof(path));
+    program.assign(path, length > 0 ? length : 0);
+  }
+  if (FindExecutable(program).empty()) {
+    std::fprintf(stderr, "error: no executable %s for the ranks\n", program.c_str());
+    return kWrongOptions;
+  }
+
+  const BindingPlan plan = PlanBinding(options.ranks, options.bind, options.threads);
+  const Environment environment = MakeEnvironment(options, plan);
+  std::vector<std::string> command = MakeCommand(options, mpirun, program, environment);
+  std::vector<std::string> entries = environment.Entries();
+  if (options.verbose) {
+    for (const std::string& line : plan.lines) std::fprintf(stderr, "%s\n", line.c_str());
+    std::fprintf(stderr, "%s\n", absl::StrJoin(command, " ").c_str());
+  }
+  const std::vector<char*> command_pointers = Pointers(command);
+  const std::vector<char*> entry_pointers = Pointers(entries);
+
+  const SignalSet signals;
+  const pid_t launcher = getpid();
+  const pid_t child = fork();
+  if (child < 0) {
+    std::fprintf(stderr, "error: cannot start %s: %s\n", mpirun.c_str(), std::strerror(errno));
+    return kCannotStart;
+  }
+  if (child == 0) BecomeMpirun(launcher, command_pointers.data(), entry_pointers.data());
+  setpgid(child, child);  // both sides, so that neither depends on who runs first
+
+  Job job(child);
+  while (true) {
+    if (const std::optional<int> code = job.Reap()) {
+      ExplainEnd(*code, options);
+      return *code;
+    }
+    job.On(signals.Wait(kRepeatSeconds));
+    job.Tick();
+  }
+}
+
+}  // namespace tanren

@@ -1,0 +1,51 @@
+#include "CLI/CLI.hpp"
+#include "launch/command_line.h"
+#include "launch/eval_verb.h"
+#include "launch/generate_verb.h"
+
+namespace tanren {
+namespace {
+
+void AddGenerate(CLI::App& app, int* exit_code) {
+  auto* verb = app.add_subcommand("generate", "Continue prompts with a trained model");
+  auto options = std::make_shared<GenerateOptions>();
+  verb->add_option("checkpoint", options->checkpoint, "A step directory, or a run directory: its newest commit")
+      ->required();
+  verb->add_option("overrides", options->overrides, "key=value: replaces a value of the checkpoint's config");
+  verb->add_option("-p,--prompt", options->prompts, "Text to continue; may be given several times")->required();
+  verb->add_option("--max-tokens", options->max_tokens, "Longest answer")->capture_default_str();
+  verb->add_option("--temperature", options->temperature, "0: greedy")->capture_default_str();
+  verb->add_option("--top-k", options->top_k, "Sample among the k most likely tokens; 0: all")->capture_default_str();
+  verb->add_option("--top-p", options->top_p, "Sample among the most likely tokens of this mass")
+      ->capture_default_str();
+  verb->add_option("--seed", options->seed, "Seed of the sampling")->capture_default_str();
+  verb->add_option("-n,--n", options->n, "Answers per prompt")->capture_default_str();
+  verb->add_flag("--json", options->json, "One JSON object per answer, with tokens and log-probabilities");
+  verb->callback([options, exit_code] { *exit_code = Generate(*options); });
+}
+
+void AddEval(CLI::App& app, int* exit_code) {
+  auto* verb = app.add_subcommand("eval", "Measure how many checkable questions a checkpoint answers right");
+  auto options = std::make_shared<EvalOptions>();
+  verb->add_option("checkpoint", options->checkpoint, "A step directory, or a run directory: its newest commit")
+      ->required();
+  verb->add_option("overrides", options->overrides, "key=value: replaces a value of the checkpoint's config");
+  verb->add_option("--cases", options->cases, "JSONL file of cases")->required();
+  verb->add_option("--prompt", options->prompt, "Prompt; {field} stands for the case's field");
+  verb->add_option("--marker", options->marker, "The answer follows it")->capture_default_str();
+  verb->add_option("--limit", options->limit, "First cases only; 0: all")->capture_default_str();
+  verb->add_option("--max-tokens", options->max_tokens, "Longest answer")->capture_default_str();
+  verb->add_option("--slots", options->slots, "Sequences decoded at once")->capture_default_str();
+  verb->add_option("--out", options->out, "Write every case with its answer to this JSONL file");
+  verb->add_option("--summary", options->summary, "Write the figures to this JSON file");
+  verb->callback([options, exit_code] { *exit_code = Eval(*options); });
+}
+
+}  // namespace
+
+void AddModelVerbs(CLI::App& app, int* exit_code) {
+  AddGenerate(app, exit_code);
+  AddEval(app, exit_code);
+}
+
+}  // namespace tanren

@@ -1,0 +1,81 @@
+#include <immintrin.h>
+#include <omp.h>
+
+#include <algorithm>
+#include <chrono>
+#include <vector>
+
+#include "kernels/cpu/parallel.h"
+#include "tests/kernels/machine_peak.h"
+
+namespace tanren::kernels::benchmarks {
+namespace {
+
+double Now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+constexpr int kChains = 12;  // enough to hide the latency of a multiply-add on two pipes
+constexpr int64_t kSteps = 4'000'000;
+
+// Each step is `kChains` independent multiply-adds; the empty assembly keeps the compiler from folding them.
+#define TANREN_PEAK_LOOP(Vector, zero, step)                                          \
+  Vector chain[kChains];                                                              \
+  for (Vector & value : chain) value = zero;                                          \
+  for (int64_t i = 0; i < kSteps; ++i) {                                              \
+    _Pragma("GCC unroll 12") for (int j = 0; j < kChains; ++j) {                      \
+      chain[j] = step;                                                                \
+      __asm__ volatile("" : "+v"(chain[j]));                                          \
+    }                                                                                 \
+  }
+
+__attribute__((target("avx512f"))) double Avx512() {
+  const __m512 x = _mm512_set1_ps(0.999f);
+  TANREN_PEAK_LOOP(__m512, _mm512_setzero_ps(), _mm512_fmadd_ps(chain[j], x, x))
+  return 32;
+}
+__attribute__((target("avx512f,avx512bf16"))) double Avx512Bf16() {
+  const __m512bh x = (__m512bh)_mm512_set1_epi16(0x3f80);
+  TANREN_PEAK_LOOP(__m512, _mm512_setzero_ps(), _mm512_dpbf16_ps(chain[j], x, x))
+  return 64;
+}
+__attribute__((target("avx2,fma"))) double Avx2() {
+  const __m256 x = _mm256_set1_ps(0.999f);
+  TANREN_PEAK_LOOP(__m256, _mm256_setzero_ps(), _mm256_fmadd_ps(chain[j], x, x))
+  return 16;
+}
+#undef TANREN_PEAK_LOOP
+
+}  // namespace
+
+double PeakFlops(DType dtype) {
+  __builtin_cpu_init();
+  auto* run = &Avx2;
+  if (__builtin_cpu_supports("avx512f")) run = &Avx512;
+  if (dtype == DType::kBF16 && __builtin_cpu_supports("avx512bf16")) run = &Avx512Bf16;
+  double best = 0;
+  for (int attempt = 0; attempt < 7; ++attempt) {
+    double flops_per_step = 0;
+    const double start = Now();
+#pragma omp parallel reduction(+ : flops_per_step)
+    flops_per_step += (*run)();
+    best = std::max(best, flops_per_step * kChains * kSteps / (Now() - start));
+  }
+  return best;
+}
+
+double TriadBytesPerSecond() {
+  constexpr int64_t kCount = 1 << 25;
+  static std::vector<float> a(kCount, 1), b(kCount, 2), c(kCount, 3);
+  double best = 0;
+  for (int attempt = 0; attempt < 7; ++attempt) {
+    const double start = Now();
+    cpu::ParallelElements(kCount, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) a[i] = b[i] + 0.5f * c[i];
+    });
+    best = std::max(best, 12.0 * kCount / (Now() - start));
+  }
+  return best;
+}
+
+}  // namespace tanren::kernels::benchmarks

@@ -1,0 +1,149 @@
+// The ranks of the failure and launch tests: `comm_child SCENE [ARGUMENT]`, under mpirun or the launch verb.
+// Each rank leaves its process id in $COMM_CHILD_PIDS/<rank>, so that a test can see whether it is gone.
+#include <signal.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "core/base/status.h"
+#include "launch/doctor_verb.h"
+#include "parallel/runtime/runtime.h"
+#include "parallel/runtime/stop_signal.h"
+
+namespace tanren {
+namespace {
+
+const Stream kHost;
+
+// Sleeps on through signals.
+void Pause(double seconds) {
+  timespec rest{static_cast<time_t>(seconds), static_cast<long>(1e9 * (seconds - static_cast<int>(seconds)))};
+  while (nanosleep(&rest, &rest) != 0) {
+  }
+}
+
+void LeavePid(int rank) {
+  const char* directory = std::getenv("COMM_CHILD_PIDS");
+  if (directory == nullptr) return;
+  const std::string file = absl::StrCat(directory, "/", rank);
+  std::ofstream(file + ".tmp") << getpid();
+  std::rename((file + ".tmp").c_str(), file.c_str());
+}
+
+// Three collectives that match, then one where the last rank does something else.
+void Mismatch(Comm& comm, const std::string& kind) {
+  std::vector<float> data(100'000, 1.0f);
+  std::vector<double> wide(4096);
+  for (int i = 0; i < 3; ++i) comm.AllReduce(kHost, "gradients", data.data(), 1000 * i, ReduceOp::kSum);
+  const bool odd = comm.rank() == comm.size() - 1;
+  if (kind == "name") {
+    comm.AllReduce(kHost, odd ? "loss_sum" : "head_max", data.data(), 4096, ReduceOp::kMax);
+  } else if (kind == "count") {
+    comm.AllReduce(kHost, "head_max", data.data(), odd ? 70'000 : 4096, ReduceOp::kMax);
+  } else if (kind == "op") {
+    comm.AllReduce(kHost, "head_max", data.data(), 4096, odd ? ReduceOp::kSum : ReduceOp::kMax);
+  } else if (kind == "dtype") {
+    comm.AllReduce(kHost, "head_max", odd ? Buffer(wide.data()) : Buffer(data.data()), 4096, ReduceOp::kMax);
+  } else if (kind == "root") {
+    comm.Broadcast(kHost, "weights", data.data(), 100'000, odd ? 1 : 0);
+  } else if (kind == "kind") {
+    if (odd) comm.Barrier("head_max");
+    if (!odd) comm.AllReduce(kHost, "head_max", data.data(), 4096, ReduceOp::kMax);
+  } else if (kind == "large") {
+    // The counts differ so much that messages of a naive implementation would overrun each other.
+    if (odd) comm.AllGather(kHost, "embedding", data.data(), std::vector<float>(400'000).data(), 100'000);
+    if (!odd) comm.AllReduce(kHost, "head_max", data.data(), 100'000, ReduceOp::kSum);
+  } else if (kind == "pair") {
+    if (comm.rank() == 0) comm.Send(kHost, "activations", data.data(), 10, comm.size() - 1);
+    if (odd) comm.Recv(kHost, "gradients", data.data(), 12, 0);
+  } else if (kind == "missing") {
+    // The last rank leaves the order and comes to the end of its program.
+    if (!odd) comm.AllReduce(kHost, "head_max", data.data(), 4096, ReduceOp::kMax);
+  } else if (kind == "stuck") {
+    if (odd) Pause(600);
+    comm.AllReduce(kHost, "head_max", data.data(), 4096, ReduceOp::kMax);
+  }
+}
+
+int Run(const std::string& scene, const std::string& argument) {
+  if (scene == "doctor") {
+    DoctorOptions options;
+    options.directory = argument;
+    options.write_bytes = 5'000'000;
+    return Doctor(options);
+  }
+  auto started = Runtime::Start();
+  if (!started.ok()) return StatusExit(started.status());
+  Runtime& runtime = **started;
+  Comm& world = runtime.world();
+  LeavePid(world.rank());
+
+  if (scene == "exit") {
+    std::printf("rank %d says hello\n", world.rank());
+    return std::stoi(argument);
+  }
+  if (scene == "mesh") {
+    MeshShape shape;
+    std::sscanf(argument.c_str(), "%dx%dx%dx%d", &shape.pipe, &shape.data, &shape.context, &shape.tensor);
+    // "differ": the last rank read another config.
+    if (std::getenv("COMM_CHILD_DIFFER") != nullptr && world.rank() == world.size() - 1) shape.tensor += 1;
+    const absl::Status status = runtime.BuildMesh(shape);
+    if (!status.ok()) return StatusExit(status);
+    const Mesh& mesh = runtime.mesh();
+    std::vector<int64_t> sums = {world.rank(), world.rank()};
+    mesh.data->AllReduce(kHost, "data ranks", &sums[0], 1, ReduceOp::kSum);
+    mesh.tensor->AllReduce(kHost, "tensor ranks", &sums[1], 1, ReduceOp::kSum);
+    const std::string line = absl::StrCat("rank ", world.rank(), ": data ", mesh.data_rank(), "/",
+                                          mesh.shape.data, " sum ", sums[0], ", tensor ", mesh.tensor_rank(),
+                                          "/", mesh.shape.tensor, " sum ", sums[1], "; ", runtime.Describe());
+    for (const std::string& text : AllGatherStrings(world, "lines", line)) {
+      if (world.rank() == 0) std::printf("%s\n", text.c_str());
+    }
+    return 0;
+  }
+  if (scene == "mismatch") {
+    Mismatch(world, argument);
+    return 0;
+  }
+  if (scene == "train") {
+    // Steps until somebody's signal; all agree on the step.
+    for (int64_t step = 1;; ++step) {
+      Pause(0.01);
+      int32_t stop = StopSignal::Requested() ? 1 : 0;
+      world.AllReduce(kHost, "stop", &stop, 1, ReduceOp::kMax);
+      if (stop == 0) continue;
+      int64_t first = step;
+      world.Broadcast(kHost, "step", &first, 1, 0);
+      std::printf("rank %d saved step %s\n", world.rank(), first == step ? "of rank 0" : "of its own");
+      return kExitRequeue;
+    }
+  }
+  if (scene == "wait") {
+    // Rank 0 computes for long; the others sit in a collective.
+    if (world.rank() == 0) Pause(600);
+    world.Barrier("after the long step");
+    return 0;
+  }
+  if (scene == "die") {
+    if (world.rank() == world.size() - 1) raise(std::stoi(argument));
+    world.Barrier("never met");
+    return 0;
+  }
+  if (scene == "abort") {
+    if (world.rank() == world.size() - 1) Runtime::Abort(std::stoi(argument));
+    world.Barrier("never met");
+    return 0;
+  }
+  std::fprintf(stderr, "no scene %s\n", scene.c_str());
+  return 3;
+}
+
+}  // namespace
+}  // namespace tanren
+
+int main(int argc, char** argv) { return tanren::Run(argc > 1 ? argv[1] : "", argc > 2 ? argv[2] : ""); }
