@@ -19,7 +19,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double SecondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double SecondsSince(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 void Print(const std::string& text) { std::fwrite(text.data(), 1, text.size(), stdout); }
 
@@ -49,13 +51,14 @@ absl::StatusOr<TokenizeOptions> ToTokenizeOptions(const DataTokenizeOptions& opt
 }
 
 void PrintSummary(const TokenizeSummary& summary, double seconds) {
-  if (summary.up_to_date) Print("up to date: the corpus was made from these inputs with this tokenizer already\n");
+  if (summary.up_to_date)
+    Print("up to date: the corpus was made from these inputs with this tokenizer already\n");
   int64_t text_bytes = 0;
   for (const TokenizeSummary::Split& split : summary.splits) {
     const CorpusManifest& m = split.manifest;
     text_bytes += m.text_bytes;
-    Print(absl::StrFormat("%s: %d documents, %d tokens, %d bytes of text, %.3f bytes per token\n", split.directory,
-                          m.documents, m.tokens, m.text_bytes,
+    Print(absl::StrFormat("%s: %d documents, %d tokens, %d bytes of text, %.3f bytes per token\n",
+                          split.directory, m.documents, m.tokens, m.text_bytes,
                           static_cast<double>(m.text_bytes) / static_cast<double>(m.tokens)));
   }
   if (summary.splits.size() > 1) {
@@ -80,7 +83,8 @@ absl::StatusOr<OpenedCorpus> OpenWithTokenizer(const std::string& directory) {
   TANREN_ASSIGN_OR_RETURN(opened.corpus, TokenCorpus::Open(directory));
   TANREN_ASSIGN_OR_RETURN(opened.tokenizer, LoadTokenizer(opened.corpus->tokenizer_directory()));
   if (opened.tokenizer->Hash() != opened.corpus->manifest().tokenizer_hash) {
-    return InvalidInput("%s is not the tokenizer that the corpus was made with", opened.corpus->tokenizer_directory());
+    return InvalidInput("%s is not the tokenizer that the corpus was made with",
+                        opened.corpus->tokenizer_directory());
   }
   return opened;
 }
@@ -95,7 +99,7 @@ absl::Status ShowDocument(const OpenedCorpus& opened, int64_t document, const Da
     for (size_t i = 0; i < ids.size(); ++i) Print(absl::StrCat(i == 0 ? "" : " ", ids[i]));
   } else {
     TANREN_ASSIGN_OR_RETURN(const std::string text, opened.tokenizer->Decode(ids));
-    Print(Printable(text));
+    Print(PrintableText(text));
   }
   const int64_t hidden = tokens - static_cast<int64_t>(ids.size());
   Print(hidden > 0 ? absl::StrFormat("\n... %d more tokens\n", hidden) : "\n");
@@ -106,8 +110,8 @@ absl::Status Show(const DataShowOptions& options) {
   TANREN_ASSIGN_OR_RETURN(const OpenedCorpus opened, OpenWithTokenizer(options.directory));
   const int64_t all = opened.corpus->num_documents();
   if (options.first < 0 || options.first >= all || options.documents < 1 || options.max_tokens < 1) {
-    return InvalidInput("--first %d, --documents %d, --max-tokens %d: the corpus has documents 0 to %d", options.first,
-                        options.documents, options.max_tokens, all - 1);
+    return InvalidInput("--first %d, --documents %d, --max-tokens %d: the corpus has documents 0 to %d",
+                        options.first, options.documents, options.max_tokens, all - 1);
   }
   for (int64_t i = 0; i < std::min(options.documents, all - options.first); ++i) {
     TANREN_RETURN_IF_ERROR(ShowDocument(opened, options.first + i, options));
@@ -130,13 +134,15 @@ void PrintLengths(const TokenCorpus& corpus) {
     longest = std::max(longest, length);
     begin = end;
   }
-  Print(absl::StrFormat("tokens per document: shortest %d, mean %.1f, longest %d\n", shortest,
-                        static_cast<double>(corpus.num_tokens()) / static_cast<double>(corpus.num_documents()), longest));
+  Print(absl::StrFormat(
+      "tokens per document: shortest %d, mean %.1f, longest %d\n", shortest,
+      static_cast<double>(corpus.num_tokens()) / static_cast<double>(corpus.num_documents()), longest));
   for (int bucket = 1; bucket < 64; ++bucket) {
     if (documents[bucket] == 0) continue;
-    Print(absl::StrFormat("  %12d to %-12d %12d documents %5.1f%% of tokens\n", int64_t{1} << (bucket - 1),
-                          (int64_t{1} << (bucket - 1)) * 2 - 1, documents[bucket],
-                          100.0 * static_cast<double>(tokens[bucket]) / static_cast<double>(corpus.num_tokens())));
+    Print(absl::StrFormat(
+        "  %12d to %-12d %12d documents %5.1f%% of tokens\n", int64_t{1} << (bucket - 1),
+        (int64_t{1} << (bucket - 1)) * 2 - 1, documents[bucket],
+        100.0 * static_cast<double>(tokens[bucket]) / static_cast<double>(corpus.num_tokens())));
   }
 }
 
@@ -151,14 +157,16 @@ absl::Status PrintTopTokens(const OpenedCorpus& opened, int64_t top) {
     for (size_t i = 0; i < part; ++i) ++counts[ids[i]].first;
   }
   const auto used = std::count_if(counts.begin(), counts.end(), [](const auto& c) { return c.first > 0; });
-  std::stable_sort(counts.begin(), counts.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
+  std::stable_sort(counts.begin(), counts.end(),
+                   [](const auto& a, const auto& b) { return a.first > b.first; });
   Print(absl::StrFormat("tokens in use: %d of %d; the most frequent:\n", used, corpus.vocab_size()));
   for (int64_t i = 0; i < std::min<int64_t>(top, used); ++i) {
-    std::string text = Printable(opened.tokenizer->DecodeToken(counts[i].second));
+    std::string text = PrintableText(opened.tokenizer->DecodeToken(counts[i].second));
     for (size_t feed; (feed = text.find('\n')) != std::string::npos;) text.replace(feed, 1, "\\n");
-    Print(absl::StrFormat("  %12d %5.2f%%  %8d  \"%s\"\n", counts[i].first,
-                          100.0 * static_cast<double>(counts[i].first) / static_cast<double>(corpus.num_tokens()),
-                          counts[i].second, text));
+    Print(absl::StrFormat(
+        "  %12d %5.2f%%  %8d  \"%s\"\n", counts[i].first,
+        100.0 * static_cast<double>(counts[i].first) / static_cast<double>(corpus.num_tokens()),
+        counts[i].second, text));
   }
   return absl::OkStatus();
 }
@@ -170,7 +178,8 @@ absl::Status Stats(const DataStatsOptions& options) {
   Print(absl::StrFormat("%s: %d documents, %d tokens, %d bytes of text, %.3f bytes per token, %d shards\n",
                         options.directory, m.documents, m.tokens, m.text_bytes,
                         static_cast<double>(m.text_bytes) / static_cast<double>(m.tokens), m.shards.size()));
-  Print(absl::StrFormat("tokenizer: %s, %d tokens, sha256 %s\n", m.tokenizer_kind, m.vocab_size, m.tokenizer_hash));
+  Print(absl::StrFormat("tokenizer: %s, %d tokens, sha256 %s\n", m.tokenizer_kind, m.vocab_size,
+                        m.tokenizer_hash));
   Print(absl::StrFormat("content: sha256 %s, all checksums match\n", m.content_hash));
   PrintLengths(*opened.corpus);
   return PrintTopTokens(opened, options.top);
@@ -186,8 +195,10 @@ int DataTokenize(const DataTokenizeOptions& options) {
   const Clock::time_point start = Clock::now();
   absl::StatusOr<TokenizeSummary> summary;
   {
-    ProgressLine progress;
-    tokenize->progress = [&](const char* stage, int64_t done, int64_t total) { progress.Show(stage, done, total); };
+    StageProgress progress;
+    tokenize->progress = [&](const char* stage, int64_t done, int64_t total) {
+      progress.Show(stage, done, total);
+    };
     summary = TokenizeCorpus(*tokenize, **tokenizer);
   }
   if (!summary.ok()) return WrongInput(summary.status());
@@ -216,9 +227,10 @@ int DataSynth(const DataSynthOptions& options) {
   const absl::StatusOr<SynthSummary> summary = WriteSynthCorpus(synth);
   if (!summary.ok()) return WrongInput(summary.status());
   if (summary->up_to_date) Print("up to date\n");
-  Print(absl::StrFormat("%s: %d problems\n%s: %d problems, %d of them harder, none of them in the first file\n",
-                        summary->train_path, summary->train_problems, summary->held_out_path,
-                        summary->held_out_problems, summary->harder_problems));
+  Print(
+      absl::StrFormat("%s: %d problems\n%s: %d problems, %d of them harder, none of them in the first file\n",
+                      summary->train_path, summary->train_problems, summary->held_out_path,
+                      summary->held_out_problems, summary->harder_problems));
   Print(absl::StrCat("the first problem:\n", summary->example, "\n"));
   return 0;
 }

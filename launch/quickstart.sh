@@ -19,8 +19,8 @@ first_steps=$((steps / 2))
 phase="starting"
 started=$SECONDS
 
-if ! [[ $steps =~ ^[1-9][0-9]*$ ]] || [ "$steps" -lt 2 ]; then
-  echo "quickstart: TANREN_STEPS=$steps: a number of steps from 2 on is needed" >&2
+if ! [[ $steps =~ ^[1-9][0-9]*$ ]] || [ "$steps" -lt 100 ]; then
+  echo "quickstart: TANREN_STEPS=$steps: a number of steps from 100 on is needed" >&2
   exit 2
 fi
 
@@ -42,31 +42,31 @@ newest_step() {
   echo "$step"
 }
 
-# part NAME UNTIL_STEP OVERRIDE...: trains until a step, measures, and adds a row to summary.json.
+# part NAME UNTIL_STEP OVERRIDE...: trains until a step and measures what was learned.
 part() {
-  local name=$1 until=$2 begin=$SECONDS from status=0
+  local name=$1 until=$2 begin=$SECONDS status=0
   shift 2
-  from=$(newest_step)
-  if [ "$from" -ge "$until" ]; then
-    echo "done already: the newest checkpoint is of step $from"
+  [ -e "$home/$name.seconds" ] || : >"$home/$name.seconds"
+  if [ "$(newest_step)" -ge "$until" ]; then
+    echo "done already: the newest checkpoint is of step $(newest_step)"
   else
     # train.stop_after ends a run as if it were preempted, with exit code 75: saved, to be continued.
     "$tanren" launch -n 2 train "$config" run_directory="$run" train.steps="$steps" train.stop_after="$until" "$@" ||
       status=$?
-    if [ "$status" -ne 0 ] && [ "$status" -ne 75 ]; then
-      return "$status"
-    fi
     echo $((SECONDS - begin)) >>"$home/$name.seconds"
+    if [ "$status" -ne 0 ] && [ "$status" -ne 75 ]; then return "$status"; fi
+    # Stopped by a signal, before its time.
+    if [ "$(newest_step)" -lt "$until" ]; then return 75; fi
   fi
   if [ "$home/$name.json" -nt "$home/$name.seconds" ]; then return 0; fi
   "$tanren" launch -n 2 eval "$run" --cases "$home/data/heldout.jsonl" --out "$home/$name.answers.jsonl" \
     --summary "$home/$name.json"
 }
 
-# row NAME FROM_STEP
+# row NAME FROM_STEP TO_STEP: sets the part's row in summary.json and prints the table.
 row() {
-  "$tanren" report "$run" --stage "$1" --from-step "$2" --evaluation "$home/$1.json" --summary "$home/summary.json" \
-    --seconds "$(awk '{ sum += $1 } END { print sum + 0 }' "$home/$1.seconds")"
+  "$tanren" report "$run" --stage "$1" --from-step "$2" --to-step "$3" --evaluation "$home/$1.json" \
+    --seconds "$(awk '{ sum += $1 } END { print sum + 0 }' "$home/$1.seconds")" --summary "$home/summary.json"
 }
 
 headline "installing what the build needs"
@@ -87,26 +87,29 @@ done
 
 headline "pre-training on two data-parallel ranks, to step $first_steps of $steps"
 part pretrain "$first_steps" parallel.data=2 parallel.tensor=1
-row pretrain 0
+row pretrain 0 "$first_steps"
 
 headline "going on with the same checkpoint as two tensor-parallel ranks, to step $steps"
 part resume "$steps" parallel.data=1 parallel.tensor=2
-row resume "$first_steps"
+row resume "$first_steps" "$steps"
 
 headline "asking it"
 "$tanren" generate "$run" --temperature 0 --max-tokens 96 -p $'Question: 47 + 38 = ?\nSteps:\n' \
   -p $'Question: 91 - 24 = ?\nSteps:\n'
 
 phase="finished"
+printf '\n=== done in %d:%02d\n' $(((SECONDS - started) / 60)) $(((SECONDS - started) % 60))
 cat <<TXT
+$home/summary.json
+    what each stage learned and took
+$run/metrics.jsonl
+    every figure of the training; for TensorBoard: tensorboard --logdir $run/tb
+$home/resume.answers.jsonl
+    the held-out questions with the model's answers
 
-=== done in $(((SECONDS - started) / 60)):$(printf '%02d' $(((SECONDS - started) % 60)))
-  $home/summary.json            what each stage learned and took
-  $run/metrics.jsonl  every figure of the training; TensorBoard: tensorboard --logdir $run/tb
-  $home/resume.answers.jsonl    the held-out questions with the model's answers
 Next:
-  $tanren data show $home/tokens/train                 what it was trained on
-  $tanren ckpt inspect $run                            what a checkpoint holds
+  $tanren data show $home/tokens/train
+  $tanren ckpt ls $run
   $tanren launch -n 2 train $config run_directory=runs/mine optimizer.learning_rate=1e-3
-  README.md: pre-train on text of your own
+README.md goes on with text of your own.
 TXT

@@ -29,7 +29,7 @@ absl::StatusOr<double> AccuracyOf(const std::string& path) {
 }
 
 absl::StatusOr<StageSummary> StageOf(const ReportOptions& options) {
-  TANREN_ASSIGN_OR_RETURN(const RunFigures figures, ReadRunFigures(options.run));
+  TANREN_ASSIGN_OR_RETURN(const RunFigures figures, ReadRunFigures(options.run, options.to_step));
   StageSummary stage;
   stage.name = options.stage.empty()
                    ? std::filesystem::path(options.run + "/").parent_path().filename().string()

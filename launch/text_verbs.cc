@@ -1,7 +1,5 @@
 #include "launch/text_verbs.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstdio>
 
@@ -39,20 +37,23 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> TokenizerByName(const std::string& na
   return name == "bytes" ? MakeByteTokenizer() : LoadTokenizer(name);
 }
 
-std::string Printable(std::string_view text) {
+std::string PrintableText(std::string_view text) {
   std::string shown;
   for (size_t i = 0; i < text.size();) {
     const Utf8Character character = DecodeUtf8(text, i);
     const uint32_t c = character.code_point;
-    const bool control = c < 0x20 || (c >= 0x7F && c < 0xA0);
-    if (character.bytes > 0 && (!control || c == '\n' || c == '\t')) {
-      shown.append(text.substr(i, character.bytes));
+    const bool control = (c < 0x20 && c != '\n' && c != '\t') || (c >= 0x7F && c < 0xA0);
+    const bool reorders =
+        (c >= 0x200E && c <= 0x200F) || (c >= 0x202A && c <= 0x202E) || (c >= 0x2066 && c <= 0x2069);
+    const size_t bytes = std::max(character.bytes, 1);
+    if (character.bytes > 0 && !control && !reorders) {
+      shown.append(text.substr(i, bytes));
     } else {
-      for (int k = 0; k < std::max(character.bytes, 1); ++k) {
+      for (size_t k = 0; k < bytes; ++k) {
         absl::StrAppend(&shown, "\\x", absl::Hex(static_cast<unsigned char>(text[i + k]), absl::kZeroPad2));
       }
     }
-    i += std::max(character.bytes, 1);
+    i += bytes;
   }
   return shown;
 }
@@ -66,21 +67,24 @@ void PrintDamage(const DamageReport& damage) {
     std::printf("  %s: %lld\n", DescribeDamage(static_cast<DamageReport::Reason>(reason)),
                 static_cast<long long>(damage.count[reason]));
   }
-  for (const std::string& example : damage.examples) std::printf("  %s\n", Printable(example).c_str());
+  for (const std::string& example : damage.examples) std::printf("  %s\n", PrintableText(example).c_str());
 }
 
-ProgressLine::ProgressLine() : terminal_(isatty(STDERR_FILENO) != 0) {}
-
-ProgressLine::~ProgressLine() {
-  if (terminal_ && !shown_.empty()) std::fprintf(stderr, "\r\033[K");
-}
-
-void ProgressLine::Show(const char* stage, int64_t done, int64_t total) {
-  const int64_t percent = total <= 0 ? 0 : std::min<int64_t>(100, done * 100 / total);
-  const std::string line = absl::StrCat(stage, " ", terminal_ ? percent : percent / 10 * 10, "%");
-  if (total <= 0 || line == shown_) return;
-  shown_ = line;
-  std::fprintf(stderr, terminal_ ? "\r\033[K%s" : "%s\n", line.c_str());
+void StageProgress::Show(const char* stage, int64_t done, int64_t total) {
+  if (stage_ != stage) {
+    stage_ = stage;
+    progress_.reset();
+    ProgressOptions options;
+    options.label = stage_;
+    options.total = total;
+    if (stage_ == "merging") {
+      options.item = "merges";
+    } else {
+      options.unit = ProgressOptions::Unit::kBytes;
+    }
+    progress_ = std::make_unique<Progress>(&Console::Standard(), options);
+  }
+  progress_->Set(done);
 }
 
 }  // namespace tanren

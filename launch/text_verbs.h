@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/corpus/documents.h"
+#include "core/report/progress.h"
 #include "core/tokenizer/tokenizer.h"
 #include "launch/data_verbs.h"
 
@@ -23,22 +24,20 @@ absl::StatusOr<DocumentOptions> ToDocumentOptions(const TextInputOptions& option
 // A path, or "bytes" for the byte vocabulary.
 absl::StatusOr<std::unique_ptr<Tokenizer>> TokenizerByName(const std::string& name);
 
-// Text of unknown origin for a terminal: control characters other than line feed and tab, and bytes that are not
-// UTF-8, as \xNN.
-std::string Printable(std::string_view text);
+// Text of unknown origin for a terminal, whole and with its lines: control characters other than line feed
+// and tab, characters that reorder text, and bytes that are not UTF-8, are written as \xNN.
+std::string PrintableText(std::string_view text);
 
 void PrintDamage(const DamageReport& damage);
 
-// Progress on stderr: a line that is written over on a terminal, a line per tenth elsewhere.
-class ProgressLine {
+// Progress through named stages, one after the other; amounts are bytes except in the stage "merging".
+class StageProgress {
  public:
-  ProgressLine();
-  ~ProgressLine();
   void Show(const char* stage, int64_t done, int64_t total);
 
  private:
-  bool terminal_;
-  std::string shown_;
+  std::string stage_;
+  std::unique_ptr<Progress> progress_;
 };
 
 }  // namespace tanren

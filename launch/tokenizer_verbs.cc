@@ -21,15 +21,20 @@ constexpr int64_t kMaxEncodeBytes = int64_t{1} << 30;
 
 void Print(const std::string& text) { std::fwrite(text.data(), 1, text.size(), stdout); }
 
-std::string ReadStdin() { return {std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()}; }
+std::string ReadStdin() {
+  return {std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
+}
 
 // Puts a new tokenizer at `out`. False when an equal one is there.
 absl::StatusOr<bool> Store(const Tokenizer& tokenizer, const std::string& out, bool force) {
   if (!IsAbsentOrEmpty(out)) {
     const absl::StatusOr<std::unique_ptr<Tokenizer>> earlier = LoadTokenizer(out);
-    if (!earlier.ok()) return InvalidInput("%s is there already and is no tokenizer; choose another --out", out);
+    if (!earlier.ok())
+      return InvalidInput("%s is there already and is no tokenizer; choose another --out", out);
     if ((*earlier)->Hash() == tokenizer.Hash()) return false;
-    if (!force) return InvalidInput("%s holds another tokenizer; choose another --out, or replace it with --force", out);
+    if (!force)
+      return InvalidInput("%s holds another tokenizer; choose another --out, or replace it with --force",
+                          out);
   }
   TANREN_ASSIGN_OR_RETURN(const std::unique_ptr<StagedDirectory> staged, StagedDirectory::Create(out));
   TANREN_RETURN_IF_ERROR(tokenizer.Save(staged->path()));
@@ -52,8 +57,10 @@ absl::Status Train(const TokenizerTrainOptions& options) {
   DamageReport damage;
   absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer;
   {
-    ProgressLine progress;
-    train.progress = [&](const char* stage, int64_t done, int64_t total) { progress.Show(stage, done, total); };
+    StageProgress progress;
+    train.progress = [&](const char* stage, int64_t done, int64_t total) {
+      progress.Show(stage, done, total);
+    };
     tokenizer = TrainTokenizer(train, &damage);
   }
   TANREN_RETURN_IF_ERROR(tokenizer.status());
@@ -61,8 +68,8 @@ absl::Status Train(const TokenizerTrainOptions& options) {
   Print(absl::StrFormat("%s%s: %s, %d tokens, sha256 %s\n", stored ? "" : "up to date: ", options.out,
                         std::string((*tokenizer)->kind()), (*tokenizer)->vocab_size(), (*tokenizer)->Hash()));
   if (options.kind == "bpe" && (*tokenizer)->vocab_size() < options.vocab_size) {
-    Print(absl::StrFormat("the text has no more pairs that occur %d times: %d tokens instead of %d\n", options.min_count,
-                          (*tokenizer)->vocab_size(), options.vocab_size));
+    Print(absl::StrFormat("the text has no more pairs that occur %d times: %d tokens instead of %d\n",
+                          options.min_count, (*tokenizer)->vocab_size(), options.vocab_size));
   }
   PrintDamage(damage);
   return absl::OkStatus();
@@ -94,7 +101,8 @@ absl::StatusOr<std::vector<int32_t>> ParseIds(const TokenizerDecodeOptions& opti
   std::vector<int64_t> numbers = options.ids;
   if (numbers.empty()) {
     const std::string text = ReadStdin();
-    for (const absl::string_view word : absl::StrSplit(text, absl::ByAnyChar(" \t\r\n,"), absl::SkipEmpty())) {
+    for (const absl::string_view word :
+         absl::StrSplit(text, absl::ByAnyChar(" \t\r\n,"), absl::SkipEmpty())) {
       int64_t number = 0;
       if (!absl::SimpleAtoi(word, &number)) return InvalidInput("%s is not a token id", Quoted(View(word)));
       numbers.push_back(number);
@@ -102,7 +110,8 @@ absl::StatusOr<std::vector<int32_t>> ParseIds(const TokenizerDecodeOptions& opti
   }
   std::vector<int32_t> ids;
   for (const int64_t number : numbers) {
-    if (number < 0 || number > std::numeric_limits<int32_t>::max()) return InvalidInput("%d is not a token id", number);
+    if (number < 0 || number > std::numeric_limits<int32_t>::max())
+      return InvalidInput("%d is not a token id", number);
     ids.push_back(static_cast<int32_t>(number));
   }
   return ids;
@@ -118,8 +127,8 @@ absl::Status Decode(const TokenizerDecodeOptions& options) {
 
 absl::Status Info(const TokenizerInfoOptions& options) {
   TANREN_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer, TokenizerByName(options.tokenizer));
-  Print(absl::StrFormat("kind: %s\ntokens: %d\nsha256: %s\n", std::string(tokenizer->kind()), tokenizer->vocab_size(),
-                        tokenizer->Hash()));
+  Print(absl::StrFormat("kind: %s\ntokens: %d\nsha256: %s\n", std::string(tokenizer->kind()),
+                        tokenizer->vocab_size(), tokenizer->Hash()));
   const TokenRoles& roles = tokenizer->roles();
   const std::pair<const char*, int32_t> named[] = {{"bos", roles.bos},
                                                    {"eos", roles.eos},

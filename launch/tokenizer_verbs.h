@@ -12,19 +12,19 @@ namespace tanren {
 
 struct TokenizerTrainOptions {
   TextInputOptions text;
-  std::string out;                                      // --out: a directory
-  std::string kind = "bpe";                             // --kind bpe | bytes | characters | whitespace
-  int64_t vocab_size = 8192;                            // --vocab-size (bpe)
-  std::string split = "gpt2";                           // --split-pattern gpt2 | gpt4 | qwen (bpe)
-  int64_t min_count = 2;                                // --min-count (bpe)
+  std::string out;                                        // --out: a directory
+  std::string kind = "bpe";                               // --kind bpe | bytes | characters | whitespace
+  int64_t vocab_size = 8192;                              // --vocab-size (bpe)
+  std::string split = "gpt2";                             // --split-pattern gpt2 | gpt4 | qwen (bpe)
+  int64_t min_count = 2;                                  // --min-count (bpe)
   std::vector<std::string> specials = {"<|endoftext|>"};  // --special, repeated; --no-specials
-  int threads = 0;                                      // --threads
-  bool force = false;                                   // --force: replace another tokenizer at `out`
+  int threads = 0;                                        // --threads
+  bool force = false;                                     // --force: replace another tokenizer at `out`
 };
 
 struct TokenizerEncodeOptions {
   std::string tokenizer;
-  std::string text;       // --text; empty: the file, or stdin for "-" or nothing
+  std::string text;  // --text; empty: the file, or stdin for "-" or nothing
   std::string file;
   bool specials = false;  // --specials: special tokens in the text are special
   bool pieces = false;    // --pieces: one line per token, with its text

@@ -3,10 +3,10 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "core/base/sha256.h"
 #include "core/base/status.h"
 #include "core/tokenizer/files.h"
 #include "core/tokenizer/json_file.h"
-#include "core/base/sha256.h"
 
 namespace tanren {
 namespace {
@@ -66,7 +66,8 @@ absl::StatusOr<CorpusManifest> FromJson(json root) {
   const int64_t version = fields.Number("version", 1);
   TANREN_RETURN_IF_ERROR(fields.status());
   if (format != kFormat) return InvalidInput("the format is %s, not \"%s\"", Quoted(format), kFormat);
-  if (version != kVersion) return InvalidInput("format version %d; this program reads version %d", version, kVersion);
+  if (version != kVersion)
+    return InvalidInput("format version %d; this program reads version %d", version, kVersion);
   const std::string checksum = fields.Text("checksum");
   CorpusManifest manifest;
   manifest.tokenizer_kind = fields.Text("tokenizer_kind");
@@ -85,7 +86,8 @@ absl::StatusOr<CorpusManifest> FromJson(json root) {
     TANREN_RETURN_IF_ERROR(shard.status());
   }
   root.erase("checksum");
-  if (checksum != Sha256Hex(root.dump())) return InvalidInput("the file was changed: its checksum does not match");
+  if (checksum != Sha256Hex(root.dump()))
+    return InvalidInput("the file was changed: its checksum does not match");
   return manifest;
 }
 
@@ -103,8 +105,8 @@ absl::Status CheckSums(const CorpusManifest& manifest) {
     }
   }
   if (tokens != manifest.tokens || documents != manifest.documents) {
-    return InvalidInput("the shards hold %d tokens and %d documents, but the corpus says %d and %d", tokens, documents,
-                        manifest.tokens, manifest.documents);
+    return InvalidInput("the shards hold %d tokens and %d documents, but the corpus says %d and %d", tokens,
+                        documents, manifest.tokens, manifest.documents);
   }
   return absl::OkStatus();
 }

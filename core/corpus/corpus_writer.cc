@@ -40,7 +40,8 @@ CorpusWriter::~CorpusWriter() {
 }
 
 absl::StatusOr<std::unique_ptr<CorpusWriter>> CorpusWriter::Create(const std::string& directory,
-                                                                   const Tokenizer& tokenizer, int64_t shard_tokens) {
+                                                                   const Tokenizer& tokenizer,
+                                                                   int64_t shard_tokens) {
   if (shard_tokens < 1) return InvalidInput("shards of %d tokens", shard_tokens);
   std::unique_ptr<CorpusWriter> writer(new CorpusWriter(directory, tokenizer, shard_tokens));
   TANREN_RETURN_IF_ERROR(tokenizer.Save(directory + "/tokenizer"));
@@ -86,7 +87,8 @@ absl::Status CorpusWriter::Append(absl::Span<const int32_t> ids, int64_t text_by
 
 void CorpusWriter::Buffer(int32_t id) {
   TANREN_CHECK(id >= 0 && id < manifest_.vocab_size);
-  for (uint32_t i = 0; i < header_.token_bytes; ++i) buffer_.push_back(static_cast<unsigned char>(id >> (8 * i)));
+  for (uint32_t i = 0; i < header_.token_bytes; ++i)
+    buffer_.push_back(static_cast<unsigned char>(id >> (8 * i)));
 }
 
 void CorpusWriter::EndDocument() { in_document_ = false; }
@@ -136,13 +138,15 @@ absl::Status CorpusWriter::CloseShard() {
 }
 
 absl::StatusOr<CorpusManifest> CorpusWriter::Finish(int32_t bos, int32_t end_of_text) {
-  if (manifest_.tokens == 0) return absl::NotFoundError(absl::StrCat(directory_, ": there is no text to tokenise"));
+  if (manifest_.tokens == 0)
+    return absl::NotFoundError(absl::StrCat(directory_, ": there is no text to tokenise"));
   if (fd_ >= 0) TANREN_RETURN_IF_ERROR(CloseShard());
   manifest_.bos = bos;
   manifest_.end_of_text = end_of_text;
   manifest_.content_hash =
       ContentHash(std::move(token_hash_), std::move(document_hash_), manifest_.tokens, manifest_.vocab_size);
-  TANREN_RETURN_IF_ERROR(WriteSmallFile(absl::StrCat(directory_, "/", kManifestFile), FormatManifest(manifest_)));
+  TANREN_RETURN_IF_ERROR(
+      WriteSmallFile(absl::StrCat(directory_, "/", kManifestFile), FormatManifest(manifest_)));
   return manifest_;
 }
 

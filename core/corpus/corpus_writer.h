@@ -10,21 +10,22 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "core/base/sha256.h"
 #include "core/corpus/corpus_manifest.h"
 #include "core/corpus/shard_format.h"
-#include "core/base/sha256.h"
 #include "core/tokenizer/tokenizer.h"
 
 namespace tanren {
 
-// Tokens arrive in order and go to disk at once; memory holds a write buffer and the document index of one shard.
-// `corpus.json` is written by Finish, last: a directory without it is no corpus.
+// Tokens arrive in order and go to disk at once; memory holds a write buffer and the document index of one
+// shard. `corpus.json` is written by Finish, last: a directory without it is no corpus.
 class CorpusWriter {
  public:
   static constexpr int64_t kDefaultShardTokens = int64_t{1} << 28;
 
   // `directory` exists and has no shards. The tokenizer is saved into it.
-  static absl::StatusOr<std::unique_ptr<CorpusWriter>> Create(const std::string& directory, const Tokenizer& tokenizer,
+  static absl::StatusOr<std::unique_ptr<CorpusWriter>> Create(const std::string& directory,
+                                                              const Tokenizer& tokenizer,
                                                               int64_t shard_tokens = kDefaultShardTokens);
   ~CorpusWriter();
 
@@ -33,8 +34,8 @@ class CorpusWriter {
   // Documents without tokens are dropped.
   void EndDocument();
 
-  // Closes the last shard and writes the manifest, all on disk on return (fsync). `bos` and `end_of_text`: what the
-  // caller put around every document, -1 for nothing. A corpus without tokens is NotFound.
+  // Closes the last shard and writes the manifest, all on disk on return (fsync). `bos` and `end_of_text`:
+  // what the caller put around every document, -1 for nothing. A corpus without tokens is NotFound.
   absl::StatusOr<CorpusManifest> Finish(int32_t bos, int32_t end_of_text);
 
  private:
@@ -51,9 +52,9 @@ class CorpusWriter {
   int fd_ = -1;
   std::string shard_path_;
   ShardHeader header_;
-  int64_t written_bytes_ = 0;                // of this shard's tokens
-  std::vector<unsigned char> buffer_;        // tokens not yet written
-  std::vector<int64_t> document_begins_;     // of this shard
+  int64_t written_bytes_ = 0;             // of this shard's tokens
+  std::vector<unsigned char> buffer_;     // tokens not yet written
+  std::vector<int64_t> document_begins_;  // of this shard
   bool in_document_ = false;
   Sha256 token_hash_;
   Sha256 document_hash_;

@@ -14,8 +14,7 @@
 namespace tanren {
 namespace {
 
-constexpr size_t kPartBytes = 4 << 20;  // a text is handed out in parts of about this size
-constexpr size_t kRetryBytes = 1 << 20;  // where no cut is found, the next attempt comes this much later
+constexpr size_t kPartBytes = 4 << 20;   // a text is handed out in parts of about this size
 
 std::string_view WithoutLineFeed(std::string_view line) {
   if (!line.empty() && line.back() == '\n') line.remove_suffix(1);
@@ -44,12 +43,18 @@ std::string ByteDetail(DamageReport::Reason reason, const LineReader::Line& line
 
 const char* DescribeDamage(DamageReport::Reason reason) {
   switch (reason) {
-    case DamageReport::kBadUtf8: return "not UTF-8";
-    case DamageReport::kNulByte: return "NUL bytes";
-    case DamageReport::kTooLong: return "line too long";
-    case DamageReport::kBadJson: return "not a JSON object";
-    case DamageReport::kNoText: return "no text field";
-    case DamageReport::kReasons: break;
+    case DamageReport::kBadUtf8:
+      return "not UTF-8";
+    case DamageReport::kNulByte:
+      return "NUL bytes";
+    case DamageReport::kTooLong:
+      return "line too long";
+    case DamageReport::kBadJson:
+      return "not a JSON object";
+    case DamageReport::kNoText:
+      return "no text field";
+    case DamageReport::kReasons:
+      break;
   }
   return "";
 }
@@ -68,7 +73,8 @@ absl::Status CheckDamage(const DamageReport& damage, double max_damaged_fraction
     return absl::OkStatus();
   }
   std::string message = absl::StrFormat(
-      "%d of %d lines are damaged, more than the fraction %g that is allowed (--max-damaged); nothing was written",
+      "%d of %d lines are damaged, more than the fraction %g that is allowed (--max-damaged); nothing was "
+      "written",
       damage.total(), damage.lines, max_damaged_fraction);
   for (const std::string& example : damage.examples) absl::StrAppend(&message, "\n  ", example);
   return absl::InvalidArgumentError(message);
@@ -89,14 +95,17 @@ absl::StatusOr<InputFormat> DocumentReader::FormatOf(const std::string& path) co
   for (const absl::string_view json : {".jsonl", ".ndjson"}) {
     if (absl::EndsWith(name, json)) return InputFormat::kJsonl;
   }
-  return InvalidInput("%s: neither .txt nor .jsonl (with .gz or .zst behind it); say which it is with --format", path);
+  return InvalidInput(
+      "%s: neither .txt nor .jsonl (with .gz or .zst behind it); say which it is with --format", path);
 }
 
 bool DocumentReader::one_document_per_file(InputFormat format) const {
-  return format == InputFormat::kText && options_.document_delimiter.empty() && !options_.split_at_blank_lines;
+  return format == InputFormat::kText && options_.document_delimiter.empty() &&
+         !options_.split_at_blank_lines;
 }
 
-absl::Status DocumentReader::ReadFile(const std::string& path, DamageReport* damage, Sink sink, Progress progress) {
+absl::Status DocumentReader::ReadFile(const std::string& path, DamageReport* damage, Sink sink,
+                                      Progress progress) {
   TANREN_ASSIGN_OR_RETURN(const InputFormat format, FormatOf(path));
   return format == InputFormat::kText ? ReadText(path, damage, sink, progress)
                                       : ReadJsonl(path, damage, sink, progress);
@@ -114,10 +123,12 @@ class DocumentReader::TextState {
     if (text_.size() < attempt_at_bytes_) return absl::OkStatus();
     const size_t cut = reader_.last_cut_ ? reader_.last_cut_(text_) : 0;
     if (cut == 0) {
-      attempt_at_bytes_ = text_.size() + kRetryBytes;
-      if (static_cast<int64_t>(text_.size()) <= reader_.options_.document_limit_bytes) return absl::OkStatus();
+      attempt_at_bytes_ = text_.size() + text_.size() / 2;
+      if (static_cast<int64_t>(text_.size()) <= reader_.options_.document_limit_bytes)
+        return absl::OkStatus();
       return InvalidInput(
-          "%s:%d: a document of more than %d bytes, which must be held as a whole; split the file into documents with "
+          "%s:%d: a document of more than %d bytes, which must be held as a whole; split the file into "
+          "documents with "
           "--document-delimiter or --split-at-blank-lines",
           path_, line_, reader_.options_.document_limit_bytes);
     }
@@ -147,7 +158,8 @@ class DocumentReader::TextState {
   size_t attempt_at_bytes_ = kPartBytes;
 };
 
-absl::Status DocumentReader::ReadText(const std::string& path, DamageReport* damage, Sink sink, Progress progress) {
+absl::Status DocumentReader::ReadText(const std::string& path, DamageReport* damage, Sink sink,
+                                      Progress progress) {
   TANREN_ASSIGN_OR_RETURN(std::unique_ptr<InputStream> stream, InputStream::Open(path));
   LineReader lines(std::move(stream), options_.line_limit_bytes);
   TextState document(*this, path, sink);
@@ -191,7 +203,8 @@ bool TextOfRecord(const simdjson::dom::object& record, const DocumentOptions& op
 }
 
 // Fixes which field is the text, by the first record.
-absl::Status ChooseKey(const simdjson::dom::object& record, const std::string& place, DocumentOptions* options) {
+absl::Status ChooseKey(const simdjson::dom::object& record, const std::string& place,
+                       DocumentOptions* options) {
   for (const char* key : {"text", "content"}) {
     if (record.at_key(key).is_string()) {
       options->text_keys = {key};
@@ -202,13 +215,15 @@ absl::Status ChooseKey(const simdjson::dom::object& record, const std::string& p
   for (const auto field : record) {
     if (keys.size() < 200) absl::StrAppend(&keys, keys.empty() ? "" : ", ", Quoted(field.key));
   }
-  return InvalidInput("%s: the record has no field \"text\" or \"content\", but %s; name its text with --text-key", place,
-                      keys.empty() ? "no field at all" : keys);
+  return InvalidInput(
+      "%s: the record has no field \"text\" or \"content\", but %s; name its text with --text-key", place,
+      keys.empty() ? "no field at all" : keys);
 }
 
 }  // namespace
 
-absl::Status DocumentReader::ReadJsonl(const std::string& path, DamageReport* damage, Sink sink, Progress progress) {
+absl::Status DocumentReader::ReadJsonl(const std::string& path, DamageReport* damage, Sink sink,
+                                       Progress progress) {
   TANREN_ASSIGN_OR_RETURN(std::unique_ptr<InputStream> stream, InputStream::Open(path));
   LineReader lines(std::move(stream), options_.line_limit_bytes);
   simdjson::dom::parser parser(static_cast<size_t>(options_.line_limit_bytes) + simdjson::SIMDJSON_PADDING);
@@ -224,7 +239,8 @@ absl::Status DocumentReader::ReadJsonl(const std::string& path, DamageReport* da
       continue;
     }
     simdjson::dom::object record;
-    const simdjson::error_code error = parser.parse(line.text.data(), line.text.size()).get_object().get(record);
+    const simdjson::error_code error =
+        parser.parse(line.text.data(), line.text.size()).get_object().get(record);
     if (error != simdjson::SUCCESS) {
       damage->Add(DamageReport::kBadJson, path, line.number, simdjson::error_message(error));
       continue;

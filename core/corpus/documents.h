@@ -20,18 +20,19 @@ enum class InputFormat { kByName, kText, kJsonl };
 struct DocumentOptions {
   InputFormat format = InputFormat::kByName;  // .txt .md .text, .jsonl .ndjson; with .gz or .zst behind
 
-  // JSONL: the fields that make the text of a record, joined by the separator. Empty: "text" or else "content",
-  // whichever the first record has.
+  // JSONL: the fields that make the text of a record, joined by the separator. Empty: "text" or else
+  // "content", whichever the first record has.
   std::vector<std::string> text_keys;
   std::string key_separator = "\n";
 
-  // Text: a file is one document, or is split at lines that equal the delimiter, or at blank lines. What splits
-  // is no part of a document, nor is the line feed before it.
+  // Text: a file is one document, or is split at lines that equal the delimiter, or at blank lines. What
+  // splits is no part of a document, nor is the line feed before it.
   std::string document_delimiter;
   bool split_at_blank_lines = false;
 
-  int64_t line_limit_bytes = int64_t{64} << 20;       // a longer line is damage
-  int64_t document_limit_bytes = int64_t{256} << 20;  // of a document that cannot be handed out in parts: an error
+  int64_t line_limit_bytes = int64_t{64} << 20;  // a longer line is damage
+  int64_t document_limit_bytes = int64_t{256}
+                                 << 20;  // of a document that cannot be handed out in parts: an error
 };
 
 // Lines that were left out, by reason.

@@ -88,7 +88,8 @@ absl::Status EncodePipeline::ConsumeFront() {
   size_t begin = 0;
   for (size_t i = 0; i < batch->parts.size(); ++i) {
     const size_t end = batch->ends[i];
-    TANREN_RETURN_IF_ERROR(consumer_(batch->parts[i], absl::MakeConstSpan(batch->ids.data() + begin, end - begin)));
+    TANREN_RETURN_IF_ERROR(
+        consumer_(batch->parts[i], absl::MakeConstSpan(batch->ids.data() + begin, end - begin)));
     begin = end;
   }
   return absl::OkStatus();

@@ -29,7 +29,8 @@ struct EncodeFrame {
   int32_t end_of_text = -1;  // put behind every document, unless -1
 };
 
-// Memory is bounded: Push waits while threads + 2 batches of about a MiB (or one longer document) are on their way.
+// Memory is bounded: Push waits while threads + 2 batches of about a MiB (or one longer document) are on
+// their way.
 class EncodePipeline {
  public:
   // Called from the thread that calls Push and Finish, in the order of the parts.

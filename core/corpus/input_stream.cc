@@ -12,8 +12,8 @@
 #include <utility>
 #include <vector>
 
-#include "core/base/status.h"
 #include "core/base/sha256.h"
+#include "core/base/status.h"
 
 namespace tanren {
 namespace {
@@ -48,7 +48,8 @@ class PlainStream : public InputStream {
 // What both decompressors share: compressed bytes come in blocks.
 class CompressedStream : public InputStream {
  public:
-  explicit CompressedStream(std::unique_ptr<PlainStream> file) : file_(std::move(file)), block_(kBlockBytes) {}
+  explicit CompressedStream(std::unique_ptr<PlainStream> file)
+      : file_(std::move(file)), block_(kBlockBytes) {}
   int64_t file_bytes_read() const override { return file_->file_bytes_read(); }
 
  protected:
@@ -111,7 +112,8 @@ class GzipStream : public CompressedStream {
 
 class ZstdStream : public CompressedStream {
  public:
-  explicit ZstdStream(std::unique_ptr<PlainStream> file) : CompressedStream(std::move(file)), z_(ZSTD_createDCtx()) {
+  explicit ZstdStream(std::unique_ptr<PlainStream> file)
+      : CompressedStream(std::move(file)), z_(ZSTD_createDCtx()) {
     TANREN_CHECK(z_ != nullptr);
     ZSTD_DCtx_setParameter(z_.get(), ZSTD_d_windowLogMax, kMaxZstdWindowLog);
   }
@@ -155,7 +157,8 @@ absl::StatusOr<std::unique_ptr<PlainStream>> OpenPlain(const std::string& path) 
 
 }  // namespace
 
-absl::StatusOr<FileDigest> DigestFile(const std::string& path, absl::FunctionRef<void(int64_t bytes)> progress) {
+absl::StatusOr<FileDigest> DigestFile(const std::string& path,
+                                      absl::FunctionRef<void(int64_t bytes)> progress) {
   TANREN_ASSIGN_OR_RETURN(const std::unique_ptr<PlainStream> file, OpenPlain(path));
   std::vector<char> block(kBlockBytes);
   Sha256 hash;
@@ -172,7 +175,8 @@ absl::StatusOr<std::unique_ptr<InputStream>> InputStream::Open(const std::string
   TANREN_ASSIGN_OR_RETURN(std::unique_ptr<PlainStream> file, OpenPlain(path));
   unsigned char magic[4] = {};
   const ssize_t got = pread(file->fd(), magic, sizeof(magic), 0);
-  if (got >= 2 && magic[0] == 0x1F && magic[1] == 0x8B) return std::unique_ptr<InputStream>(std::make_unique<GzipStream>(std::move(file)));
+  if (got >= 2 && magic[0] == 0x1F && magic[1] == 0x8B)
+    return std::unique_ptr<InputStream>(std::make_unique<GzipStream>(std::move(file)));
   if (got == 4 && std::memcmp(magic, "\x28\xB5\x2F\xFD", 4) == 0) {
     return std::unique_ptr<InputStream>(std::make_unique<ZstdStream>(std::move(file)));
   }

@@ -1,5 +1,5 @@
-// Reads text files, plain or compressed with gzip or zstd (known by their first bytes), line by line in bounded
-// memory.
+// Reads text files, plain or compressed with gzip or zstd (known by their first bytes), line by line in
+// bounded memory.
 #ifndef TANREN_CORE_CORPUS_INPUT_STREAM_H_
 #define TANREN_CORE_CORPUS_INPUT_STREAM_H_
 
@@ -32,7 +32,8 @@ struct FileDigest {
 };
 
 // Of the bytes on disk, compressed or not.
-absl::StatusOr<FileDigest> DigestFile(const std::string& path, absl::FunctionRef<void(int64_t bytes)> progress);
+absl::StatusOr<FileDigest> DigestFile(const std::string& path,
+                                      absl::FunctionRef<void(int64_t bytes)> progress);
 
 class LineReader {
  public:

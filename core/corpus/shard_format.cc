@@ -48,8 +48,8 @@ absl::Status CheckNumbers(const ShardHeader& header, int64_t file_bytes) {
   ShardHeader expected = header;
   SetShardLayout(&expected);
   if (expected.documents_offset != header.documents_offset || expected.file_bytes != header.file_bytes) {
-    return InvalidInput("the header's offsets do not agree with its %d tokens and %d documents", header.tokens,
-                        header.documents);
+    return InvalidInput("the header's offsets do not agree with its %d tokens and %d documents",
+                        header.tokens, header.documents);
   }
   if (header.file_bytes != file_bytes) {
     return InvalidInput("the file has %d bytes, but its header says %d: truncated or overwritten", file_bytes,
@@ -79,8 +79,10 @@ void EncodeShardHeader(const ShardHeader& header, unsigned char (&bytes)[kShardH
   std::memcpy(bytes + kCrcOffset, &crc, sizeof(crc));
 }
 
-absl::StatusOr<ShardHeader> DecodeShardHeader(const unsigned char (&bytes)[kShardHeaderBytes], int64_t file_bytes) {
-  if (std::memcmp(bytes, kMagic, sizeof(kMagic)) != 0) return InvalidInput("not a token shard: its magic is missing");
+absl::StatusOr<ShardHeader> DecodeShardHeader(const unsigned char (&bytes)[kShardHeaderBytes],
+                                              int64_t file_bytes) {
+  if (std::memcmp(bytes, kMagic, sizeof(kMagic)) != 0)
+    return InvalidInput("not a token shard: its magic is missing");
   ShardHeader header;
   const unsigned char* at = bytes + sizeof(kMagic);
   ForEachField(header, [&](auto& field) {
@@ -93,7 +95,8 @@ absl::StatusOr<ShardHeader> DecodeShardHeader(const unsigned char (&bytes)[kShar
   }
   uint32_t crc = 0;
   std::memcpy(&crc, bytes + kCrcOffset, sizeof(crc));
-  if (crc != Crc32c(0, bytes, kCrcOffset)) return InvalidInput("the header is damaged: its checksum does not match");
+  if (crc != Crc32c(0, bytes, kCrcOffset))
+    return InvalidInput("the header is damaged: its checksum does not match");
   TANREN_RETURN_IF_ERROR(CheckNumbers(header, file_bytes));
   return header;
 }

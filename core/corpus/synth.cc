@@ -8,11 +8,11 @@
 #include <utility>
 
 #include "absl/container/flat_hash_set.h"
+#include "core/base/sha256.h"
 #include "core/base/status.h"
 #include "core/corpus/staged_directory.h"
 #include "core/tokenizer/files.h"
 #include "core/tokenizer/json_file.h"
-#include "core/base/sha256.h"
 
 namespace tanren {
 namespace {
@@ -45,7 +45,9 @@ bool IsHeldOut(const Problem& problem, uint64_t seed) {
   return hash % kHeldOutOf == 0;
 }
 
-ProblemKind DrawKind(RandomStream* random) { return static_cast<ProblemKind>(random->Between(0, kProblemKinds - 1)); }
+ProblemKind DrawKind(RandomStream* random) {
+  return static_cast<ProblemKind>(random->Between(0, kProblemKinds - 1));
+}
 
 // Distinct held-out problems: `count` of them that `accept`.
 template <class Draw, class Accept>
@@ -59,9 +61,10 @@ absl::Status DrawDistinct(int64_t count, const char* what, Draw draw, Accept acc
       problems->push_back({std::move(problem), harder});
       misses = 0;
     } else if (++misses > 100'000) {
-      return InvalidInput("only %d distinct %s problems exist at this number of digits, not %d; ask for fewer, or for "
-                          "more digits",
-                          questions.size(), what, count);
+      return InvalidInput(
+          "only %d distinct %s problems exist at this number of digits, not %d; ask for fewer, or for "
+          "more digits",
+          questions.size(), what, count);
     }
   }
   return absl::OkStatus();
@@ -82,8 +85,8 @@ std::string ToJsonl(const std::vector<SynthProblem>& problems) {
 }
 
 json Record(const SynthOptions& options) {
-  return {{"format", "tanren.synth"}, {"version", 1},
-          {"seed", options.seed},     {"problems", options.problems},
+  return {{"format", "tanren.synth"},     {"version", 1},
+          {"seed", options.seed},         {"problems", options.problems},
           {"held_out", options.held_out}, {"digits", options.digits}};
 }
 
@@ -92,22 +95,25 @@ absl::StatusOr<bool> LookForEarlier(const SynthOptions& options) {
   if (IsAbsentOrEmpty(options.out)) return false;
   const std::string path = absl::StrCat(options.out, "/", kRecordFile);
   if (access(path.c_str(), F_OK) != 0) {
-    return InvalidInput("%s is there already and was not made by `tanren data synth`; choose another --out", options.out);
+    return InvalidInput("%s is there already and was not made by `tanren data synth`; choose another --out",
+                        options.out);
   }
   absl::StatusOr<json> earlier = ReadJsonFile(path);
   if (earlier.ok() && earlier->is_object()) {
     bool same = true;
     for (const char* file : {"train.jsonl", "heldout.jsonl"}) {
       const auto hash = earlier->find(file);
-      const absl::StatusOr<std::string> text = ReadSmallFile(absl::StrCat(options.out, "/", file), int64_t{1} << 36);
+      const absl::StatusOr<std::string> text =
+          ReadSmallFile(absl::StrCat(options.out, "/", file), int64_t{1} << 36);
       same &= text.ok() && hash != earlier->end() && *hash == Sha256Hex(*text);
       if (hash != earlier->end()) earlier->erase(hash);
     }
     if (same && *earlier == Record(options)) return true;
   }
   if (options.force) return false;
-  return InvalidInput("%s holds other problems, or was changed; choose another --out, or replace it with --force",
-                      options.out);
+  return InvalidInput(
+      "%s holds other problems, or was changed; choose another --out, or replace it with --force",
+      options.out);
 }
 
 }  // namespace
@@ -146,7 +152,8 @@ absl::StatusOr<SynthSummary> WriteSynthCorpus(const SynthOptions& options) {
   TANREN_ASSIGN_OR_RETURN(summary.up_to_date, LookForEarlier(options));
   if (summary.up_to_date) return summary;
 
-  TANREN_ASSIGN_OR_RETURN(const std::unique_ptr<StagedDirectory> staged, StagedDirectory::Create(options.out));
+  TANREN_ASSIGN_OR_RETURN(const std::unique_ptr<StagedDirectory> staged,
+                          StagedDirectory::Create(options.out));
   json record = Record(options);
   const std::string train = ToJsonl(sets.train);
   const std::string held_out = ToJsonl(sets.held_out);
@@ -154,7 +161,8 @@ absl::StatusOr<SynthSummary> WriteSynthCorpus(const SynthOptions& options) {
   record["heldout.jsonl"] = Sha256Hex(held_out);
   TANREN_RETURN_IF_ERROR(WriteSmallFile(staged->path() + "/train.jsonl", train));
   TANREN_RETURN_IF_ERROR(WriteSmallFile(staged->path() + "/heldout.jsonl", held_out));
-  TANREN_RETURN_IF_ERROR(WriteSmallFile(absl::StrCat(staged->path(), "/", kRecordFile), record.dump(1) + "\n"));
+  TANREN_RETURN_IF_ERROR(
+      WriteSmallFile(absl::StrCat(staged->path(), "/", kRecordFile), record.dump(1) + "\n"));
   TANREN_RETURN_IF_ERROR(staged->Commit(options.force));
   return summary;
 }

@@ -12,12 +12,12 @@
 namespace tanren {
 
 struct SynthOptions {
-  std::string out;              // a directory
+  std::string out;  // a directory
   uint64_t seed = 1;
-  int64_t problems = 20000;     // of the training file
-  int64_t held_out = 500;       // of the held-out file, a fifth of them harder
-  int digits = 2;               // 1 to 7: the longest operand of a training problem; harder ones have one digit more
-  bool force = false;           // replace another synthetic corpus at `out`
+  int64_t problems = 20000;  // of the training file
+  int64_t held_out = 500;    // of the held-out file, a fifth of them harder
+  int digits = 2;      // 1 to 7: the longest operand of a training problem; harder ones have one digit more
+  bool force = false;  // replace another synthetic corpus at `out`
 };
 
 struct SynthProblem {
@@ -30,9 +30,9 @@ struct SynthSets {
   std::vector<SynthProblem> held_out;
 };
 
-// Deterministic in (seed, problems, held_out, digits) on every platform. No canonical key (synth_problems.h) is in
-// both sets: a key's hash decides its side, and harder problems have an operand that no training problem has.
-// Held-out questions are distinct; training questions may repeat.
+// Deterministic in (seed, problems, held_out, digits) on every platform. No canonical key (synth_problems.h)
+// is in both sets: a key's hash decides its side, and harder problems have an operand that no training
+// problem has. Held-out questions are distinct; training questions may repeat.
 absl::StatusOr<SynthSets> MakeSynthSets(const SynthOptions& options);
 
 struct SynthSummary {
@@ -45,8 +45,8 @@ struct SynthSummary {
   std::string example;  // the first training text
 };
 
-// Writes train.jsonl and heldout.jsonl (text, question, answer, kind, difficulty) and synth.json into `out`, which
-// appears complete or not at all. Does nothing when it holds just this.
+// Writes train.jsonl and heldout.jsonl (text, question, answer, kind, difficulty) and synth.json into `out`,
+// which appears complete or not at all. Does nothing when it holds just this.
 absl::StatusOr<SynthSummary> WriteSynthCorpus(const SynthOptions& options);
 
 }  // namespace tanren

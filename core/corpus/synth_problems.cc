@@ -98,10 +98,14 @@ std::string PartialProducts(int64_t a, int64_t b) {
 
 const char* NameOf(ProblemKind kind) {
   switch (kind) {
-    case ProblemKind::kAdd: return "add";
-    case ProblemKind::kSubtract: return "subtract";
-    case ProblemKind::kMultiply: return "multiply";
-    case ProblemKind::kWord: return "word";
+    case ProblemKind::kAdd:
+      return "add";
+    case ProblemKind::kSubtract:
+      return "subtract";
+    case ProblemKind::kMultiply:
+      return "multiply";
+    case ProblemKind::kWord:
+      return "word";
   }
   return "";
 }
@@ -114,10 +118,11 @@ Problem MakeProblem(ProblemKind kind, int digits, bool longest, RandomStream* ra
     const Story& story = kStories[random->Between(0, kStories.size() - 1)];
     problem.operation = story.operation;
     SetOperands(digits, longest, 2, random, &problem);
-    problem.question = absl::StrReplaceAll(story.text, {{"$N", kNames[random->Between(0, kNames.size() - 1)]},
-                                                        {"$o", kObjects[random->Between(0, kObjects.size() - 1)]},
-                                                        {"$a", absl::StrCat(problem.left)},
-                                                        {"$b", absl::StrCat(problem.right)}});
+    problem.question =
+        absl::StrReplaceAll(story.text, {{"$N", kNames[random->Between(0, kNames.size() - 1)]},
+                                         {"$o", kObjects[random->Between(0, kObjects.size() - 1)]},
+                                         {"$a", absl::StrCat(problem.left)},
+                                         {"$b", absl::StrCat(problem.right)}});
     return problem;
   }
   problem.operation = kind == ProblemKind::kAdd ? '+' : kind == ProblemKind::kSubtract ? '-' : '*';
@@ -136,17 +141,23 @@ std::string CanonicalKey(const Problem& problem) {
 
 int64_t AnswerOf(const Problem& problem) {
   switch (problem.operation) {
-    case '+': return problem.left + problem.right;
-    case '-': return problem.left - problem.right;
-    default: return problem.left * problem.right;
+    case '+':
+      return problem.left + problem.right;
+    case '-':
+      return problem.left - problem.right;
+    default:
+      return problem.left * problem.right;
   }
 }
 
 std::string StepsOf(const Problem& problem) {
   switch (problem.operation) {
-    case '+': return ColumnSum(problem.left, problem.right);
-    case '-': return ColumnDifference(problem.left, problem.right);
-    default: return PartialProducts(problem.left, problem.right);
+    case '+':
+      return ColumnSum(problem.left, problem.right);
+    case '-':
+      return ColumnDifference(problem.left, problem.right);
+    default:
+      return PartialProducts(problem.left, problem.right);
   }
 }
 

@@ -25,13 +25,14 @@ struct Problem {
 // `longest`: the left operand has just that many. digits is 1 to 8.
 Problem MakeProblem(ProblemKind kind, int digits, bool longest, RandomStream* random);
 
-// Equal for problems that ask for the same calculation: "38+47" for 47 + 38 and for the story of 38 apples and 47.
+// Equal for problems that ask for the same calculation: "38+47" for 47 + 38 and for the story of 38 apples
+// and 47.
 std::string CanonicalKey(const Problem& problem);
 
 int64_t AnswerOf(const Problem& problem);
 
-// One line per step, without a line feed at the end. Sums and differences go column by column from the right, with
-// the digits found so far behind the colon; a product is split by the digits of its left operand:
+// One line per step, without a line feed at the end. Sums and differences go column by column from the right,
+// with the digits found so far behind the colon; a product is split by the digits of its left operand:
 //     7+8=15, carry 1: 5          12-7=5, borrow 1: 5         4*6=24
 //     4+3+1=8: 85                 8-4-1=3: 35                 30*6=180, 24+180=204
 std::string StepsOf(const Problem& problem);

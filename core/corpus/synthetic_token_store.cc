@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
+#include "core/base/sha256.h"
 #include "core/base/status.h"
 #include "core/corpus/counter_random.h"
-#include "core/base/sha256.h"
 
 namespace tanren {
 

@@ -10,10 +10,10 @@
 #include <cstring>
 #include <utility>
 
+#include "core/base/sha256.h"
 #include "core/base/status.h"
 #include "core/corpus/corpus_writer.h"
 #include "core/tokenizer/files.h"
-#include "core/base/sha256.h"
 
 namespace tanren {
 namespace {
@@ -88,8 +88,9 @@ struct TokenCorpus::Shard {
 
   const void* tokens() const { return mapping.data() + kShardTokensOffset; }
   absl::Span<const int64_t> documents() const {
-    return absl::Span<const int64_t>(reinterpret_cast<const int64_t*>(mapping.data() + header.documents_offset),
-                                     static_cast<size_t>(header.documents));
+    return absl::Span<const int64_t>(
+        reinterpret_cast<const int64_t*>(mapping.data() + header.documents_offset),
+        static_cast<size_t>(header.documents));
   }
   absl::Status Read(int64_t begin, int64_t count, int32_t* out) const {
     const uint32_t largest = header.token_bytes == 2 ? Widen<uint16_t>(tokens(), begin, count, out)
@@ -97,8 +98,8 @@ struct TokenCorpus::Shard {
     if (largest < header.vocab_size) return absl::OkStatus();
     for (int64_t i = 0; i < count; ++i) {
       if (static_cast<uint32_t>(out[i]) < header.vocab_size) continue;
-      return InvalidInput("%s: token %d of the shard is %d, but ids are 0 to %d: the shard is damaged", path, begin + i,
-                          static_cast<uint32_t>(out[i]), header.vocab_size - 1);
+      return InvalidInput("%s: token %d of the shard is %d, but ids are 0 to %d: the shard is damaged", path,
+                          begin + i, static_cast<uint32_t>(out[i]), header.vocab_size - 1);
     }
     return absl::OkStatus();
   }
@@ -118,14 +119,15 @@ TokenCorpus::~TokenCorpus() = default;
 absl::StatusOr<std::unique_ptr<TokenCorpus>> TokenCorpus::Open(const std::string& directory) {
   const std::string path = absl::StrCat(directory, "/", kManifestFile);
   if (access(path.c_str(), F_OK) != 0) {
-    return InvalidInput("%s: no %s here, so this is not a token corpus; make one with `tanren data tokenize`", directory,
-                        kManifestFile);
+    return InvalidInput("%s: no %s here, so this is not a token corpus; make one with `tanren data tokenize`",
+                        directory, kManifestFile);
   }
   TANREN_ASSIGN_OR_RETURN(const std::string text, ReadSmallFile(path, kManifestBytes));
   std::unique_ptr<TokenCorpus> corpus(new TokenCorpus());
   TANREN_ASSIGN_OR_RETURN(corpus->manifest_, ParseManifest(text, path));
   corpus->directory_ = directory;
-  for (const CorpusManifest::Shard& shard : corpus->manifest_.shards) TANREN_RETURN_IF_ERROR(corpus->AddShard(shard));
+  for (const CorpusManifest::Shard& shard : corpus->manifest_.shards)
+    TANREN_RETURN_IF_ERROR(corpus->AddShard(shard));
   return corpus;
 }
 
@@ -141,14 +143,16 @@ absl::Status TokenCorpus::AddShard(const CorpusManifest::Shard& entry) {
   if (!header.ok()) return At(shard.path, header.status());
   shard.header = *header;
 
-  const int64_t tokens_before = shards_.empty() ? 0 : shards_.back().header.first_token + shards_.back().header.tokens;
+  const int64_t tokens_before =
+      shards_.empty() ? 0 : shards_.back().header.first_token + shards_.back().header.tokens;
   const int64_t documents_before =
       shards_.empty() ? 0 : shards_.back().header.first_document + shards_.back().header.documents;
   if (header->vocab_size != manifest_.vocab_size || header->tokens != entry.tokens ||
       header->documents != entry.documents || header->first_token != tokens_before ||
       header->first_document != documents_before) {
-    return InvalidInput("%s: the shard does not fit its place in %s: a shard of another corpus, or two were swapped",
-                        shard.path, kManifestFile);
+    return InvalidInput(
+        "%s: the shard does not fit its place in %s: a shard of another corpus, or two were swapped",
+        shard.path, kManifestFile);
   }
   const int64_t previous = shards_.empty() ? -1 : tokens_before - 1;
   if (absl::Status status = shard.CheckDocuments(previous); !status.ok()) return At(shard.path, status);
@@ -178,11 +182,13 @@ absl::Status TokenCorpus::Shard::CheckDocuments(int64_t previous) const {
 absl::Status TokenCorpus::Read(int64_t offset, absl::Span<int32_t> out) const {
   auto count = static_cast<int64_t>(out.size());
   if (offset < 0 || count > num_tokens() || offset > num_tokens() - count) {
-    return InvalidInput("%s: %d tokens from offset %d of a corpus of %d", directory_, count, offset, num_tokens());
+    return InvalidInput("%s: %d tokens from offset %d of a corpus of %d", directory_, count, offset,
+                        num_tokens());
   }
   if (count == 0) return absl::OkStatus();
   auto shard = std::upper_bound(shards_.begin(), shards_.end(), offset,
-                                [](int64_t value, const Shard& s) { return value < s.header.first_token; }) - 1;
+                                [](int64_t value, const Shard& s) { return value < s.header.first_token; }) -
+               1;
   int32_t* to = out.data();
   while (count > 0) {
     const int64_t begin = offset - shard->header.first_token;
@@ -213,8 +219,10 @@ int64_t TokenCorpus::DocumentBegin(int64_t document) const {
 
 int64_t TokenCorpus::DocumentContaining(int64_t offset) const {
   TANREN_CHECK(offset >= 0 && offset < num_tokens());
-  const auto shard = std::upper_bound(shards_.begin(), shards_.end(), offset,
-                                      [](int64_t value, const Shard& s) { return value < s.header.first_token; }) - 1;
+  const auto shard =
+      std::upper_bound(shards_.begin(), shards_.end(), offset,
+                       [](int64_t value, const Shard& s) { return value < s.header.first_token; }) -
+      1;
   const absl::Span<const int64_t> begins = shard->documents();
   const int64_t begun = std::upper_bound(begins.begin(), begins.end(), offset) - begins.begin();
   return shard->header.first_document + begun - 1;

@@ -19,8 +19,9 @@ namespace tanren {
 // must not be truncated while a corpus is open.
 class TokenCorpus : public TokenStore {
  public:
-  // Checks the manifest, every shard's header and size, and that documents ascend and cover the tokens. Damage is
-  // an error that names the file; damage among the tokens is found by Read (ids) and by Verify (everything).
+  // Checks the manifest, every shard's header and size, and that documents ascend and cover the tokens.
+  // Damage is an error that names the file; damage among the tokens is found by Read (ids) and by Verify
+  // (everything).
   static absl::StatusOr<std::unique_ptr<TokenCorpus>> Open(const std::string& directory);
   ~TokenCorpus() override;
 

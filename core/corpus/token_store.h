@@ -24,8 +24,8 @@ class TokenStore {
   // SHA-256 of the tokens and documents: equal stores have equal hashes.
   virtual std::string content_hash() const = 0;
 
-  // Fills `out` with the tokens offset .. offset + out.size() - 1, each within the vocabulary. A range outside of
-  // the store, or a damaged token, is an error that names the place.
+  // Fills `out` with the tokens offset .. offset + out.size() - 1, each within the vocabulary. A range
+  // outside of the store, or a damaged token, is an error that names the place.
   virtual absl::Status Read(int64_t offset, absl::Span<int32_t> out) const = 0;
 
   // Offset of a document's first token; num_tokens() for document == num_documents().

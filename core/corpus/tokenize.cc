@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/numbers.h"
+#include "core/base/sha256.h"
 #include "core/base/status.h"
 #include "core/corpus/encode_pipeline.h"
 #include "core/corpus/input_stream.h"
@@ -15,7 +16,6 @@
 #include "core/corpus/token_corpus.h"
 #include "core/corpus/tokenize_record.h"
 #include "core/tokenizer/files.h"
-#include "core/base/sha256.h"
 #include "core/tokenizer/utf8.h"
 
 namespace tanren {
@@ -30,7 +30,8 @@ absl::StatusOr<std::vector<CorpusSplit>> CompleteSplits(std::vector<CorpusSplit>
     sum += splits[i].fraction;
     has_train |= splits[i].name == "train";
     for (size_t j = 0; j < i; ++j) {
-      if (splits[i].name == splits[j].name) return InvalidInput("the split %s is given twice", splits[i].name);
+      if (splits[i].name == splits[j].name)
+        return InvalidInput("the split %s is given twice", splits[i].name);
     }
   }
   if (sum < 1 - 1e-9 && !has_train) {
@@ -81,7 +82,8 @@ class Run {
     record_.request = RequestHash(options_, splits_, digests_, tokenizer_);
     TANREN_ASSIGN_OR_RETURN(const bool up_to_date, LookForEarlier());
     if (up_to_date) return Summarise(options_.out, true);
-    TANREN_ASSIGN_OR_RETURN(const std::unique_ptr<StagedDirectory> staged, StagedDirectory::Create(options_.out));
+    TANREN_ASSIGN_OR_RETURN(const std::unique_ptr<StagedDirectory> staged,
+                            StagedDirectory::Create(options_.out));
     TANREN_RETURN_IF_ERROR(OpenWriters(staged->path()));
     TANREN_RETURN_IF_ERROR(EncodeAll());
     TANREN_RETURN_IF_ERROR(CheckDamage(record_.damage, options_.max_damaged_fraction));
@@ -90,7 +92,8 @@ class Run {
       if (!manifest.ok() && !absl::IsNotFound(manifest.status())) return manifest.status();
       if (!manifest.ok()) {
         if (splits_[i].name.empty()) return InvalidInput("the inputs hold no text");
-        return InvalidInput("the split %s gets no document; make its fraction larger or drop it", splits_[i].name);
+        return InvalidInput("the split %s gets no document; make its fraction larger or drop it",
+                            splits_[i].name);
       }
     }
     TANREN_RETURN_IF_ERROR(WriteTokenizeRecord(staged->path(), record_, options_.inputs, digests_));
@@ -111,7 +114,8 @@ class Run {
     if (options_.inputs.empty()) return InvalidInput("no input files");
     if (options_.out.empty()) return InvalidInput("no output directory");
     if (options_.documents.line_limit_bytes < 1 || options_.documents.line_limit_bytes > int64_t{1} << 30) {
-      return InvalidInput("a line limit of %d bytes; 1 to 2^30 are possible", options_.documents.line_limit_bytes);
+      return InvalidInput("a line limit of %d bytes; 1 to 2^30 are possible",
+                          options_.documents.line_limit_bytes);
     }
     TANREN_ASSIGN_OR_RETURN(splits_, CompleteSplits(options_.splits));
     bounds_ = Cumulative(splits_);
@@ -123,10 +127,11 @@ class Run {
     }
     const bool position_possible = options_.inputs.size() == 1 && one_each;
     if (options_.split_by == TokenizeOptions::SplitBy::kPosition && !position_possible) {
-      return InvalidInput("splitting by position needs one text file that is one document; split by document instead");
+      return InvalidInput(
+          "splitting by position needs one text file that is one document; split by document instead");
     }
-    record_.split_by_position = splits_.size() > 1 && position_possible &&
-                                options_.split_by != TokenizeOptions::SplitBy::kDocument;
+    record_.split_by_position =
+        splits_.size() > 1 && position_possible && options_.split_by != TokenizeOptions::SplitBy::kDocument;
     for (const CorpusSplit& split : splits_) record_.splits.push_back(split.name);
     return absl::OkStatus();
   }
@@ -148,12 +153,14 @@ class Run {
     if (IsAbsentOrEmpty(options_.out)) return false;
     const absl::StatusOr<TokenizeRecord> earlier = ReadTokenizeRecord(options_.out);
     if (absl::IsNotFound(earlier.status())) {
-      return InvalidInput("%s is there already and is no corpus made by `tanren data tokenize`; choose another --out",
-                          options_.out);
+      return InvalidInput(
+          "%s is there already and is no corpus made by `tanren data tokenize`; choose another --out",
+          options_.out);
     }
     if (earlier.ok() && earlier->request == record_.request) {
       bool sound = true;
-      for (const CorpusSplit& split : splits_) sound &= TokenCorpus::Open(DirectoryOf(options_.out, split.name)).ok();
+      for (const CorpusSplit& split : splits_)
+        sound &= TokenCorpus::Open(DirectoryOf(options_.out, split.name)).ok();
       if (sound) {
         record_.damage = earlier->damage;
         return true;
@@ -162,7 +169,8 @@ class Run {
     }
     if (options_.force) return false;
     return InvalidInput(
-        "%s holds a corpus made from other inputs, another tokenizer or other options; choose another --out, or replace "
+        "%s holds a corpus made from other inputs, another tokenizer or other options; choose another --out, "
+        "or replace "
         "it with --force",
         options_.out);
   }
@@ -202,7 +210,8 @@ class Run {
         const std::string place = absl::StrCat(path, ":", part.line);
         if (record_.split_by_position) return PushByPosition(std::move(part), place, &pipeline);
         int split = 0;
-        if (splits_.size() > 1) split = SplitOfHash(by_file ? digests_[file].sha256 : Sha256Hex(part.text), bounds_);
+        if (splits_.size() > 1)
+          split = SplitOfHash(by_file ? digests_[file].sha256 : Sha256Hex(part.text), bounds_);
         return pipeline.Push({std::move(part), split}, place);
       };
       DocumentReader& reader = splits_.size() == 1 || by_file ? parts : whole;
@@ -222,8 +231,8 @@ class Run {
       characters += CountUtf8Characters(part.text);
       return absl::OkStatus();
     };
-    TANREN_RETURN_IF_ERROR(
-        reader.ReadFile(options_.inputs[0], &ignored, count, [&](int64_t bytes) { Report("counting", bytes); }));
+    TANREN_RETURN_IF_ERROR(reader.ReadFile(options_.inputs[0], &ignored, count,
+                                           [&](int64_t bytes) { Report("counting", bytes); }));
     for (const double bound : bounds_) {
       split_ends_.push_back(static_cast<int64_t>(static_cast<double>(characters) * bound));
     }
@@ -288,14 +297,15 @@ absl::StatusOr<CorpusSplit> ParseCorpusSplit(std::string_view text) {
   split.name = std::string(text.substr(0, equals));
   const bool named = !split.name.empty() && split.name[0] != '-' &&
                      std::all_of(split.name.begin(), split.name.end(), [](char c) {
-                       return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
-                              c == '_';
+                       return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                              c == '-' || c == '_';
                      });
   if (!named || equals == std::string_view::npos ||
       !absl::SimpleAtod(View(text.substr(equals + 1)), &split.fraction) || !(split.fraction > 0) ||
       split.fraction > 1) {
-    return InvalidInput("the split %s is not like validation=0.1: a name, and a fraction above 0 and at most 1",
-                        Quoted(text));
+    return InvalidInput(
+        "the split %s is not like validation=0.1: a name, and a fraction above 0 and at most 1",
+        Quoted(text));
   }
   if (split.name == "tokenizer") return InvalidInput("a split cannot be named tokenizer");
   return split;

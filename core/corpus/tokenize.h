@@ -36,8 +36,8 @@ struct TokenizeOptions {
   DocumentOptions documents;
   std::vector<CorpusSplit> splits;  // fractions sum to 1; without a "train" it gets what is left
   SplitBy split_by = SplitBy::kAuto;
-  bool append_end_of_text = true;  // where the tokenizer has such a token
-  bool prepend_bos = true;         // where the tokenizer's model was made with it
+  bool append_end_of_text = true;      // where the tokenizer has such a token
+  bool prepend_bos = true;             // where the tokenizer's model was made with it
   double max_damaged_fraction = 0.01;  // of the lines read; more is an error
   int64_t shard_tokens = CorpusWriter::kDefaultShardTokens;
   int threads = 0;     // 0: as the machine has; the output does not depend on it
@@ -58,9 +58,9 @@ struct TokenizeSummary {
   DamageReport damage;
 };
 
-// `out` appears complete or not at all, and is never replaced unless `force` (and then only if it is a corpus). A
-// file tokenize.json in it records the hash of inputs, tokenizer and options: a second run with the same does
-// nothing.
+// `out` appears complete or not at all, and is never replaced unless `force` (and then only if it is a
+// corpus). A file tokenize.json in it records the hash of inputs, tokenizer and options: a second run with
+// the same does nothing.
 absl::StatusOr<TokenizeSummary> TokenizeCorpus(const TokenizeOptions& options, const Tokenizer& tokenizer);
 
 }  // namespace tanren

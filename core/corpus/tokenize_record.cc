@@ -6,10 +6,10 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "core/base/sha256.h"
 #include "core/base/status.h"
 #include "core/tokenizer/files.h"
 #include "core/tokenizer/json_file.h"
-#include "core/base/sha256.h"
 #include "core/tokenizer/utf8.h"
 
 namespace tanren {
@@ -22,7 +22,8 @@ constexpr const char* kFormat = "tanren.tokenize";
 
 absl::StatusOr<TokenizeRecord> FromJson(const json& root) {
   try {
-    if (root.at("format") != kFormat || root.at("version") != 1) return InvalidInput("not a record of version 1");
+    if (root.at("format") != kFormat || root.at("version") != 1)
+      return InvalidInput("not a record of version 1");
     TokenizeRecord record;
     root.at("request").get_to(record.request);
     root.at("splits").get_to(record.splits);
@@ -60,9 +61,10 @@ std::string RequestHash(const TokenizeOptions& options, const std::vector<Corpus
   for (const std::string& key : d.text_keys) hash.UpdateField(key);
   hash.UpdateField(d.key_separator);
   hash.UpdateField(d.document_delimiter);
-  for (const int64_t number : {int64_t{d.split_at_blank_lines}, d.line_limit_bytes, d.document_limit_bytes,
-                               options.shard_tokens, int64_t{options.append_end_of_text}, int64_t{options.prepend_bos},
-                               static_cast<int64_t>(options.split_by), static_cast<int64_t>(splits.size())}) {
+  for (const int64_t number :
+       {int64_t{d.split_at_blank_lines}, d.line_limit_bytes, d.document_limit_bytes, options.shard_tokens,
+        int64_t{options.append_end_of_text}, int64_t{options.prepend_bos},
+        static_cast<int64_t>(options.split_by), static_cast<int64_t>(splits.size())}) {
     hash.UpdateNumber(number);
   }
   for (const CorpusSplit& split : splits) {
@@ -73,7 +75,8 @@ std::string RequestHash(const TokenizeOptions& options, const std::vector<Corpus
 }
 
 absl::Status WriteTokenizeRecord(const std::string& directory, const TokenizeRecord& record,
-                                 const std::vector<std::string>& input_names, const std::vector<FileDigest>& inputs) {
+                                 const std::vector<std::string>& input_names,
+                                 const std::vector<FileDigest>& inputs) {
   json files = json::array();
   for (size_t i = 0; i < inputs.size(); ++i) {
     const std::string name = std::filesystem::path(input_names[i]).filename().string();

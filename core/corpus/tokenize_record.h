@@ -1,4 +1,5 @@
-// tokenize.json: what a corpus was made from, so that the same request is recognised. Internal to TokenizeCorpus.
+// tokenize.json: what a corpus was made from, so that the same request is recognised. Internal to
+// TokenizeCorpus.
 #ifndef TANREN_CORE_CORPUS_TOKENIZE_RECORD_H_
 #define TANREN_CORE_CORPUS_TOKENIZE_RECORD_H_
 
@@ -25,7 +26,8 @@ std::string RequestHash(const TokenizeOptions& options, const std::vector<Corpus
                         const std::vector<FileDigest>& inputs, const Tokenizer& tokenizer);
 
 absl::Status WriteTokenizeRecord(const std::string& directory, const TokenizeRecord& record,
-                                 const std::vector<std::string>& input_names, const std::vector<FileDigest>& inputs);
+                                 const std::vector<std::string>& input_names,
+                                 const std::vector<FileDigest>& inputs);
 
 // NotFound when the directory has no such record.
 absl::StatusOr<TokenizeRecord> ReadTokenizeRecord(const std::string& directory);

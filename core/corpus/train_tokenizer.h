@@ -14,7 +14,7 @@
 namespace tanren {
 
 struct TrainTokenizerOptions {
-  std::string kind = "bpe";  // bpe, bytes, characters or whitespace
+  std::string kind = "bpe";         // bpe, bytes, characters or whitespace
   std::vector<std::string> inputs;  // none for bytes
   DocumentOptions documents;
   double max_damaged_fraction = 0.01;
@@ -30,7 +30,8 @@ struct TrainTokenizerOptions {
 };
 
 // Damaged lines are left out and counted in *damage; more than the allowed fraction is an error.
-absl::StatusOr<std::unique_ptr<Tokenizer>> TrainTokenizer(const TrainTokenizerOptions& options, DamageReport* damage);
+absl::StatusOr<std::unique_ptr<Tokenizer>> TrainTokenizer(const TrainTokenizerOptions& options,
+                                                          DamageReport* damage);
 
 }  // namespace tanren
 

@@ -41,7 +41,8 @@ absl::StatusOr<std::vector<std::pair<int32_t, int32_t>>> ReadMerges(const std::s
 
 }  // namespace
 
-absl::StatusOr<BpeDefinition> ReadGpt2Files(const std::string& vocabulary_path, const std::string& merges_path) {
+absl::StatusOr<BpeDefinition> ReadGpt2Files(const std::string& vocabulary_path,
+                                            const std::string& merges_path) {
   TANREN_ASSIGN_OR_RETURN(const nlohmann::json json, ReadJsonFile(vocabulary_path));
   VocabularyBuilder vocabulary;
   absl::Status status = vocabulary.AddAll(json);

@@ -10,9 +10,10 @@
 
 namespace tanren {
 
-// `vocabulary_path`: JSON, token (in the byte alphabet) to id. `merges_path`: a pair per line, best first, after
-// an optional "#version" line. A token that is no single byte and that no merge makes is special.
-absl::StatusOr<BpeDefinition> ReadGpt2Files(const std::string& vocabulary_path, const std::string& merges_path);
+// `vocabulary_path`: JSON, token (in the byte alphabet) to id. `merges_path`: a pair per line, best first,
+// after an optional "#version" line. A token that is no single byte and that no merge makes is special.
+absl::StatusOr<BpeDefinition> ReadGpt2Files(const std::string& vocabulary_path,
+                                            const std::string& merges_path);
 
 // tokenizer.json of a byte-level BPE model. Any part that would change ids and is not known here (another
 // model, normaliser, splitter, dropout, ...) is an error that names it. Roles come from tokenizer_config.json

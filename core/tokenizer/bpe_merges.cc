@@ -9,8 +9,8 @@
 namespace tanren {
 namespace {
 
-constexpr size_t kScannedBytes = 96;              // longer pieces go through the heap
-constexpr size_t kKeptScratchBytes = 1 << 20;     // a rare giant piece does not hold its memory for ever
+constexpr size_t kScannedBytes = 96;           // longer pieces go through the heap
+constexpr size_t kKeptScratchBytes = 1 << 20;  // a rare giant piece does not hold its memory for ever
 constexpr uint32_t kEnd = 0xFFFFFFFF;
 
 // scratch->ids holds the symbols, ranks[i] the rank of the pair (i, i + 1).
@@ -26,7 +26,8 @@ void MergeByScan(const MergeTable& table, MergeScratch* scratch) {
     if (ranks[best] == MergeTable::kNone) break;
     ids[best] = table.Find(ids[best], ids[best + 1]).product;
     std::copy(ids.begin() + best + 2, ids.begin() + count, ids.begin() + best + 1);
-    if (best + 2 < count) std::copy(ranks.begin() + best + 2, ranks.begin() + count - 1, ranks.begin() + best + 1);
+    if (best + 2 < count)
+      std::copy(ranks.begin() + best + 2, ranks.begin() + count - 1, ranks.begin() + best + 1);
     --count;
     if (best > 0) ranks[best - 1] = rank_at(best - 1);
     if (best + 1 < count) ranks[best] = rank_at(best);
@@ -71,7 +72,8 @@ class HeapMerger {
 
   bool SetRank(uint32_t position) {
     const uint32_t right = s_.next[position];
-    s_.ranks[position] = right == kEnd ? MergeTable::kNone : table_.Find(s_.ids[position], s_.ids[right]).rank;
+    s_.ranks[position] =
+        right == kEnd ? MergeTable::kNone : table_.Find(s_.ids[position], s_.ids[right]).rank;
     return s_.ranks[position] != MergeTable::kNone;
   }
 

@@ -1,5 +1,6 @@
-// The merge table of byte-pair encoding and its application to one piece of text (Sennrich et al. 2016): of all
-// adjacent pairs the one with the lowest rank merges first, the leftmost of equals, until no pair has a rank.
+// The merge table of byte-pair encoding and its application to one piece of text (Sennrich et al. 2016): of
+// all adjacent pairs the one with the lowest rank merges first, the leftmost of equals, until no pair has a
+// rank.
 #ifndef TANREN_CORE_TOKENIZER_BPE_MERGES_H_
 #define TANREN_CORE_TOKENIZER_BPE_MERGES_H_
 

@@ -6,12 +6,12 @@
 #include <mutex>
 
 #include "absl/container/flat_hash_map.h"
+#include "core/base/sha256.h"
 #include "core/base/status.h"
 #include "core/tokenizer/bpe_files.h"
 #include "core/tokenizer/bpe_merges.h"
 #include "core/tokenizer/files.h"
 #include "core/tokenizer/piece_cache.h"
-#include "core/base/sha256.h"
 #include "core/tokenizer/split_pattern.h"
 #include "core/tokenizer/utf8.h"
 
@@ -124,7 +124,8 @@ absl::Status BpeTokenizer::Impl::Build() {
     TANREN_ASSIGN_OR_RETURN(SplitPattern compiled, SplitPattern::Compile(pattern));
     patterns.push_back(std::move(compiled));
   }
-  if (definition.ignore_merges) for (const auto& [token, id] : ids) whole_tokens.emplace(token, id);
+  if (definition.ignore_merges)
+    for (const auto& [token, id] : ids) whole_tokens.emplace(token, id);
   return absl::OkStatus();
 }
 
@@ -142,8 +143,8 @@ absl::Status BpeTokenizer::Impl::AddMerges(const absl::flat_hash_map<absl::strin
                           Quoted(definition.tokens[left]), Quoted(definition.tokens[right]), Quoted(product));
     }
     if (!table.Insert(left, right, {static_cast<uint32_t>(rank), found->second})) {
-      return InvalidInput("merge %d joins %s and %s as an earlier merge does", rank, Quoted(definition.tokens[left]),
-                          Quoted(definition.tokens[right]));
+      return InvalidInput("merge %d joins %s and %s as an earlier merge does", rank,
+                          Quoted(definition.tokens[left]), Quoted(definition.tokens[right]));
     }
   }
   return absl::OkStatus();
@@ -211,7 +212,8 @@ absl::Status BpeTokenizer::EncodeTo(std::string_view text, std::vector<int32_t>*
   const absl::Status status = ForEachRun(
       text,
       [&](std::string_view run) -> absl::Status {
-        if (!impl_->definition.normalise_nfc || IsAscii(run)) return impl_->EncodeValid(run, 0, scratch.get(), ids);
+        if (!impl_->definition.normalise_nfc || IsAscii(run))
+          return impl_->EncodeValid(run, 0, scratch.get(), ids);
         TANREN_ASSIGN_OR_RETURN(const std::string normal, NormaliseNfc(run));
         return impl_->EncodeValid(normal, 0, scratch.get(), ids);
       },
@@ -225,7 +227,9 @@ std::string BpeTokenizer::DecodeToken(int32_t id) const {
   return id >= 0 && id < vocab_size() ? impl_->definition.tokens[id] : std::string();
 }
 
-size_t BpeTokenizer::LastCut(std::string_view text) const { return impl_->cuttable ? LastSplitBoundary(text) : 0; }
+size_t BpeTokenizer::LastCut(std::string_view text) const {
+  return impl_->cuttable ? LastSplitBoundary(text) : 0;
+}
 
 absl::Status BpeTokenizer::Save(const std::string& directory) const {
   return WriteHuggingFaceTokenizer(impl_->definition, directory);

@@ -1,7 +1,7 @@
 // Byte-level byte-pair encoding: GPT-2, Llama 3, Qwen and tokenizers that Tanren trains.
 //
-// Text is cut into pieces by patterns, a piece is merged from bytes by ranked merges. Bytes that are not UTF-8
-// form pieces of their own, so every sequence of bytes encodes, and decodes to itself.
+// Text is cut into pieces by patterns, a piece is merged from bytes by ranked merges. Bytes that are not
+// UTF-8 form pieces of their own, so every sequence of bytes encodes, and decodes to itself.
 #ifndef TANREN_CORE_TOKENIZER_BPE_TOKENIZER_H_
 #define TANREN_CORE_TOKENIZER_BPE_TOKENIZER_H_
 
@@ -19,9 +19,9 @@
 namespace tanren {
 
 struct BpeDefinition {
-  std::vector<std::string> tokens;                   // by id: bytes; for a special token its text
-  std::vector<std::pair<int32_t, int32_t>> merges;   // by rank; their concatenation is a token
-  std::vector<std::string> split_patterns;           // each splits the pieces of the one before it
+  std::vector<std::string> tokens;                  // by id: bytes; for a special token its text
+  std::vector<std::pair<int32_t, int32_t>> merges;  // by rank; their concatenation is a token
+  std::vector<std::string> split_patterns;          // each splits the pieces of the one before it
   std::vector<SpecialToken> specials;
   TokenRoles roles;
   bool normalise_nfc = false;     // Unicode NFC first: Decode gives the normalised text

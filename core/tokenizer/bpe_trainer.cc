@@ -30,8 +30,8 @@ absl::StatusOr<std::string_view> PatternByName(const std::string& name) {
 // All distinct pieces behind one another, as tokens, with a boundary after each piece.
 //
 // A token of n bytes covers n places: its id stands at the first place, and the last place leads back to the
-// first. So the neighbours of a token are found without links: behind it, by its length; before it, by what the
-// place before holds.
+// first. So the neighbours of a token are found without links: behind it, by its length; before it, by what
+// the place before holds.
 class TokenLine {
  public:
   explicit TokenLine(const std::vector<std::pair<std::string, int64_t>>& pieces) : pieces_(pieces) {
@@ -206,14 +206,16 @@ BpeTrainer::~BpeTrainer() = default;
 absl::StatusOr<std::unique_ptr<BpeTrainer>> BpeTrainer::Create(BpeTrainerOptions options) {
   const int64_t least = 256 + static_cast<int64_t>(options.specials.size());
   if (options.vocab_size < least || options.vocab_size > kMaxVocabSize) {
-    return InvalidInput("a vocabulary of %d tokens: 256 bytes and %d special tokens need at least %d, and the limit is %d",
-                        options.vocab_size, options.specials.size(), least, kMaxVocabSize);
+    return InvalidInput(
+        "a vocabulary of %d tokens: 256 bytes and %d special tokens need at least %d, and the limit is %d",
+        options.vocab_size, options.specials.size(), least, kMaxVocabSize);
   }
   auto impl = std::make_unique<Impl>();
   TANREN_ASSIGN_OR_RETURN(impl->pattern_text, PatternByName(options.split));
   TANREN_ASSIGN_OR_RETURN(SplitPattern pattern, SplitPattern::Compile(impl->pattern_text));
   impl->pattern = std::make_unique<SplitPattern>(std::move(pattern));
-  if (options.threads <= 0) options.threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  if (options.threads <= 0)
+    options.threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   impl->counter = std::make_unique<PieceCounter>(impl->pattern.get(), options.threads);
   impl->options = std::move(options);
   return std::unique_ptr<BpeTrainer>(new BpeTrainer(std::move(impl)));
@@ -230,16 +232,20 @@ absl::StatusOr<BpeDefinition> BpeTrainer::Train() {
   uint64_t places = 1;
   for (const auto& [piece, count] : pieces) places += piece.size() + 1;
   if (places > std::numeric_limits<int32_t>::max()) {
-    return InvalidInput("the distinct pieces of the text take %d bytes; the limit is 2 GiB: train on a sample", places);
+    return InvalidInput(
+        "the distinct pieces of the text take %d bytes; the limit is 2 GiB: train on a sample", places);
   }
 
   BpeDefinition definition;
   definition.split_patterns = {std::string(impl_->pattern_text)};
-  for (const unsigned char byte : BytesInAlphabetOrder()) definition.tokens.emplace_back(1, static_cast<char>(byte));
+  for (const unsigned char byte : BytesInAlphabetOrder())
+    definition.tokens.emplace_back(1, static_cast<char>(byte));
   const int64_t target = options.vocab_size - 256 - static_cast<int64_t>(options.specials.size());
   // A token has one merge, and its text in files is no special token's.
   absl::flat_hash_set<std::string> taken(options.specials.begin(), options.specials.end());
-  const auto product = [&](Pair pair) { return definition.tokens[pair.left] + definition.tokens[pair.right]; };
+  const auto product = [&](Pair pair) {
+    return definition.tokens[pair.left] + definition.tokens[pair.right];
+  };
   const auto allowed = [&](Pair pair) { return taken.insert(BytesToAlphabet(product(pair))).second; };
   Merger merger((TokenLine(pieces)));
   Pair pair;
@@ -247,7 +253,8 @@ absl::StatusOr<BpeDefinition> BpeTrainer::Train() {
     merger.Merge(pair);
     definition.merges.emplace_back(pair.left, pair.right);
     definition.tokens.push_back(product(pair));
-    if (options.progress && definition.merges.size() % 256 == 0) options.progress(definition.merges.size(), target);
+    if (options.progress && definition.merges.size() % 256 == 0)
+      options.progress(definition.merges.size(), target);
   }
   for (const std::string& special : options.specials) {
     definition.specials.push_back({special, static_cast<int32_t>(definition.tokens.size())});

@@ -43,8 +43,9 @@ absl::Status VocabularyBuilder::Add(const std::string& text, int64_t id) {
 absl::Status VocabularyBuilder::CheckDense() const {
   for (const auto& [id, text] : texts_) {
     if (id >= size()) {
-      return InvalidInput("the token %s has id %d, but there are %d tokens: ids must be 0 to %d without holes",
-                          Quoted(text), id, size(), size() - 1);
+      return InvalidInput(
+          "the token %s has id %d, but there are %d tokens: ids must be 0 to %d without holes", Quoted(text),
+          id, size(), size() - 1);
     }
   }
   return absl::OkStatus();
@@ -67,8 +68,9 @@ absl::StatusOr<std::pair<int32_t, int32_t>> VocabularyBuilder::FindMerge(std::st
                                                                          std::string_view right) const {
   for (const std::string_view part : {left, right}) {
     if (part.empty()) return InvalidInput("a merge with an empty part would make a token from itself");
-    if (Find(part) < 0) return InvalidInput("the merge of %s and %s: %s is not in the vocabulary", Quoted(left),
-                                            Quoted(right), Quoted(part));
+    if (Find(part) < 0)
+      return InvalidInput("the merge of %s and %s: %s is not in the vocabulary", Quoted(left), Quoted(right),
+                          Quoted(part));
   }
   return std::make_pair(Find(left), Find(right));
 }
@@ -80,8 +82,9 @@ absl::StatusOr<std::vector<std::string>> VocabularyBuilder::Bytes(
     if (verbatim.contains(id)) {
       tokens[id] = text(id);
     } else if (!AlphabetToBytes(text(id), &tokens[id])) {
-      return InvalidInput("token %d, %s, has a character outside of GPT-2's byte alphabet: not a byte-level BPE", id,
-                          Quoted(text(id)));
+      return InvalidInput(
+          "token %d, %s, has a character outside of GPT-2's byte alphabet: not a byte-level BPE", id,
+          Quoted(text(id)));
     }
   }
   return tokens;

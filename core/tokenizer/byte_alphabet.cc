@@ -14,7 +14,9 @@ struct Alphabet {
 
   Alphabet() {
     byte_of.fill(-1);
-    const auto visible = [](int b) { return (b >= 0x21 && b <= 0x7E) || (b >= 0xA1 && b <= 0xAC) || b >= 0xAE; };
+    const auto visible = [](int b) {
+      return (b >= 0x21 && b <= 0x7E) || (b >= 0xA1 && b <= 0xAC) || b >= 0xAE;
+    };
     uint32_t next = 256;
     for (int byte = 0; byte < 256; ++byte) {
       character_of[byte] = visible(byte) ? static_cast<uint32_t>(byte) : next++;
@@ -38,7 +40,8 @@ const std::array<unsigned char, 256>& BytesInAlphabetOrder() { return TheAlphabe
 
 std::string BytesToAlphabet(std::string_view bytes) {
   std::string text;
-  for (const char byte : bytes) AppendUtf8(TheAlphabet().character_of[static_cast<unsigned char>(byte)], &text);
+  for (const char byte : bytes)
+    AppendUtf8(TheAlphabet().character_of[static_cast<unsigned char>(byte)], &text);
   return text;
 }
 

@@ -1,6 +1,6 @@
 // GPT-2's byte-level alphabet: each of the 256 bytes is one printable character, so that tokens of arbitrary
-// bytes can be written in JSON and in lines of text. Visible Latin-1 characters stand for themselves; the other
-// bytes are U+0100, U+0101, ... in order (github.com/openai/gpt-2, encoder.py, bytes_to_unicode).
+// bytes can be written in JSON and in lines of text. Visible Latin-1 characters stand for themselves; the
+// other bytes are U+0100, U+0101, ... in order (github.com/openai/gpt-2, encoder.py, bytes_to_unicode).
 #ifndef TANREN_CORE_TOKENIZER_BYTE_ALPHABET_H_
 #define TANREN_CORE_TOKENIZER_BYTE_ALPHABET_H_
 

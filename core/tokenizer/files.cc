@@ -50,7 +50,8 @@ absl::StatusOr<std::string> ReadSmallFile(const std::string& path, int64_t limit
   if (fstat(file.fd, &info) != 0) return FileError(path, "stat");
   if (!S_ISREG(info.st_mode)) return InvalidInput("%s: not a regular file", path);
   if (info.st_size > limit_bytes) {
-    return InvalidInput("%s: %d bytes, more than the %d that such a file may have", path, info.st_size, limit_bytes);
+    return InvalidInput("%s: %d bytes, more than the %d that such a file may have", path, info.st_size,
+                        limit_bytes);
   }
   std::string content(static_cast<size_t>(info.st_size), '\0');
   size_t have = 0;
@@ -93,7 +94,8 @@ std::string Quoted(std::string_view text) {
     shown = kShownBytes;
     while (shown > kShownBytes - 3 && (static_cast<unsigned char>(text[shown]) & 0xC0) == 0x80) --shown;
   }
-  return absl::StrCat("\"", absl::Utf8SafeCEscape(View(text.substr(0, shown))), shown < text.size() ? "\"..." : "\"");
+  return absl::StrCat("\"", absl::Utf8SafeCEscape(View(text.substr(0, shown))),
+                      shown < text.size() ? "\"..." : "\"");
 }
 
 }  // namespace tanren

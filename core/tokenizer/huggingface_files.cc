@@ -58,13 +58,15 @@ absl::Status ReadSplit(const json& split, BpeDefinition* definition) {
   const json& pattern = Field(split, "pattern");
   const json& regex = Field(pattern, "Regex");
   const json& text = Field(pattern, "String");
-  if (Field(split, "behavior") != "Isolated" || Flag(split, "invert", false)) return Unsupported("pre_tokenizer", split);
+  if (Field(split, "behavior") != "Isolated" || Flag(split, "invert", false))
+    return Unsupported("pre_tokenizer", split);
   if (regex.is_string()) {
     definition->split_patterns.push_back(regex.get<std::string>());
   } else if (text.is_string()) {
     std::string escaped;
     for (const char c : text.get_ref<const std::string&>()) {
-      if (static_cast<unsigned char>(c) < 0x80 && !std::isalnum(static_cast<unsigned char>(c))) escaped.push_back('\\');
+      if (static_cast<unsigned char>(c) < 0x80 && !std::isalnum(static_cast<unsigned char>(c)))
+        escaped.push_back('\\');
       escaped.push_back(c);
     }
     definition->split_patterns.push_back(escaped);
@@ -123,7 +125,8 @@ absl::Status ReadMerges(const json& merges, const VocabularyBuilder& vocabulary,
     if (merge.is_string()) {
       pair = vocabulary.ParseMerge(merge.get_ref<const std::string&>());
     } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
-      pair = vocabulary.FindMerge(merge[0].get_ref<const std::string&>(), merge[1].get_ref<const std::string&>());
+      pair = vocabulary.FindMerge(merge[0].get_ref<const std::string&>(),
+                                  merge[1].get_ref<const std::string&>());
     } else {
       pair = InvalidInput("%s is not a merge", Quoted(merge.dump()));
     }
@@ -235,15 +238,19 @@ json PreTokenizer(const BpeDefinition& definition) {
 
 // <bos> in front of a text, as a TemplateProcessing step.
 json PostProcessor(const BpeDefinition& definition) {
-  if (!definition.roles.prepend_bos) return {{"type", "ByteLevel"}, {"add_prefix_space", true}, {"trim_offsets", false}};
+  if (!definition.roles.prepend_bos)
+    return {{"type", "ByteLevel"}, {"add_prefix_space", true}, {"trim_offsets", false}};
   const std::string& bos = definition.tokens[definition.roles.bos];
-  const auto sequence = [](const char* id, int type) { return json{{"Sequence", {{"id", id}, {"type_id", type}}}}; };
+  const auto sequence = [](const char* id, int type) {
+    return json{{"Sequence", {{"id", id}, {"type_id", type}}}};
+  };
   const auto special = [&](int type) { return json{{"SpecialToken", {{"id", bos}, {"type_id", type}}}}; };
-  return {{"type", "TemplateProcessing"},
-          {"single", json::array({special(0), sequence("A", 0)})},
-          {"pair", json::array({special(0), sequence("A", 0), special(1), sequence("B", 1)})},
-          {"special_tokens",
-           {{bos, {{"id", bos}, {"ids", json::array({definition.roles.bos})}, {"tokens", json::array({bos})}}}}}};
+  return {
+      {"type", "TemplateProcessing"},
+      {"single", json::array({special(0), sequence("A", 0)})},
+      {"pair", json::array({special(0), sequence("A", 0), special(1), sequence("B", 1)})},
+      {"special_tokens",
+       {{bos, {{"id", bos}, {"ids", json::array({definition.roles.bos})}, {"tokens", json::array({bos})}}}}}};
 }
 
 absl::StatusOr<json> Model(const BpeDefinition& definition) {
@@ -256,15 +263,23 @@ absl::StatusOr<json> Model(const BpeDefinition& definition) {
   for (size_t id = 0; id < definition.tokens.size(); ++id) {
     const std::string text = written(static_cast<int32_t>(id));
     if (!vocabulary.emplace(text, id).second) {
-      return InvalidInput("the special token %s reads like another token in tokenizer.json; rename it", Quoted(text));
+      return InvalidInput("the special token %s reads like another token in tokenizer.json; rename it",
+                          Quoted(text));
     }
   }
   json merges = json::array();
-  for (const auto& [left, right] : definition.merges) merges.push_back(absl::StrCat(written(left), " ", written(right)));
-  return json{{"type", "BPE"},          {"dropout", nullptr},    {"unk_token", nullptr},
-              {"continuing_subword_prefix", nullptr},            {"end_of_word_suffix", nullptr},
-              {"fuse_unk", false},      {"byte_fallback", false}, {"ignore_merges", definition.ignore_merges},
-              {"vocab", vocabulary},    {"merges", merges}};
+  for (const auto& [left, right] : definition.merges)
+    merges.push_back(absl::StrCat(written(left), " ", written(right)));
+  return json{{"type", "BPE"},
+              {"dropout", nullptr},
+              {"unk_token", nullptr},
+              {"continuing_subword_prefix", nullptr},
+              {"end_of_word_suffix", nullptr},
+              {"fuse_unk", false},
+              {"byte_fallback", false},
+              {"ignore_merges", definition.ignore_merges},
+              {"vocab", vocabulary},
+              {"merges", merges}};
 }
 
 json Config(const BpeDefinition& definition) {
@@ -292,7 +307,8 @@ absl::StatusOr<BpeDefinition> ReadHuggingFaceTokenizer(const std::string& path) 
 
 absl::Status WriteHuggingFaceTokenizer(const BpeDefinition& definition, const std::string& directory) {
   for (const SpecialToken& special : definition.specials) {
-    if (!IsValidUtf8(special.text)) return InvalidInput("the special token %s is not UTF-8", Quoted(special.text));
+    if (!IsValidUtf8(special.text))
+      return InvalidInput("the special token %s is not UTF-8", Quoted(special.text));
   }
   json added = json::array();
   for (const SpecialToken& special : definition.specials) {
@@ -305,18 +321,20 @@ absl::Status WriteHuggingFaceTokenizer(const BpeDefinition& definition, const st
                      {"special", true}});
   }
   TANREN_ASSIGN_OR_RETURN(const json model, Model(definition));
-  const json root = {{"version", "1.0"},
-                     {"truncation", nullptr},
-                     {"padding", nullptr},
-                     {"added_tokens", added},
-                     {"normalizer", definition.normalise_nfc ? json{{"type", "NFC"}} : json(nullptr)},
-                     {"pre_tokenizer", PreTokenizer(definition)},
-                     {"post_processor", PostProcessor(definition)},
-                     {"decoder", {{"type", "ByteLevel"}, {"add_prefix_space", true}, {"trim_offsets", true},
-                                  {"use_regex", true}}},
-                     {"model", model}};
+  const json root = {
+      {"version", "1.0"},
+      {"truncation", nullptr},
+      {"padding", nullptr},
+      {"added_tokens", added},
+      {"normalizer", definition.normalise_nfc ? json{{"type", "NFC"}} : json(nullptr)},
+      {"pre_tokenizer", PreTokenizer(definition)},
+      {"post_processor", PostProcessor(definition)},
+      {"decoder",
+       {{"type", "ByteLevel"}, {"add_prefix_space", true}, {"trim_offsets", true}, {"use_regex", true}}},
+      {"model", model}};
   TANREN_RETURN_IF_ERROR(MakeDirectories(directory));
-  TANREN_RETURN_IF_ERROR(WriteSmallFile(directory + "/tokenizer_config.json", Config(definition).dump(1) + "\n"));
+  TANREN_RETURN_IF_ERROR(
+      WriteSmallFile(directory + "/tokenizer_config.json", Config(definition).dump(1) + "\n"));
   return WriteSmallFile(directory + "/tokenizer.json", root.dump(1) + "\n");
 }
 

@@ -37,7 +37,8 @@ class Guard {
     if (event == json::parse_event_t::object_end) keys_.pop_back();
     if (event == json::parse_event_t::key) {
       const auto& key = value.get_ref<const std::string&>();
-      if (!keys_.back().insert(key).second) throw Refused{absl::StrCat("the key ", Quoted(key), " appears twice")};
+      if (!keys_.back().insert(key).second)
+        throw Refused{absl::StrCat("the key ", Quoted(key), " appears twice")};
     }
     if (++values_ > limits_.values) throw Refused{absl::StrCat("more than ", limits_.values, " values")};
     return true;
@@ -54,8 +55,9 @@ class Guard {
 absl::StatusOr<json> ParseJson(std::string_view text, const std::string& path, const JsonLimits& limits) {
   try {
     Guard guard(limits);
-    return json::parse(text.begin(), text.end(),
-                       [&guard](int depth, json::parse_event_t event, json& value) { return guard(depth, event, value); });
+    return json::parse(text.begin(), text.end(), [&guard](int depth, json::parse_event_t event, json& value) {
+      return guard(depth, event, value);
+    });
   } catch (const Refused& refused) {
     return InvalidInput("%s: %s", path, refused.reason);
   } catch (const json::parse_error& error) {

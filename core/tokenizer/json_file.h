@@ -19,7 +19,8 @@ struct JsonLimits {
 
 // Errors name path:line:column. Duplicate keys, trailing text, bytes that are not UTF-8, numbers that no
 // double holds, and whatever exceeds a limit are errors.
-absl::StatusOr<nlohmann::json> ParseJson(std::string_view text, const std::string& path, const JsonLimits& limits = {});
+absl::StatusOr<nlohmann::json> ParseJson(std::string_view text, const std::string& path,
+                                         const JsonLimits& limits = {});
 absl::StatusOr<nlohmann::json> ReadJsonFile(const std::string& path, const JsonLimits& limits = {});
 
 }  // namespace tanren

@@ -29,11 +29,14 @@ Result FromDefinition(absl::StatusOr<BpeDefinition> definition, const std::strin
   return std::unique_ptr<Tokenizer>(*std::move(tokenizer));
 }
 
-Result LoadHuggingFace(const std::string& path) { return FromDefinition(ReadHuggingFaceTokenizer(path), path); }
+Result LoadHuggingFace(const std::string& path) {
+  return FromDefinition(ReadHuggingFaceTokenizer(path), path);
+}
 
 // The pair of GPT-2 under OpenAI's and under Hugging Face's names.
 Result LoadGpt2Pair(const std::filesystem::path& directory) {
-  for (const auto& [vocabulary, merges] : {std::pair{"encoder.json", "vocab.bpe"}, std::pair{"vocab.json", "merges.txt"}}) {
+  for (const auto& [vocabulary, merges] :
+       {std::pair{"encoder.json", "vocab.bpe"}, std::pair{"vocab.json", "merges.txt"}}) {
     const bool has_vocabulary = IsFile(directory / vocabulary);
     const bool has_merges = IsFile(directory / merges);
     if (has_vocabulary && has_merges) {
@@ -41,15 +44,16 @@ Result LoadGpt2Pair(const std::filesystem::path& directory) {
       return FromDefinition(ReadGpt2Files(path, (directory / merges).string()), path);
     }
     if (has_vocabulary || has_merges) {
-      return InvalidInput("%s has %s but not %s beside it", directory.string(), has_vocabulary ? vocabulary : merges,
-                          has_vocabulary ? merges : vocabulary);
+      return InvalidInput("%s has %s but not %s beside it", directory.string(),
+                          has_vocabulary ? vocabulary : merges, has_vocabulary ? merges : vocabulary);
     }
   }
   return absl::NotFoundError("");
 }
 
 Result LoadDirectory(const std::filesystem::path& directory) {
-  if (IsFile(directory / "vocabulary.json")) return ReadSimpleVocabulary((directory / "vocabulary.json").string());
+  if (IsFile(directory / "vocabulary.json"))
+    return ReadSimpleVocabulary((directory / "vocabulary.json").string());
   const std::string json = (directory / "tokenizer.json").string();
   const std::string model = (directory / "tokenizer.model").string();
   if (IsFile(json)) {
@@ -62,7 +66,8 @@ Result LoadDirectory(const std::filesystem::path& directory) {
   Result pair = LoadGpt2Pair(directory);
   if (!absl::IsNotFound(pair.status())) return pair;
   return InvalidInput(
-      "%s holds no tokenizer: expected vocabulary.json, tokenizer.json, tokenizer.model, encoder.json with vocab.bpe, "
+      "%s holds no tokenizer: expected vocabulary.json, tokenizer.json, tokenizer.model, encoder.json with "
+      "vocab.bpe, "
       "or vocab.json with merges.txt",
       directory.string());
 }
@@ -83,8 +88,9 @@ Result LoadFile(const std::filesystem::path& path) {
   if (root.contains("model") && root["model"].is_object()) return LoadHuggingFace(path.string());
   Result pair = LoadGpt2Pair(path.has_parent_path() ? path.parent_path() : std::filesystem::path("."));
   if (!absl::IsNotFound(pair.status())) return pair;
-  return InvalidInput("%s: JSON, but neither a vocabulary nor a tokenizer.json (no \"format\" and no \"model\")",
-                      path.string());
+  return InvalidInput(
+      "%s: JSON, but neither a vocabulary nor a tokenizer.json (no \"format\" and no \"model\")",
+      path.string());
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
-// The ids of pieces seen before: words repeat, and merging them anew costs more than all the rest of encoding.
-// A direct-mapped table of one cache line per entry: bounded memory, no eviction to manage. Not thread-safe.
+// The ids of pieces seen before: words repeat, and merging them anew costs more than all the rest of
+// encoding. A direct-mapped table of one cache line per entry: bounded memory, no eviction to manage. Not
+// thread-safe.
 #ifndef TANREN_CORE_TOKENIZER_PIECE_CACHE_H_
 #define TANREN_CORE_TOKENIZER_PIECE_CACHE_H_
 

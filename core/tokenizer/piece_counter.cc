@@ -10,7 +10,7 @@
 namespace tanren {
 namespace {
 
-constexpr size_t kPartBytes = 1 << 20;           // texts are cut to parts of about this size
+constexpr size_t kPartBytes = 1 << 20;  // texts are cut to parts of about this size
 constexpr size_t kPendingBytesPerThread = 8 << 20;
 
 }  // namespace

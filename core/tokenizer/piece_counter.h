@@ -31,7 +31,7 @@ class PieceCounter {
   const SplitPattern* pattern_;
   std::vector<std::string> pending_;
   size_t pending_bytes_ = 0;
-  std::vector<Counts> counts_;        // per thread
+  std::vector<Counts> counts_;         // per thread
   std::vector<SplitScratch> scratch_;  // per thread
 };
 

@@ -23,7 +23,8 @@ std::string ErrorOf(Call call) {
 
 }  // namespace
 
-SentencePieceModel::SentencePieceModel() : processor_(std::make_unique<sentencepiece::SentencePieceProcessor>()) {}
+SentencePieceModel::SentencePieceModel()
+    : processor_(std::make_unique<sentencepiece::SentencePieceProcessor>()) {}
 SentencePieceModel::~SentencePieceModel() = default;
 
 std::string SentencePieceModel::Load(std::string_view serialized_model) {

@@ -4,10 +4,10 @@
 #include <utility>
 
 #include "absl/strings/str_replace.h"
+#include "core/base/sha256.h"
 #include "core/base/status.h"
 #include "core/tokenizer/files.h"
 #include "core/tokenizer/sentencepiece_bridge.h"
-#include "core/base/sha256.h"
 #include "core/tokenizer/utf8.h"
 
 namespace tanren {
@@ -44,8 +44,9 @@ class SentencePieceTokenizer : public Tokenizer {
   absl::Status EncodeTo(std::string_view text, std::vector<int32_t>* ids) const override {
     const size_t valid = ValidUtf8Prefix(text);
     if (valid < text.size()) {
-      return InvalidInput("byte %d of the text, 0x%02x, is not UTF-8, which a SentencePiece model cannot encode", valid,
-                          static_cast<int>(static_cast<unsigned char>(text[valid])));
+      return InvalidInput(
+          "byte %d of the text, 0x%02x, is not UTF-8, which a SentencePiece model cannot encode", valid,
+          static_cast<int>(static_cast<unsigned char>(text[valid])));
     }
     std::vector<int> encoded;
     if (const std::string error = model_.Encode(text, &encoded); !error.empty()) {
@@ -94,7 +95,8 @@ class SentencePieceTokenizer : public Tokenizer {
 absl::StatusOr<std::unique_ptr<Tokenizer>> ReadSentencePieceModel(const std::string& path) {
   TANREN_ASSIGN_OR_RETURN(std::string serialized, ReadSmallFile(path, kMaxModelBytes));
   auto tokenizer = std::make_unique<SentencePieceTokenizer>();
-  if (absl::Status status = tokenizer->Initialise(std::move(serialized)); !status.ok()) return At(path, status);
+  if (absl::Status status = tokenizer->Initialise(std::move(serialized)); !status.ok())
+    return At(path, status);
   return std::unique_ptr<Tokenizer>(std::move(tokenizer));
 }
 

@@ -5,10 +5,10 @@
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
+#include "core/base/sha256.h"
 #include "core/base/status.h"
 #include "core/tokenizer/files.h"
 #include "core/tokenizer/json_file.h"
-#include "core/base/sha256.h"
 #include "core/tokenizer/utf8.h"
 
 namespace tanren {
@@ -72,8 +72,10 @@ class SimpleTokenizer : public Tokenizer {
   absl::Status Save(const std::string& directory) const override {
     json special_texts = json::array();
     for (const SpecialToken& special : specials()) special_texts.push_back(special.text);
-    json root = {{"format", kFormat}, {"version", 1}, {"kind", std::string(kind())}, {"specials", special_texts}};
-    if (kind() != "bytes") root["tokens"] = std::vector<std::string>(tokens_.begin(), tokens_.begin() + ordinary_);
+    json root = {
+        {"format", kFormat}, {"version", 1}, {"kind", std::string(kind())}, {"specials", special_texts}};
+    if (kind() != "bytes")
+      root["tokens"] = std::vector<std::string>(tokens_.begin(), tokens_.begin() + ordinary_);
     TANREN_RETURN_IF_ERROR(MakeDirectories(directory));
     return WriteSmallFile(directory + "/vocabulary.json", root.dump(1) + "\n");
   }
@@ -124,7 +126,8 @@ class CharacterTokenizer : public SimpleTokenizer {
         ids->resize(before);
         if (character.bytes == 0) return NotUtf8(text, i);
         return InvalidInput(
-            "the character %s (U+%04X) at byte %d of the text is not in the vocabulary; train the vocabulary on this "
+            "the character %s (U+%04X) at byte %d of the text is not in the vocabulary; train the vocabulary "
+            "on this "
             "text too, or with the special token <unk>",
             Quoted(text.substr(i, character.bytes)), character.code_point, i);
       }
@@ -162,7 +165,8 @@ class WhitespaceTokenizer : public SimpleTokenizer {
       const int32_t id = IdOf(text.substr(begin, end - begin));
       if (id < 0) {
         return InvalidInput(
-            "the word %s at byte %d of the text is not in the vocabulary; train the vocabulary on this text too, or "
+            "the word %s at byte %d of the text is not in the vocabulary; train the vocabulary on this text "
+            "too, or "
             "with the special token <unk>",
             Quoted(text.substr(begin, end - begin)), begin);
       }
@@ -229,7 +233,8 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> FromJson(const json& root) {
   if (!root.contains("version") || root["version"] != 1) {
     return InvalidInput("a vocabulary of another version than 1; it needs another release of the program");
   }
-  const std::string kind = root.contains("kind") && root["kind"].is_string() ? root["kind"].get<std::string>() : "";
+  const std::string kind =
+      root.contains("kind") && root["kind"].is_string() ? root["kind"].get<std::string>() : "";
   TANREN_ASSIGN_OR_RETURN(const std::vector<std::string> specials, Strings(root, "specials"));
   if (kind == "bytes") return Make<ByteTokenizer>(AllBytes(), specials);
   TANREN_ASSIGN_OR_RETURN(std::vector<std::string> tokens, Strings(root, "tokens"));

@@ -17,8 +17,8 @@ constexpr size_t kMaxPatternBytes = 16384;
 constexpr size_t kJitStackStartBytes = 64 << 10;
 constexpr size_t kJitStackLimitBytes = 16 << 20;
 
-// PCRE2's \s also holds U+180E, which Unicode moved out of White_Space in 6.3; the published patterns mean the
-// property. \S inside a class has no equal to write and stays PCRE2's own.
+// PCRE2's \s also holds U+180E, which Unicode moved out of White_Space in 6.3; the published patterns mean
+// the property. \S inside a class has no equal to write and stays PCRE2's own.
 constexpr std::string_view kSpaces =
     R"(\x{9}-\x{d}\x{20}\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000})";
 
@@ -61,8 +61,9 @@ std::string WithUnicodeSpaces(std::string_view pattern) {
 
 std::string Pcre2Message(int code) {
   unsigned char buffer[256];
-  return pcre2_get_error_message(code, buffer, sizeof(buffer)) < 0 ? absl::StrCat("PCRE2 error ", code)
-                                                                    : std::string(reinterpret_cast<char*>(buffer));
+  return pcre2_get_error_message(code, buffer, sizeof(buffer)) < 0
+             ? absl::StrCat("PCRE2 error ", code)
+             : std::string(reinterpret_cast<char*>(buffer));
 }
 
 template <auto kFunction>
@@ -118,7 +119,8 @@ absl::StatusOr<SplitPattern> SplitPattern::Compile(std::string_view pattern) {
   CompileContextPointer context(pcre2_compile_context_create(nullptr));
   auto code = std::make_unique<Code>();
   code->code.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
-                                 PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &error, &offset, context.get()));
+                                 PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &error, &offset,
+                                 context.get()));
   if (code->code == nullptr) {
     return InvalidInput("the split pattern %s does not compile: %s at offset %d (with \\s written out)",
                         Quoted(pattern), Pcre2Message(error), offset);
@@ -137,8 +139,9 @@ absl::Status SplitPattern::Split(std::string_view text, SplitScratch* scratch,
   size_t start = 0;
   while (start < text.size()) {
     const int found =
-        code_->jit ? pcre2_jit_match(code_->code.get(), subject, text.size(), start, 0, data, context)
-                   : pcre2_match(code_->code.get(), subject, text.size(), start, PCRE2_NO_UTF_CHECK, data, context);
+        code_->jit
+            ? pcre2_jit_match(code_->code.get(), subject, text.size(), start, 0, data, context)
+            : pcre2_match(code_->code.get(), subject, text.size(), start, PCRE2_NO_UTF_CHECK, data, context);
     if (found == PCRE2_ERROR_NOMATCH) break;
     if (found < 0) {
       return InvalidInput("the split pattern %s gives up at byte %d of a text: %s", Quoted(text_), start,
@@ -164,9 +167,10 @@ bool IsPublishedPattern(std::string_view pattern) {
   return pattern == kGpt2Pattern || pattern == kGpt4Pattern || pattern == kQwenPattern;
 }
 
-// A boundary of all three patterns lies (a) behind a line feed between two characters that are not white space:
-// no piece goes on from a line feed to such a character, and the run of white space, which the look-ahead
-// treats differently at the end of a text, is one character long; (b) before a space between two letters.
+// A boundary of all three patterns lies (a) behind a line feed between two characters that are not white
+// space: no piece goes on from a line feed to such a character, and the run of white space, which the
+// look-ahead treats differently at the end of a text, is one character long; (b) before a space between two
+// letters.
 size_t LastSplitBoundary(std::string_view text) {
   const auto letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };
   const auto visible = [](const Utf8Character& c) { return c.bytes > 0 && !IsUnicodeSpace(c.code_point); };
@@ -176,7 +180,8 @@ size_t LastSplitBoundary(std::string_view text) {
         visible(DecodeUtf8(text, i + 1))) {
       return i + 1;
     }
-    if (between_letters == 0 && text[i] == ' ' && i + 1 < text.size() && letter(text[i - 1]) && letter(text[i + 1])) {
+    if (between_letters == 0 && text[i] == ' ' && i + 1 < text.size() && letter(text[i - 1]) &&
+        letter(text[i + 1])) {
       between_letters = i;
     }
     // A line's start is the better place, but only where one is near.

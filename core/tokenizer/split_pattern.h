@@ -1,6 +1,6 @@
-// Splits text into the pieces that BPE merges never cross, by a regular expression (PCRE2, compiled to machine
-// code). Patterns are written as published: they are read with Unicode properties, and \s is Unicode's
-// White_Space.
+// Splits text into the pieces that BPE merges never cross, by a regular expression (PCRE2, compiled to
+// machine code). Patterns are written as published: they are read with Unicode properties, and \s is
+// Unicode's White_Space.
 #ifndef TANREN_CORE_TOKENIZER_SPLIT_PATTERN_H_
 #define TANREN_CORE_TOKENIZER_SPLIT_PATTERN_H_
 
@@ -62,7 +62,8 @@ class SplitPattern {
   std::unique_ptr<Code> code_;
 };
 
-// The published patterns above never match across p when LastSplitBoundary(text) == p. Looked for from the end.
+// The published patterns above never match across p when LastSplitBoundary(text) == p. Looked for from the
+// end.
 bool IsPublishedPattern(std::string_view pattern);
 size_t LastSplitBoundary(std::string_view text);
 

@@ -5,9 +5,9 @@
 #include <utility>
 
 #include "absl/container/flat_hash_set.h"
+#include "core/base/sha256.h"
 #include "core/base/status.h"
 #include "core/tokenizer/files.h"
-#include "core/base/sha256.h"
 
 namespace tanren {
 namespace {
@@ -99,7 +99,8 @@ absl::Status Tokenizer::CheckIds(absl::Span<const int32_t> ids) const {
   const int64_t size = vocab_size();
   for (size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] < 0 || ids[i] >= size) {
-      return InvalidInput("token %d of the sequence is id %d, but the vocabulary has ids 0 to %d", i, ids[i], size - 1);
+      return InvalidInput("token %d of the sequence is id %d, but the vocabulary has ids 0 to %d", i, ids[i],
+                          size - 1);
     }
   }
   return absl::OkStatus();
@@ -115,8 +116,8 @@ absl::Status Tokenizer::SetSpecials(std::vector<SpecialToken> specials, const To
       return InvalidInput("the special token %s appears twice", Quoted(special.text));
     }
     if (special.id < 0 || special.id >= vocab_size()) {
-      return InvalidInput("the special token %s has id %d, but the vocabulary has ids 0 to %d", Quoted(special.text),
-                          special.id, vocab_size() - 1);
+      return InvalidInput("the special token %s has id %d, but the vocabulary has ids 0 to %d",
+                          Quoted(special.text), special.id, vocab_size() - 1);
     }
     if (i > 0 && specials[i - 1].id == special.id) {
       return InvalidInput("the special tokens %s and %s share id %d", Quoted(specials[i - 1].text),

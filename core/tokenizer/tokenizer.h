@@ -94,10 +94,11 @@ TokenRoles RolesByName(const std::vector<SpecialToken>& specials);
 
 // `path` is a directory or a file, recognised by content:
 //   vocabulary.json                 bytes, characters or whitespace (written by Save)
-//   tokenizer.json                  Hugging Face's format, byte-level BPE; tokenizer_config.json beside it names roles
-//   encoder.json + vocab.bpe, vocab.json + merges.txt    GPT-2's published files
-//   tokenizer.model                 SentencePiece
-// A file that is broken is an error that names the place, never a crash, in time and memory bounded by its size.
+//   tokenizer.json                  Hugging Face's format, byte-level BPE; tokenizer_config.json beside it
+//   names roles encoder.json + vocab.bpe, vocab.json + merges.txt    GPT-2's published files tokenizer.model
+//   SentencePiece
+// A file that is broken is an error that names the place, never a crash, in time and memory bounded by its
+// size.
 absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const std::string& path);
 
 }  // namespace tanren

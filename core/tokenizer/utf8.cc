@@ -49,7 +49,9 @@ size_t ValidUtf8Prefix(std::string_view text) {
   size_t offset = 0;
   while (offset < text.size()) {
     size_t end = std::min(text.size(), offset + kBlockBytes);
-    for (int back = 0; back < 3 && end < text.size() && Continues(static_cast<unsigned char>(text[end])); ++back) --end;
+    for (int back = 0; back < 3 && end < text.size() && Continues(static_cast<unsigned char>(text[end]));
+         ++back)
+      --end;
     if (!IsValidUtf8(text.substr(offset, end - offset))) break;
     offset = end;
   }
@@ -69,16 +71,19 @@ void AppendUtf8(uint32_t code_point, std::string* text) {
   const int bytes = code_point < 0x800 ? 2 : code_point < 0x10000 ? 3 : 4;
   const uint32_t lead = bytes == 2 ? 0xC0 : bytes == 3 ? 0xE0 : 0xF0;
   text->push_back(static_cast<char>(lead | code_point >> (6 * (bytes - 1))));
-  for (int i = bytes - 2; i >= 0; --i) text->push_back(static_cast<char>(0x80 | (code_point >> (6 * i) & 0x3F)));
+  for (int i = bytes - 2; i >= 0; --i)
+    text->push_back(static_cast<char>(0x80 | (code_point >> (6 * i) & 0x3F)));
 }
 
 int64_t CountUtf8Characters(std::string_view text) {
-  return std::count_if(text.begin(), text.end(), [](char c) { return !Continues(static_cast<unsigned char>(c)); });
+  return std::count_if(text.begin(), text.end(),
+                       [](char c) { return !Continues(static_cast<unsigned char>(c)); });
 }
 
 bool IsUnicodeSpace(uint32_t c) {
-  return (c >= 9 && c <= 13) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) ||
-         c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
+  return (c >= 9 && c <= 13) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 ||
+         (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F ||
+         c == 0x3000;
 }
 
 }  // namespace tanren

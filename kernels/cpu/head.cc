@@ -29,6 +29,9 @@ inline int64_t TargetColumn(const LogitShard& shard, int64_t row) {
   return column >= 0 && column < shard.valid ? column : -1;
 }
 
+// Columns whose exponentials are summed on their own: a multiple of every vector.
+constexpr int64_t kColumnBlock = 512;
+
 // The scalar head's weight gradient is summed over blocks of this many rows, and the blocks' sums added in
 // order.
 constexpr int64_t kRowsPerBlock = 64;
@@ -101,31 +104,30 @@ void RowSumsOf(const LogitShard& shard, const float* z, float max, int64_t targe
   const F32 d;
   const int64_t lanes = hn::Lanes(d), count = shard.valid;
   const Effective<kCapped> effective(shard);
-  const VF32 shift = hn::Set(d, max);
-  VF32 sum_a = hn::Zero(d), sum_b = sum_a, weighted_a = sum_a, weighted_b = sum_a;
-  const auto add = [&](VF32 raw, VF32& total, VF32& total_weighted) HWY_ATTR {
-    const VF32 u = effective.Value(d, raw);
-    const VF32 e = Exp(d, hn::Sub(u, shift));
-    total = hn::Add(total, e);
+  const VF32 shift = hn::Set(d, max), none = hn::Set(d, -std::numeric_limits<float>::infinity());
+  // sum e and sum e (u - max), whose terms are small: max is put back at the end. Blocks of columns are
+  // summed on their own, or rounding would grow with the vocabulary.
+  VF32 total = hn::Zero(d), total_weighted = total, block = total, block_weighted = total;
+  const auto add = [&](VF32 below) HWY_ATTR {
+    const VF32 e = Exp(d, below);
+    block = hn::Add(block, e);
     // A column of weight zero counts for nothing, even at u = -inf.
-    total_weighted = hn::Add(total_weighted, hn::IfThenZeroElse(hn::Eq(e, hn::Zero(d)), hn::Mul(e, u)));
+    const VF32 product = hn::IfThenZeroElse(hn::Eq(e, hn::Zero(d)), hn::Mul(e, below));
+    block_weighted = hn::Add(block_weighted, product);
   };
-  int64_t i = 0;
-  for (; i + 2 * lanes <= count; i += 2 * lanes) {
-    add(hn::LoadU(d, z + i), sum_a, weighted_a);
-    add(hn::LoadU(d, z + i + lanes), sum_b, weighted_b);
+  for (int64_t begin = 0; begin < count; begin += kColumnBlock) {
+    const int64_t end = std::min(count, begin + kColumnBlock);
+    int64_t i = begin;
+    for (; i + lanes <= end; i += lanes) add(hn::Sub(effective.Value(d, hn::LoadU(d, z + i)), shift));
+    if (i < end) {
+      const VF32 below = hn::Sub(effective.Value(d, LoadPart(d, z + i, end - i)), shift);
+      add(hn::IfThenElse(hn::FirstN(d, end - i), below, none));
+    }
+    total = hn::Add(total, block), total_weighted = hn::Add(total_weighted, block_weighted);
+    block = block_weighted = hn::Zero(d);
   }
-  for (; i + lanes <= count; i += lanes) add(hn::LoadU(d, z + i), sum_a, weighted_a);
-  if (i < count) {
-    const VF32 none = hn::Set(d, -std::numeric_limits<float>::infinity());
-    const auto real = hn::FirstN(d, count - i);
-    const VF32 u = effective.Value(d, LoadPart(d, z + i, count - i));
-    const VF32 e = Exp(d, hn::IfThenElse(real, hn::Sub(u, shift), none));
-    sum_b = hn::Add(sum_b, e);
-    weighted_b = hn::Add(weighted_b, hn::IfThenZeroElse(hn::Eq(e, hn::Zero(d)), hn::Mul(e, u)));
-  }
-  *sum = SumLanes(d, hn::Add(sum_a, sum_b));
-  *weighted = SumLanes(d, hn::Add(weighted_a, weighted_b));
+  *sum = SumLanes(d, total);
+  *weighted = *sum == 0 ? 0.0f : static_cast<float>(SumLanes(d, total_weighted) + double{max} * *sum);
   *at_target = target < 0 ? 0.0f : hn::GetLane(effective.Value(d, hn::Set(d, z[target])));
 }
 
@@ -298,10 +300,11 @@ void LogitRowSums(const Stream&, const LogitShard& shard, const float* logits, c
 void TokenStatistics(const Stream&, int64_t rows, const float* max, const float* sums, float* logp,
                      float* lse, float* entropy) {
   for (int64_t row = 0; row < rows; ++row) {
-    const float sum = sums[row];
-    lse[row] = max[row] + std::log(sum);
-    logp[row] = sums[rows + row] - lse[row];
-    entropy[row] = lse[row] - sums[2 * rows + row] / sum;
+    // The differences cancel most of their operands: in double, the inputs' rounding is all that is lost.
+    const double sum = sums[row], log_sum = max[row] + std::log(sum);
+    lse[row] = static_cast<float>(log_sum);
+    logp[row] = static_cast<float>(sums[rows + row] - log_sum);
+    entropy[row] = static_cast<float>(log_sum - sums[2 * rows + row] / sum);
   }
 }
 

@@ -35,8 +35,14 @@ absl::Status CheckOptions(const EngineOptions& options, const Mesh& mesh) {
   return absl::OkStatus();
 }
 
-// Columns a loss reads must be there, on every micro-batch that has units.
-absl::Status CheckColumns(std::span<const MicroBatch> micro_batches, const Loss& loss) {
+// What the loss reads must be there: heads on the model, columns on every micro-batch that has units.
+absl::Status CheckLoss(const ModelOptions& model, std::span<const MicroBatch> micro_batches, const Loss& loss) {
+  if ((loss.statistics() & kValue) && !model.shape.scalar_head) {
+    return InvalidInput("the loss reads values, and model %s has no scalar head", model.name);
+  }
+  if ((loss.statistics() & (kLogp | kLse | kEntropy)) && !model.shape.vocabulary_head) {
+    return InvalidInput("the loss reads log-probabilities, and model %s has no vocabulary head", model.name);
+  }
   for (const MicroBatch& batch : micro_batches) {
     if (batch.units() <= 0) continue;
     for (const std::string& name : loss.columns()) {
@@ -199,7 +205,7 @@ absl::StatusOr<Normalizers> MeshEngine::Count(std::span<const MicroBatch> micro_
 
 absl::StatusOr<StepResult> MeshEngine::Run(Model& model, std::span<const MicroBatch> micro_batches, const Loss& loss,
                                            bool gradients) {
-  absl::Status local = CheckColumns(micro_batches, loss);
+  absl::Status local = CheckLoss(model.options, micro_batches, loss);
   for (const MicroBatch& batch : micro_batches) {
     if (batch.capacity != options_.micro_batch_tokens) {
       local = InvalidInput("a micro-batch of %d tokens does not match the engine's capacity of %d", batch.capacity,

@@ -10,7 +10,8 @@ namespace tanren {
 namespace {
 
 // The file in blocks of whole lines, decompressed.
-void ForEachBlock(const std::string& path, int64_t limit_bytes, const std::function<void(const std::string&)>& visit) {
+void ForEachBlock(const std::string& path, int64_t limit_bytes,
+                  const std::function<void(const std::string&)>& visit) {
   auto stream = InputStream::Open(path);
   ASSERT_TRUE(stream.ok()) << stream.status();
   LineReader lines(*std::move(stream), 64 << 20);

@@ -20,7 +20,8 @@ struct Outcome {
   absl::Status status;
 };
 
-Outcome ReadFile(const std::string& path, DocumentOptions options = {}, DocumentReader::LastCut cut = nullptr) {
+Outcome ReadFile(const std::string& path, DocumentOptions options = {},
+                 DocumentReader::LastCut cut = nullptr) {
   Outcome outcome;
   DocumentReader reader(std::move(options), std::move(cut));
   outcome.status = reader.ReadFile(
@@ -131,14 +132,16 @@ TEST(JsonlDocuments, DamagedRecordsAreLeftOutAndNamed) {
   EXPECT_EQ(outcome.damage.count[DamageReport::kNulByte], 1);
   EXPECT_EQ(outcome.damage.count[DamageReport::kBadUtf8], 1);
   EXPECT_THAT(outcome.damage.examples[0], HasSubstr("a.jsonl:2: not a JSON object"));
-  EXPECT_THAT(outcome.damage.examples[2], HasSubstr("a.jsonl:4: no text field: the field \"text\" is missing"));
+  EXPECT_THAT(outcome.damage.examples[2],
+              HasSubstr("a.jsonl:4: no text field: the field \"text\" is missing"));
 }
 
 TEST(Compression, IsKnownByContentAndMayHaveSeveralMembers) {
   TemporaryDirectory directory;
   std::mt19937_64 random(FreshSeed());
   std::string text;
-  for (int i = 0; i < 300000; ++i) text.push_back(random() % 20 == 0 ? '\n' : static_cast<char>('a' + random() % 26));
+  for (int i = 0; i < 300000; ++i)
+    text.push_back(random() % 20 == 0 ? '\n' : static_cast<char>('a' + random() % 26));
   const size_t half = text.size() / 2;
   WriteAll(directory / "a.txt.gz", Gzip(text.substr(0, half)) + Gzip(text.substr(half)));
   WriteAll(directory / "b.txt.zst", Zstd(text.substr(0, half)) + Zstd(text.substr(half)));
@@ -161,7 +164,8 @@ TEST(Compression, DamageIsAnErrorThatNamesTheFile) {
                 testing::AllOf(HasSubstr(name), HasSubstr("it ends early")));
     for (int round = 0; round < 50; ++round) {
       std::string damaged = packed;
-      for (int i = 0; i < 20; ++i) damaged[8 + random() % (damaged.size() - 8)] ^= static_cast<char>(1 + random() % 255);
+      for (int i = 0; i < 20; ++i)
+        damaged[8 + random() % (damaged.size() - 8)] ^= static_cast<char>(1 + random() % 255);
       WriteAll(directory / name, damaged);
       const Outcome outcome = ReadFile(directory / name);
       ASSERT_FALSE(outcome.status.ok());
@@ -172,9 +176,11 @@ TEST(Compression, DamageIsAnErrorThatNamesTheFile) {
 
 TEST(Inputs, AreRefusedByName) {
   TemporaryDirectory directory;
-  EXPECT_THAT(std::string(ReadFile(directory / "absent.txt").status.message()), HasSubstr("absent.txt: cannot open"));
+  EXPECT_THAT(std::string(ReadFile(directory / "absent.txt").status.message()),
+              HasSubstr("absent.txt: cannot open"));
   std::filesystem::create_directories(directory / "d.txt");
-  EXPECT_THAT(std::string(ReadFile(directory / "d.txt").status.message()), HasSubstr("d.txt: not a regular file"));
+  EXPECT_THAT(std::string(ReadFile(directory / "d.txt").status.message()),
+              HasSubstr("d.txt: not a regular file"));
   EXPECT_THAT(std::string(Read("a.parquet", "x").status.message()), HasSubstr("neither .txt nor .jsonl"));
 }
 

@@ -16,8 +16,8 @@
 namespace tanren {
 namespace {
 
-using ::testing::HasSubstr;
 using nlohmann::json;
+using ::testing::HasSubstr;
 
 SynthOptions Options(const std::string& out) {
   SynthOptions options;
@@ -34,7 +34,9 @@ std::vector<json> Lines(const std::string& path) {
   return lines;
 }
 
-int64_t Calculate(int64_t a, char operation, int64_t b) { return operation == '+' ? a + b : operation == '-' ? a - b : a * b; }
+int64_t Calculate(int64_t a, char operation, int64_t b) {
+  return operation == '+' ? a + b : operation == '-' ? a - b : a * b;
+}
 
 // The canonical key from the text alone: the two operands of the question and what is done with them.
 std::string KeyFromText(const json& record) {
@@ -46,7 +48,9 @@ std::string KeyFromText(const json& record) {
   }
   EXPECT_EQ(numbers.size(), 2) << question;
   const auto has = [&](const char* text) { return question.find(text) != std::string::npos; };
-  const char operation = has(" - ") || has("gives away") || has("takes") ? '-' : has(" * ") || has("boxes") ? '*' : '+';
+  const char operation = has(" - ") || has("gives away") || has("takes") ? '-'
+                         : has(" * ") || has("boxes")                    ? '*'
+                                                                         : '+';
   if (operation != '-' && numbers[1] < numbers[0]) std::swap(numbers[0], numbers[1]);
   EXPECT_EQ(record.at("answer"), std::to_string(Calculate(numbers[0], operation, numbers[1]))) << question;
   return std::to_string(numbers[0]) + operation + std::to_string(numbers[1]);
@@ -138,8 +142,10 @@ TEST(Synth, ShowsItsWork) {
 TEST(Synth, IsDeterministic) {
   TemporaryDirectory directory;
   ASSERT_TRUE(WriteSynthCorpus(Options(directory / "a")).ok());
-  EXPECT_EQ(Sha256Hex(ReadAll(directory / "a/train.jsonl")), "52627822b3c8015186724d330f42310f4b290ea5887cfbc98c5c2be77688b105");
-  EXPECT_EQ(Sha256Hex(ReadAll(directory / "a/heldout.jsonl")), "fcf60c52a9a5f594321e2a9afa23019bf7095a503efb7ea8ab6f320aa290ed97");
+  EXPECT_EQ(Sha256Hex(ReadAll(directory / "a/train.jsonl")),
+            "52627822b3c8015186724d330f42310f4b290ea5887cfbc98c5c2be77688b105");
+  EXPECT_EQ(Sha256Hex(ReadAll(directory / "a/heldout.jsonl")),
+            "fcf60c52a9a5f594321e2a9afa23019bf7095a503efb7ea8ab6f320aa290ed97");
 }
 
 TEST(Synth, RefusesWhatItWouldLoseOrCannotMake) {
@@ -148,7 +154,8 @@ TEST(Synth, RefusesWhatItWouldLoseOrCannotMake) {
   EXPECT_FALSE(WriteSynthCorpus(options)->up_to_date);
   EXPECT_TRUE(WriteSynthCorpus(options)->up_to_date);
   options.seed = 2;
-  EXPECT_THAT(std::string(WriteSynthCorpus(options).status().message()), HasSubstr("replace it with --force"));
+  EXPECT_THAT(std::string(WriteSynthCorpus(options).status().message()),
+              HasSubstr("replace it with --force"));
   options.force = true;
   ASSERT_TRUE(WriteSynthCorpus(options).ok());
   EXPECT_TRUE(WriteSynthCorpus(options)->up_to_date);
@@ -163,7 +170,8 @@ TEST(Synth, RefusesWhatItWouldLoseOrCannotMake) {
   options.out = directory / "n";
   options.digits = 1;
   options.held_out = 100000;
-  EXPECT_THAT(std::string(WriteSynthCorpus(options).status().message()), HasSubstr("distinct held-out problems exist"));
+  EXPECT_THAT(std::string(WriteSynthCorpus(options).status().message()),
+              HasSubstr("distinct held-out problems exist"));
   options.digits = 9;
   EXPECT_THAT(std::string(WriteSynthCorpus(options).status().message()), HasSubstr("1 to 7 are possible"));
 }

@@ -62,7 +62,8 @@ void ExpectHolds(const TokenStore& store, const Documents& documents) {
   }
   ASSERT_EQ(store.num_tokens(), flat.size());
   ASSERT_EQ(store.num_documents(), begins.size());
-  for (size_t i = 0; i < begins.size(); ++i) EXPECT_EQ(store.DocumentBegin(static_cast<int64_t>(i)), begins[i]);
+  for (size_t i = 0; i < begins.size(); ++i)
+    EXPECT_EQ(store.DocumentBegin(static_cast<int64_t>(i)), begins[i]);
   EXPECT_EQ(store.DocumentBegin(store.num_documents()), store.num_tokens());
   for (size_t offset = 0; offset < flat.size(); ++offset) {
     const auto next = std::upper_bound(begins.begin(), begins.end(), offset);
@@ -81,7 +82,8 @@ TEST(TokenCorpus, ReadsWhatWasWritten) {
     for (const int64_t shard_tokens : {1, 7, 64, 100000}) {
       const int documents_count = shard_tokens < 64 ? 4 : 20;
       TemporaryDirectory directory;
-      const Documents documents = RandomDocuments(vocab_size, documents_count, shard_tokens == 1 ? 5 : 30, &random);
+      const Documents documents =
+          RandomDocuments(vocab_size, documents_count, shard_tokens == 1 ? 5 : 30, &random);
       WriteCorpus(directory / "c", *tokenizer, documents, shard_tokens, &random);
       const auto corpus = TokenCorpus::Open(directory / "c");
       ASSERT_TRUE(corpus.ok()) << corpus.status();
@@ -115,7 +117,8 @@ TEST(TokenCorpus, RangesOutsideAreErrors) {
   std::vector<int32_t> two(2);
   EXPECT_TRUE(corpus->Read(1, absl::MakeSpan(two)).ok());
   EXPECT_TRUE(corpus->Read(3, absl::Span<int32_t>()).ok());
-  for (const int64_t offset : {int64_t{-1}, int64_t{2}, int64_t{1} << 62, std::numeric_limits<int64_t>::min()}) {
+  for (const int64_t offset :
+       {int64_t{-1}, int64_t{2}, int64_t{1} << 62, std::numeric_limits<int64_t>::min()}) {
     EXPECT_FALSE(corpus->Read(offset, absl::MakeSpan(two)).ok()) << offset;
   }
   EXPECT_THAT(std::string(corpus->Read(2, absl::MakeSpan(two)).message()),
@@ -152,7 +155,8 @@ class SparseCorpus {
       EncodeShardHeader(header, bytes);
       good_ = good_ && fd >= 0 && ftruncate(fd, header.file_bytes) == 0 &&
               pwrite(fd, bytes, sizeof(bytes), 0) == sizeof(bytes) &&
-              pwrite(fd, own.data(), own.size() * 8, header.documents_offset) == static_cast<ssize_t>(own.size() * 8);
+              pwrite(fd, own.data(), own.size() * 8, header.documents_offset) ==
+                  static_cast<ssize_t>(own.size() * 8);
       fds_.push_back(fd);
       headers_.push_back(header);
       manifest.tokens += header.tokens;
@@ -203,11 +207,13 @@ TEST(TokenCorpus, ReadsBeyondTwoToTheThirtyTwoTokens) {
     EXPECT_EQ((*corpus)->DocumentContaining(kEdge), 1);
     EXPECT_EQ((*corpus)->DocumentContaining(kEdge + 3), 2);
     EXPECT_EQ((*corpus)->DocumentContaining(kEdge + 999), 3);
-    for (size_t i = 0; i < begins.size(); ++i) EXPECT_EQ((*corpus)->DocumentBegin(static_cast<int64_t>(i)), begins[i]);
+    for (size_t i = 0; i < begins.size(); ++i)
+      EXPECT_EQ((*corpus)->DocumentBegin(static_cast<int64_t>(i)), begins[i]);
     // An id outside of the vocabulary, far beyond 32 bits.
     sparse.Put(kEdge + 500, 257);
     const absl::Status status = (*corpus)->Read(kEdge + 495, absl::MakeSpan(read));
-    EXPECT_THAT(std::string(status.message()), HasSubstr("is 257, but ids are 0 to 256: the shard is damaged"));
+    EXPECT_THAT(std::string(status.message()),
+                HasSubstr("is 257, but ids are 0 to 256: the shard is damaged"));
   }
 }
 
@@ -222,7 +228,8 @@ TEST(TokenCorpus, EveryFlippedBitIsFound) {
     for (int round = 0; round < 150; ++round) {
       std::string damaged = sound;
       // The header and the tables behind it more often than the zeros between them.
-      const size_t at = round % 2 == 0 ? random() % std::min<size_t>(sound.size(), 128) : random() % sound.size();
+      const size_t at =
+          round % 2 == 0 ? random() % std::min<size_t>(sound.size(), 128) : random() % sound.size();
       damaged[at] ^= static_cast<char>(1 << random() % 8);
       WriteAll(path, damaged);
       const auto corpus = TokenCorpus::Open(directory / "c");
@@ -255,7 +262,8 @@ TEST(TokenCorpus, NamesTruncatedMissingAndSwappedShards) {
   for (const size_t length : {size_t{0}, size_t{100}, size_t{4096}, content.size() - 1}) {
     std::filesystem::resize_file(first, 0);
     WriteAll(first, content.substr(0, length));
-    EXPECT_THAT(error(), testing::AllOf(HasSubstr("shard-00000.tokens: the file has"), HasSubstr("truncated")));
+    EXPECT_THAT(error(),
+                testing::AllOf(HasSubstr("shard-00000.tokens: the file has"), HasSubstr("truncated")));
   }
   WriteAll(first, other);
   WriteAll(second, content);

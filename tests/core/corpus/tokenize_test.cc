@@ -68,7 +68,8 @@ TEST(Tokenize, TinyshakespeareInHalvesAsPublished) {
 
 // A long text, so that it goes through in many parts and batches.
 std::string LongText(std::mt19937_64* random, size_t bytes) {
-  static const std::string kParts[] = {"the ", "cat", " sat\n", "\u732b\u3067", "\u3002\n", "\u3000", "12 ", "\n\n", "It's "};
+  static const std::string kParts[] = {"the ",   "cat", " sat\n", "\u732b\u3067", "\u3002\n",
+                                       "\u3000", "12 ", "\n\n",   "It's "};
   std::string text;
   while (text.size() < bytes) text += kParts[(*random)() % std::size(kParts)];
   return text;
@@ -208,8 +209,8 @@ TEST(Tokenize, TooMuchDamageIsAnErrorAndLeavesNothing) {
   WriteAll(directory / "a.jsonl", text);
   TokenizeOptions options = Options({directory / "a.jsonl"}, directory / "c");
   const auto bytes = *MakeByteTokenizer();
-  EXPECT_THAT(ErrorOf(options, *bytes),
-              testing::AllOf(HasSubstr("10 of 100 lines are damaged"), HasSubstr("a.jsonl:4: not a JSON object")));
+  EXPECT_THAT(ErrorOf(options, *bytes), testing::AllOf(HasSubstr("10 of 100 lines are damaged"),
+                                                       HasSubstr("a.jsonl:4: not a JSON object")));
   EXPECT_EQ(EntriesOf(directory.path()), 1);
   options.max_damaged_fraction = 0.1;
   const auto summary = TokenizeCorpus(options, *bytes);
@@ -223,8 +224,9 @@ TEST(Tokenize, TextThatDoesNotEncodeIsNamedAndLeavesNothing) {
   TemporaryDirectory directory;
   WriteAll(directory / "a.txt", "abab\nabz\n");
   TokenizeOptions options = Options({directory / "a.txt"}, directory / "c");
-  EXPECT_THAT(ErrorOf(options, **MakeCharacterTokenizer({"a", "b", "\n"}, {})),
-              HasSubstr("a.txt:1: the character \"z\" (U+007A) at byte 7 of the text is not in the vocabulary"));
+  EXPECT_THAT(
+      ErrorOf(options, **MakeCharacterTokenizer({"a", "b", "\n"}, {})),
+      HasSubstr("a.txt:1: the character \"z\" (U+007A) at byte 7 of the text is not in the vocabulary"));
   EXPECT_EQ(EntriesOf(directory.path()), 1);
 }
 
@@ -240,10 +242,17 @@ TEST(Tokenize, RefusesWrongOptions) {
   };
   EXPECT_THAT(with([](auto* o) { o->inputs.clear(); }), HasSubstr("no input files"));
   EXPECT_THAT(with([](auto* o) { o->inputs = {"/absent.txt"}; }), HasSubstr("/absent.txt: cannot open"));
-  EXPECT_THAT(with([&](auto* o) { o->inputs = {directory / "b.txt"}; }), HasSubstr("the inputs hold no text"));
-  EXPECT_THAT(with([](auto* o) { o->splits = {{"train", 0.5}, {"x", 0.3}}; }), HasSubstr("sum to 0.8, not to 1"));
+  EXPECT_THAT(with([&](auto* o) { o->inputs = {directory / "b.txt"}; }),
+              HasSubstr("the inputs hold no text"));
+  EXPECT_THAT(with([](auto* o) {
+                o->splits = {{"train", 0.5}, {"x", 0.3}};
+              }),
+              HasSubstr("sum to 0.8, not to 1"));
   EXPECT_THAT(with([](auto* o) { o->splits = {{"x", 0.5}, {"x", 0.5}}; }), HasSubstr("given twice"));
-  EXPECT_THAT(with([](auto* o) { o->splits = {{"x", 0.01}, {"train", 0.99}}; }), HasSubstr("the split x gets no document"));
+  EXPECT_THAT(with([](auto* o) {
+                o->splits = {{"x", 0.01}, {"train", 0.99}};
+              }),
+              HasSubstr("the split x gets no document"));
   EXPECT_THAT(with([&](auto* o) {
                 o->inputs.push_back(directory / "b.txt");
                 o->splits = {{"x", 0.5}};
@@ -273,8 +282,8 @@ TEST(ParseCorpusSplit, ReadsANameAndAFraction) {
   ASSERT_TRUE(split.ok());
   EXPECT_EQ(split->name, "validation");
   EXPECT_EQ(split->fraction, 0.1);
-  for (const char* bad : {"", "x", "=0.1", "x=", "x=0", "x=1.5", "x=nan", "x=-1", "../x=0.1", "a/b=0.5", ".=0.5",
-                          "tokenizer=0.5", "x=0.1y"}) {
+  for (const char* bad : {"", "x", "=0.1", "x=", "x=0", "x=1.5", "x=nan", "x=-1", "../x=0.1", "a/b=0.5",
+                          ".=0.5", "tokenizer=0.5", "x=0.1y"}) {
     EXPECT_FALSE(ParseCorpusSplit(bad).ok()) << bad;
   }
 }
@@ -296,7 +305,8 @@ TEST(TrainTokenizer, MakesEveryKindFromFiles) {
     EXPECT_TRUE((*tokenizer)->Encode("AI loves \u732b").ok()) << kind;
   }
   options.kind = "words";
-  EXPECT_THAT(std::string(TrainTokenizer(options, &damage).status().message()), HasSubstr("\"words\" is none of"));
+  EXPECT_THAT(std::string(TrainTokenizer(options, &damage).status().message()),
+              HasSubstr("\"words\" is none of"));
   options.kind = "bpe";
   options.inputs.clear();
   EXPECT_THAT(std::string(TrainTokenizer(options, &damage).status().message()), HasSubstr("no input files"));

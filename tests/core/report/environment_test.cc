@@ -18,6 +18,7 @@ using nlohmann::json;
 TEST(BuildInfo, NamesThisBinary) {
   const BuildInfo& build = ThisBuild();
   EXPECT_THAT(build.version, testing::MatchesRegex("[0-9]+\\.[0-9]+\\.[0-9]+"));
+  EXPECT_NE(build.compile_flags, "");
   EXPECT_THAT(build.compiler, testing::MatchesRegex("(GCC|Clang) [0-9].*"));
   // The linker's hash, looked for in the file itself by another way: its bytes stand behind the note's name.
   ASSERT_GE(build.build_id.size(), 16);

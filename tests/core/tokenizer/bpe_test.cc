@@ -20,7 +20,8 @@ using ::testing::HasSubstr;
 // The definition of the algorithm, and nothing else.
 std::vector<int32_t> NaiveMerge(const BpeDefinition& definition, std::string_view piece) {
   std::map<std::string, int32_t> ids;
-  for (size_t id = 0; id < definition.tokens.size(); ++id) ids[definition.tokens[id]] = static_cast<int32_t>(id);
+  for (size_t id = 0; id < definition.tokens.size(); ++id)
+    ids[definition.tokens[id]] = static_cast<int32_t>(id);
   std::vector<int32_t> symbols;
   for (const char byte : piece) symbols.push_back(ids.at(std::string(1, byte)));
   for (;;) {
@@ -65,7 +66,8 @@ TEST(MergePiece, EqualsTheNaiveMergeForShortAndLongPieces) {
     const BpeDefinition definition = RandomDefinition(&random, 30);
     MergeTable table(static_cast<int64_t>(definition.merges.size()));
     std::map<std::string, int32_t> ids;
-    for (size_t id = 0; id < definition.tokens.size(); ++id) ids[definition.tokens[id]] = static_cast<int32_t>(id);
+    for (size_t id = 0; id < definition.tokens.size(); ++id)
+      ids[definition.tokens[id]] = static_cast<int32_t>(id);
     for (size_t rank = 0; rank < definition.merges.size(); ++rank) {
       const auto [left, right] = definition.merges[rank];
       const std::string product = definition.tokens[left] + definition.tokens[right];
@@ -94,7 +96,8 @@ BpeTrainerOptions SmallOptions(const std::string& split) {
 
 constexpr const char* kMixedText =
     "The quick brown fox jumps over the lazy dog, doesn't it? The dog's lazy; the fox isn't.\n"
-    "\u543e\u8f29\u306f\u732b\u3067\u3042\u308b\u3002\u540d\u524d\u306f\u307e\u3060\u7121\u3044\u3002\u3000\u3069"
+    "\u543e\u8f29\u306f\u732b\u3067\u3042\u308b\u3002\u540d\u524d\u306f\u307e\u3060\u7121\u3044\u3002\u3000"
+    "\u3069"
     "\u3053\u3067\u751f\u308c\u305f\u304b\u3068\u3093\u3068\u898b\u5f53\u304c\u3064\u304b\u306c\u3002\n"
     "12345 + 67890 = 80235\n\n  indented\twith tabs\r\nand CRLF\r\n";
 
@@ -109,8 +112,21 @@ std::unique_ptr<BpeTokenizer> SmallTokenizer(const std::string& split = "gpt2") 
 
 // Bytes that are mostly broken UTF-8, mixed with whole characters.
 std::string RandomBytes(std::mt19937_64* random, size_t length) {
-  static const std::string kParts[] = {" ", "\n", "a", "the", "\u3042", "\U0001F600", "\xff", "\xe3\x81", "\xc0\x80",
-                                       "\xed\xa0\x80", std::string(1, '\0'), "'s", "\u3000", "9", "\xf4\x90\x80\x80"};
+  static const std::string kParts[] = {" ",
+                                       "\n",
+                                       "a",
+                                       "the",
+                                       "\u3042",
+                                       "\U0001F600",
+                                       "\xff",
+                                       "\xe3\x81",
+                                       "\xc0\x80",
+                                       "\xed\xa0\x80",
+                                       std::string(1, '\0'),
+                                       "'s",
+                                       "\u3000",
+                                       "9",
+                                       "\xf4\x90\x80\x80"};
   std::string text;
   while (text.size() < length) {
     if ((*random)() % 4 == 0) {
@@ -137,8 +153,9 @@ TEST(BpeTokenizer, EveryByteSequenceComesBack) {
 
 TEST(BpeTokenizer, ACutChangesNothing) {
   std::mt19937_64 random(FreshSeed());
-  static const std::string kParts[] = {"word", "B", " ", "  ", "\n", "\n\n", ".\n", "\u3000", "\u3042\u3044", "12", "'s",
-                                       "!?", "\r\n", "\t", "\u00a0", "e\u0301", "\u0085", "\xff"};
+  static const std::string kParts[] = {"word",         "B",   " ",  "  ", "\n",   "\n\n", ".\n",    "\u3000",
+                                       "\u3042\u3044", "12",  "'s", "!?", "\r\n", "\t",   "\u00a0", "e\u0301",
+                                       "\u0085",       "\xff"};
   int cuts = 0;
   for (const std::string split : {"gpt2", "gpt4", "qwen"}) {
     const auto tokenizer = SmallTokenizer(split);
@@ -152,7 +169,8 @@ TEST(BpeTokenizer, ACutChangesNothing) {
       ++cuts;
       auto ids = *tokenizer->Encode(text.substr(0, cut));
       ASSERT_TRUE(tokenizer->EncodeTo(text.substr(cut), &ids).ok());
-      ASSERT_EQ(ids, *tokenizer->Encode(text)) << split << ": " << testing::PrintToString(text) << " at " << cut;
+      ASSERT_EQ(ids, *tokenizer->Encode(text))
+          << split << ": " << testing::PrintToString(text) << " at " << cut;
     }
   }
   EXPECT_GT(cuts, 1000);

@@ -7,8 +7,8 @@
 #include <chrono>
 #include <map>
 
-#include "core/tokenizer/byte_alphabet.h"
 #include "core/base/sha256.h"
+#include "core/tokenizer/byte_alphabet.h"
 #include "core/tokenizer/split_pattern.h"
 #include "tests/core/tokenizer/test_data.h"
 
@@ -24,7 +24,8 @@ Merges NaiveTrain(const std::vector<std::string>& texts, std::string_view patter
   SplitScratch scratch;
   std::map<std::string, int64_t> counts;
   for (const std::string& text : texts) {
-    EXPECT_TRUE(pattern->Split(text, &scratch, [&](std::string_view piece) { ++counts[std::string(piece)]; }).ok());
+    EXPECT_TRUE(
+        pattern->Split(text, &scratch, [&](std::string_view piece) { ++counts[std::string(piece)]; }).ok());
   }
   std::vector<std::string> tokens;
   std::map<std::string, int32_t> ids;
@@ -88,7 +89,8 @@ TEST(BpeTrainer, EqualsTheNaiveTrainer) {
   };
   for (const auto& alphabet : alphabets) {
     for (int round = 0; round < 5; ++round) {
-      const std::vector<std::string> texts = {RandomText(&random, alphabet, 400), RandomText(&random, alphabet, 30)};
+      const std::vector<std::string> texts = {RandomText(&random, alphabet, 400),
+                                              RandomText(&random, alphabet, 30)};
       BpeTrainerOptions options;
       options.vocab_size = 330;
       options.specials = {};
@@ -105,7 +107,8 @@ TEST(BpeTrainer, DoesNotDependOnThreadsNorOnTheOrderOfTexts) {
   std::mt19937_64 random(FreshSeed());
   std::vector<std::string> texts;
   for (int i = 0; i < 20; ++i) {
-    texts.push_back(RandomText(&random, {"low", "er", "new", "est", " ", " ", "\n", "\u65e5\u672c", "\u8a9e"}, 10000));
+    texts.push_back(
+        RandomText(&random, {"low", "er", "new", "est", " ", " ", "\n", "\u65e5\u672c", "\u8a9e"}, 10000));
   }
   BpeTrainerOptions options;
   options.vocab_size = 700;
@@ -129,8 +132,10 @@ TEST(BpeTrainer, LearnsEightThousandTokensOfTinyshakespeareInSeconds) {
   options.vocab_size = 8192;
   const auto trained = Train({text}, options);
   ASSERT_TRUE(trained.ok()) << trained.status();
-  EXPECT_LT(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(), 20);  // 0.1 s on an idle machine
-  // The merges of Hugging Face's BpeTrainer (tokenizers 0.23.3; byte-level, minimum frequency 2) on this text.
+  EXPECT_LT(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(),
+            20);  // 0.1 s on an idle machine
+  // The merges of Hugging Face's BpeTrainer (tokenizers 0.23.3; byte-level, minimum frequency 2) on this
+  // text.
   std::string merges;
   for (const auto& [left, right] : trained->merges) {
     merges += BytesToAlphabet(trained->tokens[left]) + " " + BytesToAlphabet(trained->tokens[right]) + "\n";

@@ -52,8 +52,9 @@ TEST(Gpt2, IsTheSameFromAnyOfItsFiles) {
   WriteAll(directory / "hf/vocab.json", json);
   WriteAll(directory / "hf/merges.txt", ReadAll(data + "/tokenizer/gpt2/vocab.bpe"));
   ASSERT_TRUE(gpt2->Save(directory / "saved").ok());
-  for (const std::string& path : {data + "/tokenizer/gpt2/encoder.json", data + "/tokenizer/gpt2/vocab.bpe",
-                                 directory / "hf", directory / "saved", directory / "saved/tokenizer.json"}) {
+  for (const std::string& path :
+       {data + "/tokenizer/gpt2/encoder.json", data + "/tokenizer/gpt2/vocab.bpe", directory / "hf",
+        directory / "saved", directory / "saved/tokenizer.json"}) {
     const auto other = Load(path);
     EXPECT_EQ(other->Hash(), gpt2->Hash()) << path;
     EXPECT_EQ(other->roles().end_of_text, 50256) << path;
@@ -79,7 +80,8 @@ TEST(Llama2, EncodesTheKnownSentence) {
   EXPECT_EQ(Load(directory / "saved")->Hash(), llama->Hash());
   const auto bad = llama->Encode("good\xff");
   ASSERT_FALSE(bad.ok());
-  EXPECT_THAT(std::string(bad.status().message()), testing::HasSubstr("byte 4 of the text, 0xff, is not UTF-8"));
+  EXPECT_THAT(std::string(bad.status().message()),
+              testing::HasSubstr("byte 4 of the text, 0xff, is not UTF-8"));
 }
 
 TEST(SplitPattern, SplitsAsHuggingFaceDoes) {
@@ -95,7 +97,8 @@ TEST(SplitPattern, SplitsAsHuggingFaceDoes) {
     for (const auto& golden : goldens.at(name)) {
       std::vector<std::string> pieces;
       const auto input = golden.at("text").get<std::string>();
-      ASSERT_TRUE(pattern->Split(input, &scratch, [&](std::string_view piece) { pieces.emplace_back(piece); }).ok());
+      ASSERT_TRUE(
+          pattern->Split(input, &scratch, [&](std::string_view piece) { pieces.emplace_back(piece); }).ok());
       EXPECT_EQ(pieces, golden.at("pieces").get<std::vector<std::string>>()) << name << ": " << golden.dump();
     }
   }

@@ -70,7 +70,8 @@ TEST(MalformedPair, NamesWhatIsWrongInTheVocabulary) {
     vocabulary[token] = id;
     return PairError(vocabulary.dump(), kMerges);
   };
-  EXPECT_THAT(with("ab", 900), HasSubstr("encoder.json: the token \"ab\" has id 900, but there are 259 tokens"));
+  EXPECT_THAT(with("ab", 900),
+              HasSubstr("encoder.json: the token \"ab\" has id 900, but there are 259 tokens"));
   EXPECT_THAT(with("ab", 255), HasSubstr("share id 255"));
   EXPECT_THAT(with("ab", -1), HasSubstr("the token \"ab\" has id -1"));
   EXPECT_THAT(with("ab", 1.5), HasSubstr("the token \"ab\" has \"1.5\" where its id should be"));
@@ -88,7 +89,8 @@ TEST(MalformedPair, NamesTheLineOfABadMerge) {
   EXPECT_THAT(PairError(vocabulary, "#version: 0.2\na b\nx yz\n"),
               HasSubstr("vocab.bpe:3: the merge of \"x\" and \"yz\": \"yz\" is not in the vocabulary"));
   EXPECT_THAT(PairError(vocabulary, "a b\nb c\n"), HasSubstr("\"bc\" is not in the vocabulary"));
-  EXPECT_THAT(PairError(vocabulary, "a b\na b\n"), HasSubstr("merge 1 joins \"a\" and \"b\" as an earlier merge does"));
+  EXPECT_THAT(PairError(vocabulary, "a b\na b\n"),
+              HasSubstr("merge 1 joins \"a\" and \"b\" as an earlier merge does"));
   EXPECT_THAT(PairError(vocabulary, "a b c\n"), HasSubstr("vocab.bpe:1: a merge is two tokens"));
   EXPECT_THAT(PairError(vocabulary, "abc\n"), HasSubstr("vocab.bpe:1: a merge is two tokens"));
   // A cycle: a token made of itself and nothing.
@@ -126,15 +128,17 @@ TEST(MalformedHuggingFace, NamesWhatIsNotSupportedOrWrong) {
   EXPECT_THAT(with("/normalizer", {{"type", "Lowercase"}}), HasSubstr("normalizer"));
   EXPECT_THAT(with("/pre_tokenizer", {{"type", "Metaspace"}}), HasSubstr("pre_tokenizer"));
   EXPECT_THAT(with("/pre_tokenizer", nullptr), HasSubstr("pre_tokenizer"));
-  EXPECT_THAT(with("/added_tokens/0/id", 5), HasSubstr("added_tokens[0]: the token \"<|endoftext|>\" has two ids"));
+  EXPECT_THAT(with("/added_tokens/0/id", 5),
+              HasSubstr("added_tokens[0]: the token \"<|endoftext|>\" has two ids"));
   EXPECT_THAT(with("/added_tokens/0/id", 2147483647), HasSubstr("added_tokens[0]"));
   EXPECT_THAT(with("/added_tokens/0/lstrip", true), HasSubstr("lstrip"));
   json bad_pattern = HuggingFace();
   bad_pattern["pre_tokenizer"] = {
       {"type", "Sequence"},
       {"pretokenizers",
-       json::array({{{"type", "Split"}, {"pattern", {{"Regex", "(a"}}}, {"behavior", "Isolated"}, {"invert", false}},
-                    {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}}})}};
+       json::array(
+           {{{"type", "Split"}, {"pattern", {{"Regex", "(a"}}}, {"behavior", "Isolated"}, {"invert", false}},
+            {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}}})}};
   EXPECT_THAT(HuggingFaceError(bad_pattern), HasSubstr("the split pattern \"(a\" does not compile"));
 }
 
@@ -149,8 +153,9 @@ TEST(MalformedFiles, AreRefusedByName) {
   WriteAll(directory / "c/vocabulary.json",
            R"({"format":"tanren.vocabulary","version":1,"kind":"characters","specials":[],"tokens":["ab"]})");
   EXPECT_THAT(LoadError(directory / "c"), HasSubstr("the token \"ab\" is not one character"));
-  WriteAll(directory / "d/vocabulary.json",
-           R"({"format":"tanren.vocabulary","version":1,"kind":"characters","specials":[],"tokens":["a","a"]})");
+  WriteAll(
+      directory / "d/vocabulary.json",
+      R"({"format":"tanren.vocabulary","version":1,"kind":"characters","specials":[],"tokens":["a","a"]})");
   EXPECT_THAT(LoadError(directory / "d"), HasSubstr("the token \"a\" appears twice"));
   WriteAll(directory / "e/vocabulary.json", R"({"format":"tanren.vocabulary","version":2,"kind":"bytes"})");
   EXPECT_THAT(LoadError(directory / "e"), HasSubstr("another version"));
@@ -163,7 +168,8 @@ TEST(MalformedFiles, RandomDamageNeverCrashes) {
   std::mt19937_64 random(FreshSeed());
   std::vector<std::pair<std::string, std::string>> files = {{"tokenizer.json", HuggingFace().dump()}};
   const std::string data = DataDirectory();
-  if (!data.empty()) files.emplace_back("tokenizer.model", ReadAll(data + "/tokenizer/llama2/tokenizer.model"));
+  if (!data.empty())
+    files.emplace_back("tokenizer.model", ReadAll(data + "/tokenizer/llama2/tokenizer.model"));
   for (const auto& [name, content] : files) {
     TemporaryDirectory directory;
     const int rounds = name == "tokenizer.json" ? 300 : 40;

@@ -99,8 +99,8 @@ TEST(SimpleTokenizers, ACutChangesNothing) {
   std::set<std::string> words;
   ASSERT_TRUE(CollectCharacters(text, &characters).ok());
   ASSERT_TRUE(CollectWords(text, &words).ok());
-  for (const auto& tokenizer : {*MakeByteTokenizer(), *MakeCharacterTokenizer(characters, {}),
-                                *MakeWhitespaceTokenizer(words, {})}) {
+  for (const auto& tokenizer :
+       {*MakeByteTokenizer(), *MakeCharacterTokenizer(characters, {}), *MakeWhitespaceTokenizer(words, {})}) {
     for (size_t seen = 1; seen <= text.size(); ++seen) {
       const size_t cut = tokenizer->LastCut(text.substr(0, seen));
       ASSERT_LT(cut, seen);

@@ -22,7 +22,7 @@ inline std::string DataDirectory() {
   return std::filesystem::is_directory(path) ? path : "";
 }
 
-#define TANREN_NEED_DATA(directory)         \
+#define TANREN_NEED_DATA(directory)              \
   const std::string directory = DataDirectory(); \
   if (directory.empty()) GTEST_SKIP() << "no shared data: set TANREN_DATA to its directory"
 
