@@ -6,13 +6,12 @@
 #include "kernels/cpu/vector-inl.h"
 // clang-format on
 
-#include "kernels/embedding.h"
-
 #include <algorithm>
 #include <cstring>
 
 #include "kernels/cpu/check.h"
 #include "kernels/cpu/parallel.h"
+#include "kernels/embedding.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace tanren::kernels {
@@ -33,8 +32,8 @@ void ScaleRow(int64_t width, const From* from, float scale, To* to, bool accumul
 }
 
 // Elements [from_offset, + width) of one buffer into those of another, whatever their dtypes.
-void ScaleRowAny(int64_t width, ConstBuffer from, int64_t from_offset, float scale, Buffer to, int64_t to_offset,
-                 bool accumulate) {
+void ScaleRowAny(int64_t width, ConstBuffer from, int64_t from_offset, float scale, Buffer to,
+                 int64_t to_offset, bool accumulate) {
   if (from.dtype == DType::kF32) {
     const float* row = from.as<float>() + from_offset;
     if (to.dtype == DType::kF32) return ScaleRow(width, row, scale, to.as<float>() + to_offset, accumulate);
@@ -89,8 +88,8 @@ void EmbeddingForward(const Stream&, const EmbeddingArgs& args, ConstBuffer tabl
   });
 }
 
-// The work is cut by columns and by residue of the id, never by token: each part of a table row belongs to one
-// task, which walks all tokens in order. No sorting, no scratch, no atomics.
+// The work is cut by columns and by residue of the id, never by token: each part of a table row belongs to
+// one task, which walks all tokens in order. No sorting, no scratch, no atomics.
 void EmbeddingBackward(const Stream&, const EmbeddingArgs& args, ConstBuffer dy, float scale, float* dtable) {
   TANREN_KERNEL_CHECK(IsF32OrBF16(dy.dtype));
   constexpr int64_t kMinSlice = 256;  // columns
@@ -119,7 +118,8 @@ void EmbeddingBackward(const Stream&, const EmbeddingArgs& args, ConstBuffer dy,
   });
 }
 
-void GatherRows(const Stream&, int64_t count, int64_t width, const int32_t* indices, ConstBuffer in, Buffer out) {
+void GatherRows(const Stream&, int64_t count, int64_t width, const int32_t* indices, ConstBuffer in,
+                Buffer out) {
   TANREN_KERNEL_CHECK(IsF32OrBF16(in.dtype) && IsF32OrBF16(out.dtype));
   ForRows(count, width, [&](int64_t row) {
     const int64_t from = indices[row] * width;
@@ -132,7 +132,8 @@ void GatherRows(const Stream&, int64_t count, int64_t width, const int32_t* indi
   });
 }
 
-void ScatterAddRows(const Stream&, int64_t count, int64_t width, const int32_t* indices, ConstBuffer in, Buffer out) {
+void ScatterAddRows(const Stream&, int64_t count, int64_t width, const int32_t* indices, ConstBuffer in,
+                    Buffer out) {
   TANREN_KERNEL_CHECK(IsF32OrBF16(in.dtype) && IsF32OrBF16(out.dtype));
   TANREN_KERNEL_CHECK(in.dtype == out.dtype || in.dtype == DType::kF32);
   ForRows(count, width, [&](int64_t row) {

@@ -29,9 +29,11 @@ inline Float16 ToFloat16(float value) {
   const uint16_t sign = static_cast<uint16_t>((word >> 16) & 0x8000u);
   const uint32_t magnitude = word & 0x7fffffffu;
   if (magnitude > 0x7f800000u) return {static_cast<uint16_t>(sign | 0x7e00u | ((magnitude >> 13) & 0x3ffu))};
-  if (magnitude >= 0x477ff000u) return {static_cast<uint16_t>(sign | 0x7c00u)};  // 65520 and above round to infinity
+  if (magnitude >= 0x477ff000u)
+    return {static_cast<uint16_t>(sign | 0x7c00u)};  // 65520 and above round to infinity
   if (magnitude < 0x38800000u) {
-    // Subnormal result: adding 0.5 puts the last bit of the fraction at 2^-24, and the addition itself rounds.
+    // Subnormal result: adding 0.5 puts the last bit of the fraction at 2^-24, and the addition itself
+    // rounds.
     const float shifted = std::bit_cast<float>(magnitude) + 0.5f;
     return {static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(shifted) - 0x3f000000u))};
   }

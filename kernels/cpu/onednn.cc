@@ -17,7 +17,8 @@ auto OrAbort(const char* what, const Body& body) {
   try {
     return body();
   } catch (const dnnl::error& error) {
-    std::fprintf(stderr, "oneDNN cannot %s: %s (status %d)\n", what, error.what(), static_cast<int>(error.status));
+    std::fprintf(stderr, "oneDNN cannot %s: %s (status %d)\n", what, error.what(),
+                 static_cast<int>(error.status));
     std::abort();
   }
 }
@@ -28,6 +29,15 @@ dnnl::matmul::primitive_desc DescribeProduct(const ProductSpec& spec) {
     dnnl::post_ops post;
     post.append_sum(1.0f);
     attributes.set_post_ops(post);
+  }
+  if (spec.open_k) {
+    constexpr int64_t kOpen = DNNL_RUNTIME_DIM_VAL;
+    const bool transposed = spec.left.data.format_desc.blocking.strides[0] == 1;
+    const dnnl::memory::dims strides =
+        transposed ? dnnl::memory::dims{1, kOpen} : dnnl::memory::dims{kOpen, 1};
+    const dnnl::memory::desc left({spec.left.dims()[0], kOpen}, spec.left.data_type(), strides);
+    const dnnl::memory::desc right({kOpen, spec.right.dims()[1]}, spec.right.data_type(), {kOpen, 1});
+    return {dnnl::matmul::desc(left, right, spec.out), attributes, OneDnnEngine()};
   }
   if (!spec.bias) return {dnnl::matmul::desc(spec.left, spec.right, spec.out), attributes, OneDnnEngine()};
   const int64_t n = spec.out.dims()[1];
@@ -41,8 +51,10 @@ bool HasNativeBf16Products() {
   static const bool native = [] {
     switch (dnnl::get_effective_cpu_isa()) {
       case dnnl::cpu_isa::avx512_core_bf16:
-      case dnnl::cpu_isa::avx512_core_amx: return true;
-      default: return false;
+      case dnnl::cpu_isa::avx512_core_amx:
+        return true;
+      default:
+        return false;
     }
   }();
   return native;
@@ -64,9 +76,11 @@ dnnl::memory::data_type OneDnnType(DType dtype) {
   return dtype == DType::kF32 ? dnnl::memory::data_type::f32 : dnnl::memory::data_type::bf16;
 }
 
-dnnl::memory::desc MatrixDesc(int64_t rows, int64_t columns, DType dtype, int64_t row_stride, int64_t column_stride) {
+dnnl::memory::desc MatrixDesc(int64_t rows, int64_t columns, DType dtype, int64_t row_stride,
+                              int64_t column_stride) {
   return OrAbort("describe a matrix", [&] {
-    return dnnl::memory::desc({rows, columns}, OneDnnType(dtype), dnnl::memory::dims{row_stride, column_stride});
+    return dnnl::memory::desc({rows, columns}, OneDnnType(dtype),
+                              dnnl::memory::dims{row_stride, column_stride});
   });
 }
 
@@ -95,19 +109,21 @@ ProductCache::Product* ProductCache::Find(const Key& key) {
 
 ProductCache::Product* ProductCache::Insert(const Key& key, const ProductSpec& spec) {
   if (products_.size() >= kMaxProducts) {
-    products_.erase(std::min_element(products_.begin(), products_.end(), [](const Product& a, const Product& b) {
-      return a.last_use < b.last_use;
-    }));
+    products_.erase(
+        std::min_element(products_.begin(), products_.end(),
+                         [](const Product& a, const Product& b) { return a.last_use < b.last_use; }));
   }
   return OrAbort("compile a matrix product", [&] {
     const auto description = DescribeProduct(spec);
     Product product;
     product.key = key;
     product.primitive = dnnl::matmul(description);
-    const auto view = [](const dnnl::memory::desc& desc) { return dnnl::memory(desc, OneDnnEngine(), DNNL_MEMORY_NONE); };
-    product.left = view(description.src_desc());
-    product.right = view(description.weights_desc());
-    product.out = view(description.dst_desc());
+    const auto view = [](const dnnl::memory::desc& desc) {
+      return dnnl::memory(desc, OneDnnEngine(), DNNL_MEMORY_NONE);
+    };
+    product.left = view(spec.left);
+    product.right = view(spec.right);
+    product.out = view(spec.out);
     if (spec.bias) product.bias = view(description.bias_desc());
     product.last_use = ++clock_;
     products_.push_back(std::move(product));

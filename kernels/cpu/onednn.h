@@ -1,4 +1,5 @@
-// A thin layer over oneDNN's matmul primitive: descriptors of strided matrices and a cache of compiled products.
+// A thin layer over oneDNN's matmul primitive: descriptors of strided matrices and a cache of compiled
+// products.
 #ifndef TANREN_KERNELS_CPU_ONEDNN_H_
 #define TANREN_KERNELS_CPU_ONEDNN_H_
 
@@ -10,8 +11,8 @@
 
 namespace tanren::kernels::cpu {
 
-// True where the processor multiplies bf16 pairs (AVX-512 BF16 or AMX). Elsewhere oneDNN 2.6 has either no bf16
-// product at all or an emulation slower than fp32.
+// True where the processor multiplies bf16 pairs (AVX-512 BF16 or AMX). Elsewhere oneDNN 2.6 has either no
+// bf16 product at all or an emulation slower than fp32.
 bool HasNativeBf16Products();
 
 const dnnl::engine& OneDnnEngine();
@@ -20,7 +21,8 @@ dnnl::stream& OneDnnStream();  // one per thread
 dnnl::memory::data_type OneDnnType(DType dtype);
 
 // A matrix [rows, columns] whose element (i, j) is at i * row_stride + j * column_stride.
-dnnl::memory::desc MatrixDesc(int64_t rows, int64_t columns, DType dtype, int64_t row_stride, int64_t column_stride);
+dnnl::memory::desc MatrixDesc(int64_t rows, int64_t columns, DType dtype, int64_t row_stride,
+                              int64_t column_stride);
 
 // Copies between layouts and dtypes.
 void Reorder(const dnnl::memory& from, const dnnl::memory& to);
@@ -31,13 +33,18 @@ struct ProductSpec {
   bool bias = false;
   DType bias_dtype = DType::kF32;
   bool accumulate = false;
+  // Leaves k and the strides of `left` and `right` open until the product runs: oneDNN then uses its
+  // classical gemm, which is faster than its blocked product where neither operand is packed and both are
+  // long in k.
+  bool open_k = false;
 };
 
 // What oneDNN would use for `right` when it may choose (spec.right has format `any`).
 dnnl::memory::desc ChooseRightLayout(const ProductSpec& spec);
 
-// Compiled products of one linear layer, by key. Scratch memory of the primitives is oneDNN's own: one block a
-// thread that all primitives share and that grows to the largest need, so a repeated call allocates nothing.
+// Compiled products of one linear layer, by key. Scratch memory of the primitives is oneDNN's own: one block
+// a thread that all primitives share and that grows to the largest need, so a repeated call allocates
+// nothing.
 class ProductCache {
  public:
   struct Key {

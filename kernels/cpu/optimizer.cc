@@ -6,12 +6,11 @@
 #include "kernels/cpu/vector-inl.h"
 // clang-format on
 
-#include "kernels/optimizer.h"
-
 #include <cmath>
 
 #include "kernels/cpu/check.h"
 #include "kernels/cpu/parallel.h"
+#include "kernels/optimizer.h"
 
 #ifndef TANREN_KERNELS_CPU_OPTIMIZER_ONCE_
 #define TANREN_KERNELS_CPU_OPTIMIZER_ONCE_
@@ -84,7 +83,9 @@ void UpdateRange(const AdamWConstants& c, const AdamWRange& range, T* w_model) {
   if (w_model != nullptr) StorePart(d, out.w, w_model + i, left);
 }
 
-void UpdateF32(const AdamWConstants& c, const AdamWRange& range, float* w_model) { UpdateRange(c, range, w_model); }
+void UpdateF32(const AdamWConstants& c, const AdamWRange& range, float* w_model) {
+  UpdateRange(c, range, w_model);
+}
 void UpdateBF16(const AdamWConstants& c, const AdamWRange& range, BFloat16* w_model) {
   UpdateRange(c, range, w_model);
 }
@@ -99,7 +100,8 @@ namespace tanren::kernels {
 HWY_EXPORT(UpdateF32);
 HWY_EXPORT(UpdateBF16);
 
-void AdamW(const Stream&, const AdamWArgs& args, const float* g, float* w, float* m, float* v, Buffer w_model) {
+void AdamW(const Stream&, const AdamWArgs& args, const float* g, float* w, float* m, float* v,
+           Buffer w_model) {
   TANREN_KERNEL_CHECK(args.step >= 1);
   TANREN_KERNEL_CHECK(!w_model || w_model.dtype == DType::kF32 || w_model.dtype == DType::kBF16);
   const double step = static_cast<double>(args.step);

@@ -1,7 +1,7 @@
 // Philox4x32-10 and what is drawn from it.
 //
-// Counter = (index, stream), key = seed. Normals and permutations flip fixed bits of the stream number, so they do
-// not repeat the bits that RandomBits gives for the same stream.
+// Counter = (index, stream), key = seed. Normals and permutations flip fixed bits of the stream number, so
+// they do not repeat the bits that RandomBits gives for the same stream.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/random.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
@@ -9,19 +9,19 @@
 #include "hwy/highway.h"
 // clang-format on
 
-#include "kernels/random.h"
-
 #include <algorithm>
 #include <bit>
 
 #include "kernels/cpu/check.h"
 #include "kernels/cpu/parallel.h"
+#include "kernels/random.h"
 
 #ifndef TANREN_KERNELS_CPU_RANDOM_ONCE_
 #define TANREN_KERNELS_CPU_RANDOM_ONCE_
 namespace tanren::kernels {
 
-// Multipliers and key increments of Philox4x32 (Salmon et al. 2011, section 4.3): the golden ratio and sqrt(3) - 1.
+// Multipliers and key increments of Philox4x32 (Salmon et al. 2011, section 4.3): the golden ratio and
+// sqrt(3) - 1.
 inline constexpr uint32_t kPhiloxMultiplier0 = 0xD2511F53u;
 inline constexpr uint32_t kPhiloxMultiplier1 = 0xCD9E8D57u;
 inline constexpr uint32_t kPhiloxWeyl0 = 0x9E3779B9u;
@@ -85,13 +85,15 @@ HWY_INLINE VF64 Horner(VF64 x, const double (&c)[kCount]) {
   return sum;
 }
 
-// ln u for normal u > 0: u = 2^e m with m in [sqrt(1/2), sqrt(2)), ln m = 2 atanh(s), s = (m - 1) / (m + 1), |s| < 0.172.
+// ln u for normal u > 0: u = 2^e m with m in [sqrt(1/2), sqrt(2)), ln m = 2 atanh(s), s = (m - 1) / (m + 1),
+// |s| < 0.172.
 HWY_INLINE VF64 Log(VF64 u) {
   const F64 d;
   const U64 du;
   const VU64 bits = hn::BitCast(du, u);
   const VF64 one = hn::Set(d, 1.0);
-  VF64 m = hn::BitCast(d, hn::Or(hn::And(bits, hn::Set(du, 0x000fffffffffffffu)), hn::Set(du, 0x3ff0000000000000u)));
+  VF64 m = hn::BitCast(
+      d, hn::Or(hn::And(bits, hn::Set(du, 0x000fffffffffffffu)), hn::Set(du, 0x3ff0000000000000u)));
   // A biased exponent put into the fraction of 2^52 is the number 2^52 + exponent.
   const VU64 exponent = hn::Or(hn::ShiftRight<52>(bits), hn::Set(du, 0x4330000000000000u));
   VF64 e = hn::Sub(hn::BitCast(d, exponent), hn::Set(d, 0x1p52 + 1023.0));
@@ -116,9 +118,9 @@ HWY_INLINE void SinCosTurns(VF64 t, VF64& sine, VF64& cosine) {
   const VF64 r = hn::Sub(quarters, hn::Sub(shifted, magic));
   const VF64 angle = hn::Mul(r, hn::Set(d, 1.5707963267948966));
   const VF64 square = hn::Mul(angle, angle);
-  constexpr double kSine[] = {1.0,          -1.0 / 6,         1.0 / 120,        -1.0 / 5040,
+  constexpr double kSine[] = {1.0,          -1.0 / 6,        1.0 / 120,         -1.0 / 5040,
                               1.0 / 362880, -1.0 / 39916800, 1.0 / 6227020800.0};
-  constexpr double kCosine[] = {1.0,           -1.0 / 2,        1.0 / 24,          -1.0 / 720,
+  constexpr double kCosine[] = {1.0,         -1.0 / 2,       1.0 / 24,          -1.0 / 720,
                                 1.0 / 40320, -1.0 / 3628800, 1.0 / 479001600.0, -1.0 / 87178291200.0};
   const VF64 s = hn::Mul(angle, Horner(square, kSine));
   const VF64 c = Horner(square, kCosine);
@@ -131,8 +133,10 @@ HWY_INLINE void SinCosTurns(VF64 t, VF64& sine, VF64& cosine) {
   cosine = hn::Xor(hn::IfThenElse(odd, s, c), hn::BitCast(d, cosine_sign));
 }
 
-// Normals of the blocks first_block, first_block + 1, ... (Box and Muller 1958): two a block, `blocks` of them.
-void NormalBlocks(uint64_t seed, uint64_t stream_id, uint64_t first_block, int64_t blocks, double std, float* out) {
+// Normals of the blocks first_block, first_block + 1, ... (Box and Muller 1958): two a block, `blocks` of
+// them.
+void NormalBlocks(uint64_t seed, uint64_t stream_id, uint64_t first_block, int64_t blocks, double std,
+                  float* out) {
   const U64 du;
   const F64 d;
   const hn::Rebind<float, F64> df;
@@ -147,8 +151,8 @@ void NormalBlocks(uint64_t seed, uint64_t stream_id, uint64_t first_block, int64
     const VU64 low = hn::Set(du, 0xffffffffu);
     const VU64 first = hn::Or(hn::And(c0, low), hn::ShiftLeft<32>(c1));
     const VU64 second = hn::Or(hn::And(c2, low), hn::ShiftLeft<32>(c3));
-    const VF64 u = hn::Sub(hn::Set(d, 2.0), OneToTwo(first));     // (0, 1]
-    const VF64 t = hn::Sub(OneToTwo(second), hn::Set(d, 1.0));    // [0, 1)
+    const VF64 u = hn::Sub(hn::Set(d, 2.0), OneToTwo(first));   // (0, 1]
+    const VF64 t = hn::Sub(OneToTwo(second), hn::Set(d, 1.0));  // [0, 1)
     const VF64 radius = hn::Mul(hn::Sqrt(hn::Mul(Log(u), hn::Set(d, -2.0))), hn::Set(d, std));
     VF64 sine, cosine;
     SinCosTurns(t, sine, cosine);
@@ -177,13 +181,14 @@ std::array<uint32_t, 2> KeyOf(uint64_t seed) {
 }
 
 std::array<uint32_t, 4> BlockOf(uint64_t seed, uint64_t stream_id, uint64_t index) {
-  return Philox({static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32), static_cast<uint32_t>(stream_id),
-                 static_cast<uint32_t>(stream_id >> 32)},
+  return Philox({static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32),
+                 static_cast<uint32_t>(stream_id), static_cast<uint32_t>(stream_id >> 32)},
                 KeyOf(seed));
 }
 
 // Elements [begin, end) of the sequence, whole blocks except perhaps the first and the last number.
-void NormalElements(uint64_t seed, uint64_t stream_id, uint64_t begin, int64_t count, double std, float* out) {
+void NormalElements(uint64_t seed, uint64_t stream_id, uint64_t begin, int64_t count, double std,
+                    float* out) {
   const uint64_t domain = stream_id ^ kNormalDomain;
   float pair[2];
   if (count > 0 && begin % 2 == 1) {
@@ -228,17 +233,19 @@ uint64_t RandomBelow(uint64_t seed, uint64_t stream_id, uint64_t index, uint64_t
   return static_cast<uint64_t>(Wide{RandomBits(seed, stream_id, index)} * bound >> 64);
 }
 
-void FillNormal(const Stream&, uint64_t seed, uint64_t stream_id, uint64_t first_index, int64_t count, float std,
-                float* out) {
+void FillNormal(const Stream&, uint64_t seed, uint64_t stream_id, uint64_t first_index, int64_t count,
+                float std, float* out) {
   constexpr int64_t kGrain = 8192;
   cpu::ParallelElements(count, kGrain, [&](int64_t begin, int64_t end) {
-    NormalElements(seed, stream_id, first_index + static_cast<uint64_t>(begin), end - begin, std, out + begin);
+    NormalElements(seed, stream_id, first_index + static_cast<uint64_t>(begin), end - begin, std,
+                   out + begin);
   });
 }
 
-// The bits of an index are split into a left and a right part (equal, or one bit apart); each round adds to one
-// part, modulo 2, a Philox hash of the other, which is undone by the same round, so the whole is a permutation of
-// [0, 2^bits). Values outside [0, size) are permuted again until they fall inside: fewer than two steps on average.
+// The bits of an index are split into a left and a right part (equal, or one bit apart); each round adds to
+// one part, modulo 2, a Philox hash of the other, which is undone by the same round, so the whole is a
+// permutation of [0, 2^bits). Values outside [0, size) are permuted again until they fall inside: fewer than
+// two steps on average.
 uint64_t PermuteIndex(uint64_t seed, uint64_t stream_id, uint64_t size, uint64_t index) {
   TANREN_KERNEL_CHECK(index < size);
   const int bits = std::max<int>(2, std::bit_width(size - 1));
@@ -248,7 +255,8 @@ uint64_t PermuteIndex(uint64_t seed, uint64_t stream_id, uint64_t size, uint64_t
   const uint32_t left_mask = static_cast<uint32_t>((uint64_t{1} << left_bits) - 1);
   const uint64_t domain = stream_id ^ kPermutationDomain;
   const auto hash = [&](uint32_t round, uint32_t part) {
-    return Philox({part, round, static_cast<uint32_t>(domain), static_cast<uint32_t>(domain >> 32)}, KeyOf(seed))[0];
+    return Philox({part, round, static_cast<uint32_t>(domain), static_cast<uint32_t>(domain >> 32)},
+                  KeyOf(seed))[0];
   };
   constexpr uint32_t kRounds = 8;
   do {

@@ -6,8 +6,6 @@
 #include "kernels/cpu/vector-inl.h"
 // clang-format on
 
-#include "kernels/reduce.h"
-
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -16,13 +14,14 @@
 #include "kernels/cpu/check.h"
 #include "kernels/cpu/half.h"
 #include "kernels/cpu/parallel.h"
+#include "kernels/reduce.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace tanren::kernels {
 namespace HWY_NAMESPACE {
 
-// Sixteen running sums, lane j taking elements j, j + 16, ...; the square of a float is exact in double, so every
-// instruction set, with or without fused multiply-add, gives the same bits.
+// Sixteen running sums, lane j taking elements j, j + 16, ...; the square of a float is exact in double, so
+// every instruction set, with or without fused multiply-add, gives the same bits.
 double SumOfSquaresBlock(const float* x, int64_t count) {
   const hn::CappedTag<double, 8> d;
   const hn::Rebind<float, decltype(d)> half;
@@ -120,12 +119,13 @@ HWY_INLINE void AddRow(int64_t width, const T* x, float* sums) {
   const F32 d;
   for (int64_t column = 0; column < width; column += hn::Lanes(d)) {
     const int64_t left = width - column;
-    StoreUpTo(d, hn::Add(LoadUpTo(d, sums + column, left), LoadUpTo(d, x + column, left)), sums + column, left);
+    StoreUpTo(d, hn::Add(LoadUpTo(d, sums + column, left), LoadUpTo(d, x + column, left)), sums + column,
+              left);
   }
 }
 
-// out[column] += sum of `rows` rows, for columns [begin, end), in strips whose sums stay in the first-level cache and
-// which are long enough to be read ahead. A block of rows is summed before it joins the total.
+// out[column] += sum of `rows` rows, for columns [begin, end), in strips whose sums stay in the first-level
+// cache and which are long enough to be read ahead. A block of rows is summed before it joins the total.
 template <class T>
 void SumColumns(int64_t rows, int64_t begin, int64_t end, const T* x, int64_t stride, float* out) {
   constexpr int64_t kBlockRows = 64;
@@ -200,11 +200,16 @@ void ConvertScalar(int64_t begin, int64_t end, const From* x, To* y) {
 template <class From>
 void ConvertFrom(int64_t begin, int64_t end, const From* x, Buffer y) {
   switch (y.dtype) {
-    case DType::kF32: return ConvertScalar(begin, end, x, y.as<float>());
-    case DType::kBF16: return ConvertScalar(begin, end, x, y.as<BFloat16>());
-    case DType::kF16: return ConvertScalar(begin, end, x, y.as<cpu::Float16>());
-    case DType::kF64: return ConvertScalar(begin, end, x, y.as<double>());
-    default: TANREN_KERNEL_CHECK(!"Cast to a floating-point dtype");
+    case DType::kF32:
+      return ConvertScalar(begin, end, x, y.as<float>());
+    case DType::kBF16:
+      return ConvertScalar(begin, end, x, y.as<BFloat16>());
+    case DType::kF16:
+      return ConvertScalar(begin, end, x, y.as<cpu::Float16>());
+    case DType::kF64:
+      return ConvertScalar(begin, end, x, y.as<double>());
+    default:
+      TANREN_KERNEL_CHECK(!"Cast to a floating-point dtype");
   }
 }
 
@@ -215,17 +220,24 @@ void ConvertAny(int64_t begin, int64_t end, ConstBuffer x, Buffer y) {
     return;
   }
   if (x.dtype == DType::kF32 && y.dtype == DType::kBF16) {
-    return HWY_DYNAMIC_DISPATCH(FloatToBFloat16)(end - begin, x.as<float>() + begin, y.as<BFloat16>() + begin);
+    return HWY_DYNAMIC_DISPATCH(FloatToBFloat16)(end - begin, x.as<float>() + begin,
+                                                 y.as<BFloat16>() + begin);
   }
   if (x.dtype == DType::kBF16 && y.dtype == DType::kF32) {
-    return HWY_DYNAMIC_DISPATCH(BFloat16ToFloat)(end - begin, x.as<BFloat16>() + begin, y.as<float>() + begin);
+    return HWY_DYNAMIC_DISPATCH(BFloat16ToFloat)(end - begin, x.as<BFloat16>() + begin,
+                                                 y.as<float>() + begin);
   }
   switch (x.dtype) {
-    case DType::kF32: return ConvertFrom(begin, end, x.as<float>(), y);
-    case DType::kBF16: return ConvertFrom(begin, end, x.as<BFloat16>(), y);
-    case DType::kF16: return ConvertFrom(begin, end, x.as<cpu::Float16>(), y);
-    case DType::kF64: return ConvertFrom(begin, end, x.as<double>(), y);
-    default: TANREN_KERNEL_CHECK(!"Cast from a floating-point dtype");
+    case DType::kF32:
+      return ConvertFrom(begin, end, x.as<float>(), y);
+    case DType::kBF16:
+      return ConvertFrom(begin, end, x.as<BFloat16>(), y);
+    case DType::kF16:
+      return ConvertFrom(begin, end, x.as<cpu::Float16>(), y);
+    case DType::kF64:
+      return ConvertFrom(begin, end, x.as<double>(), y);
+    default:
+      TANREN_KERNEL_CHECK(!"Cast from a floating-point dtype");
   }
 }
 

@@ -1,9 +1,9 @@
 // Sampling without sorting the vocabulary.
 //
-// Candidates, the tokens near the largest logit, are dealt into kBins bins by their distance below it, which keeps the
-// order of probability between bins. Counts and masses of bins locate where top-k, top-p and the random number cut
-// the descending order; only a bin in which a cut falls is sorted. Where a cut falls beyond the near tokens, all
-// tokens become candidates.
+// Candidates, the tokens near the largest logit, are dealt into kBins bins by their distance below it, which
+// keeps the order of probability between bins. Counts and masses of bins locate where top-k, top-p and the
+// random number cut the descending order; only a bin in which a cut falls is sorted. Where a cut falls beyond
+// the near tokens, all tokens become candidates.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/sampling.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
@@ -12,8 +12,6 @@
 #include "kernels/cpu/math-inl.h"
 #include "kernels/cpu/vector-inl.h"
 // clang-format on
-
-#include "kernels/sampling.h"
 
 #include <algorithm>
 #include <array>
@@ -26,6 +24,7 @@
 #include "kernels/cpu/check.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/random.h"
+#include "kernels/sampling.h"
 
 #ifndef TANREN_KERNELS_CPU_SAMPLING_ONCE_
 #define TANREN_KERNELS_CPU_SAMPLING_ONCE_
@@ -62,7 +61,8 @@ RowRange FindRange(int64_t count, const float* logits) {
   VF32 max = minus_infinity, min = infinity;
   auto nan = hn::IsNaN(max);
   for (int64_t i = 0; i < count; i += lanes) {
-    // The last vector overlaps the one before; only a row shorter than a vector is padded, with its first value.
+    // The last vector overlaps the one before; only a row shorter than a vector is padded, with its first
+    // value.
     VF32 value;
     if (i + lanes <= count) {
       value = hn::LoadU(d, logits + i);
@@ -80,8 +80,9 @@ RowRange FindRange(int64_t count, const float* logits) {
   return {hn::GetLane(hn::MaxOfLanes(d, max)), hn::GetLane(hn::MinOfLanes(d, min)), !hn::AllFalse(d, nan)};
 }
 
-// Sum of exp((max - logit) / -temperature) over all tokens, in blocks of 4096 added in double. Tokens at most `reach` away
-// become candidates; with candidates.ids null, none do. Arrays of candidates have room for count + kSlack.
+// Sum of exp((max - logit) / -temperature) over all tokens, in blocks of 4096 added in double. Tokens at most
+// `reach` away become candidates; with candidates.ids null, none do. Arrays of candidates have room for count
+// + kSlack.
 double SumWeights(int64_t count, const float* logits, float max, float temperature, float reach,
                   Candidates& candidates) {
   const F32 d;
@@ -109,7 +110,8 @@ double SumWeights(int64_t count, const float* logits, float max, float temperatu
       hn::CompressStore(weight, inside, d, candidates.weights + candidates.count);
       hn::CompressStore(distance, inside, d, candidates.distances + candidates.count);
       const auto ids = hn::Iota(di, static_cast<int32_t>(i));
-      candidates.count += hn::CompressStore(ids, hn::RebindMask(di, inside), di, candidates.ids + candidates.count);
+      candidates.count +=
+          hn::CompressStore(ids, hn::RebindMask(di, inside), di, candidates.ids + candidates.count);
     }
     total += static_cast<double>(SumLanes(d, sum));
   }
@@ -178,8 +180,9 @@ class DescendingRow {
     return cut;
   }
 
-  // After the first token, at or before `limit`, with which the mass reaches `mass` (`strictly`: exceeds it); after the
-  // last token of positive weight before `limit` if rounding leaves none. At least one token is before it.
+  // After the first token, at or before `limit`, with which the mass reaches `mass` (`strictly`: exceeds it);
+  // after the last token of positive weight before `limit` if rounding leaves none. At least one token is
+  // before it.
   Cut CutAtMass(double mass, bool strictly, const Cut& limit) {
     const auto reached = [&](double sum) { return strictly ? sum > mass : sum >= mass; };
     Cut last;
@@ -226,13 +229,15 @@ class DescendingRow {
 
   // Bins are even in distance up to `spread`; what is farther shares the last one.
   void FillBins(float spread) {
-    constexpr float kNarrowest = 1e-3f, kWidest = 64;  // all logits equal; weights below exp(-64) hardly count
+    constexpr float kNarrowest = 1e-3f,
+                    kWidest = 64;  // all logits equal; weights below exp(-64) hardly count
     const float bins_per_unit = (kBins - 1) / std::clamp(spread, kNarrowest, kWidest);
     bins_.resize(ids_.size());
     bin_count_.fill(0);
     bin_mass_.fill(0);
     for (int64_t i = 0; i < count_; ++i) {
-      const int bin = static_cast<int>(std::min(distances_[i] * bins_per_unit, static_cast<float>(kBins - 1)));
+      const int bin =
+          static_cast<int>(std::min(distances_[i] * bins_per_unit, static_cast<float>(kBins - 1)));
       bins_[i] = static_cast<int16_t>(bin);
       ++bin_count_[bin];
       bin_mass_[bin] += static_cast<double>(weights_[i]);

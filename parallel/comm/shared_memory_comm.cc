@@ -1,11 +1,14 @@
 // Collectives of the ranks of one node through shared memory.
 //
-// Every rank owns three staging slots. A collective is a row of steps; in step e each rank fills its slot e %
-// 3, publishes e, waits until every rank has published e, and then reads the peers' slots. Publishing e + 1
-// says that the slots of step e have been read (a pipelined reduction reads them until it publishes e + 2),
-// so slot e % 3 may be filled again in step e + 3, when everybody's e + 2 has been seen: one meeting per
-// step, no second barrier. Slots are sized to stay in the second-level cache: the memory bus sees each buffer
-// once in and once out.
+// Every rank owns three staging slots. A collective is a row of steps; in step e each rank fills its slot
+// e % 3, publishes e, waits until every rank has published e, and then reads the peers' slots. Publishing
+// e + 1 says that the slots of step e have been read (a pipelined reduction reads them until it publishes
+// e + 2), so slot e % 3 may be filled again in step e + 3, when everybody's e + 2 has been seen: one meeting
+// per step, no second barrier.
+//
+// Slots are filled with stores past the cache. A peer that shares no cache with the writer, on another NUMA
+// node or just another core complex, otherwise fetches modified lines out of the writer's cache one round
+// trip at a time, measured at a quarter of the speed of reading them from memory.
 //
 // Each rank publishes its call beside the first step of it, and compares all ranks' calls after the meeting.
 #include <linux/futex.h>
@@ -33,8 +36,11 @@ constexpr int kSlots = 3;
 constexpr int64_t kPageBytes = 4096;
 constexpr int64_t kSlotBytesPerThread = 256 << 10;
 constexpr int64_t kMaxSlotBytes = 4 << 20;
-// Up to here three or more ranks each add everything: more reading, but one meeting instead of two.
+// Up to here each rank adds everything: more reading, but one meeting instead of two. Two ranks read no more
+// that way than by slices, so for them the limit is a slot.
 constexpr int64_t kWholeBytes = 32 << 10;
+// Below this a fill is too short for stores past the cache to pay.
+constexpr int64_t kFillPastCacheBytes = 4 << 10;
 // Results larger than this will have left the cache before they are read.
 constexpr int64_t kPastCacheBytes = 4 << 20;
 // Below this much per thread, waking threads costs more than they save.
@@ -86,7 +92,7 @@ class SharedMemoryComm final : public Comm {
   void AllReduce(const Stream& stream, const char* name, Buffer data, int64_t count, ReduceOp op) override {
     ValidateCall(*this, stream, name, data, count, /*reduces=*/true);
     Begin(Call::Make(CallKind::kAllReduce, name, data.dtype, count, op));
-    if (size() == 2 || count * SizeOf(data.dtype) <= kWholeBytes) {
+    if (count * SizeOf(data.dtype) <= (size() == 2 ? slot_bytes_ : kWholeBytes)) {
       AllReduceWhole(data, count, op);
     } else {
       AllReduceSliced(data, count, op);
@@ -108,7 +114,7 @@ class SharedMemoryComm final : public Comm {
       std::byte* slot = OpenStep();
       for (int peer = 0; peer < size(); ++peer) {
         if (peer == rank()) continue;
-        CopyIn(slot + PartIn(rank(), peer) * n * width, source + (peer * count + begin) * width, n * width);
+        Fill(slot + PartIn(rank(), peer) * n * width, source + (peer * count + begin) * width, n * width);
       }
       Meet();
       for (int peer = 0; peer < size(); ++peer) {
@@ -132,11 +138,11 @@ class SharedMemoryComm final : public Comm {
     int64_t begin = 0;
     do {
       const int64_t n = std::min(slot_bytes_, bytes - begin);
-      CopyIn(OpenStep(), source + begin, n);
+      Fill(OpenStep(), source + begin, n);
       Meet();
       for (int peer = 0; peer < size(); ++peer) {
         if (peer == rank() && in_place) continue;
-        CopyOut(target + peer * bytes + begin, Slot(peer, step_), n, past_cache);
+        Copy(target + peer * bytes + begin, Slot(peer, step_), n, past_cache);
       }
       begin += n;
     } while (begin < bytes);
@@ -151,9 +157,9 @@ class SharedMemoryComm final : public Comm {
     do {
       const int64_t n = std::min(slot_bytes_, bytes - begin);
       std::byte* slot = OpenStep();
-      if (rank() == root) CopyIn(slot, data.as<char>() + begin, n);
+      if (rank() == root) Fill(slot, data.as<char>() + begin, n);
       Meet();
-      if (rank() != root) CopyOut(data.as<char>() + begin, Slot(root, step_), n, bytes >= kPastCacheBytes);
+      if (rank() != root) Copy(data.as<char>() + begin, Slot(root, step_), n, bytes >= kPastCacheBytes);
       begin += n;
     } while (begin < bytes);
   }
@@ -280,11 +286,11 @@ class SharedMemoryComm final : public Comm {
     return part == parts ? count : count * part / parts / 64 * 64;
   }
 
-  void CopyIn(void* to, const void* from, int64_t bytes) const {
-    CopyOut(to, from, bytes, /*past_cache=*/false);
+  void Fill(void* slot, const void* from, int64_t bytes) const {
+    Copy(slot, from, bytes, bytes >= kFillPastCacheBytes);
   }
 
-  void CopyOut(void* to, const void* from, int64_t bytes, bool past_cache) const {
+  void Copy(void* to, const void* from, int64_t bytes, bool past_cache) const {
     InThreads(bytes, 1, [&](int64_t begin, int64_t end) {
       char* target = static_cast<char*>(to) + begin;
       const char* source = static_cast<const char*>(from) + begin;
@@ -316,20 +322,12 @@ class SharedMemoryComm final : public Comm {
     });
   }
 
-  // Every rank shows all of its chunk and adds all chunks: one step per chunk.
+  // Every rank shows everything and adds everything, in one step; the data fits into a slot.
   void AllReduceWhole(Buffer data, int64_t count, ReduceOp op) {
-    const int64_t width = SizeOf(data.dtype);
-    const int64_t step_count = slot_bytes_ / width;
-    int64_t begin = 0;
-    do {
-      const int64_t n = std::min(step_count, count - begin);
-      char* part = data.as<char>() + begin * width;
-      CopyIn(OpenStep(), part, n * width);
-      Meet();
-      for (int r = 0; r < size(); ++r) sources_[r] = r == rank() ? static_cast<void*>(part) : Slot(r, step_);
-      Reduce(data.dtype, op, 0, part, n);
-      begin += n;
-    } while (begin < count);
+    Fill(OpenStep(), data.data, count * SizeOf(data.dtype));
+    Meet();
+    for (int r = 0; r < size(); ++r) sources_[r] = r == rank() ? data.data : Slot(r, step_);
+    Reduce(data.dtype, op, 0, data.data, count);
   }
 
   // Each rank adds its slice of every chunk and shows the sum in its slot. Three chunks are under way at
@@ -348,8 +346,8 @@ class SharedMemoryComm final : public Comm {
                       own_end = Cut(n, rank() + 1, size()) * width;
         std::byte* slot = Slot(rank(), step_);
         const char* part = data.as<char>() + i * chunk * width;
-        CopyIn(slot, part, own_begin);
-        CopyIn(slot + own_end, part + own_end, n * width - own_end);
+        Fill(slot, part, own_begin);
+        Fill(slot + own_end, part + own_end, n * width - own_end);
       }
       if (i >= 1 && i <= chunks) AddOwnSlice(data, count, chunk, i - 1, steps[(i - 1) % kSlots], op);
       if (i >= 2) CollectSlices(data, count, chunk, i - 2, steps[(i - 2) % kSlots]);
@@ -365,7 +363,7 @@ class SharedMemoryComm final : public Comm {
     for (int r = 0; r < size(); ++r)
       sources_[r] = r == rank() ? static_cast<void*>(part) : Slot(r, shown_step);
     Reduce(data.dtype, op, begin, part + begin * width, end - begin);
-    CopyIn(Slot(rank(), shown_step) + begin * width, part + begin * width, (end - begin) * width);
+    Fill(Slot(rank(), shown_step) + begin * width, part + begin * width, (end - begin) * width);
   }
 
   void CollectSlices(Buffer data, int64_t count, int64_t chunk, int64_t c, uint32_t shown_step) {
@@ -375,7 +373,7 @@ class SharedMemoryComm final : public Comm {
     for (int r = 0; r < size(); ++r) {
       if (r == rank()) continue;
       const int64_t begin = Cut(n, r, size()) * width, end = Cut(n, r + 1, size()) * width;
-      CopyIn(part + begin, Slot(r, shown_step) + begin, end - begin);
+      Copy(part + begin, Slot(r, shown_step) + begin, end - begin, /*past_cache=*/false);
     }
   }
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/status.h"
 #include "core/data/source.h"
 #include "core/engine/engine.h"
 #include "parallel/engine/mesh_engine.h"
