@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <utility>
@@ -41,6 +42,12 @@ absl::Status WriteFileAtomically(const std::string& path, const std::string& tex
     return absl::InternalError(absl::StrCat("cannot write ", path));
   }
   return absl::OkStatus();
+}
+
+// Rank 0's view of the file system decides.
+int64_t BroadcastInt(Comm& world, int64_t value) {
+  world.Broadcast(Stream(), "rank 0's value", Buffer(&value), 1, 0);
+  return value;
 }
 
 absl::StatusOr<double> NumberOf(const CheckpointReader& reader, const std::string& key) {
@@ -133,7 +140,11 @@ absl::Status Trainer::Resume() {
   }
   TANREN_RETURN_IF_ERROR(AgreeStatus(world(), "resumed state", RestoreState(*loaded.reader)));
   for (auto& access : accesses) access->Commit();
-  saved_step_ = step_;
+  // A checkpoint of another run is not yet in this run's directory.
+  std::error_code error;
+  const std::filesystem::path home = std::filesystem::path(loaded.reader->path()).parent_path();
+  if (std::filesystem::equivalent(home, config_.run_directory(), error)) saved_step_ = step_;
+  saved_step_ = BroadcastInt(world(), saved_step_);
   const MeshShape& was = loaded.reader->manifest().mesh;
   if (world().rank() == 0) {
     std::printf("resumed %s at step %lld%s\n", loaded.reader->path().c_str(), static_cast<long long>(step_),
@@ -285,30 +296,31 @@ bool Trainer::StopAgreed() {
   return stop != 0;
 }
 
+absl::StatusOr<Trainer::Outcome> Trainer::Stop() {
+  TANREN_RETURN_IF_ERROR(Save());
+  if (saved_step_ != step_) return NotSaved();
+  log_->Info(absl::StrCat("stopped at step ", step_, " of ", config_.train().steps(), "; run again to continue"));
+  return Outcome::kStopped;
+}
+
+absl::Status Trainer::NotSaved() const {
+  return absl::InternalError(absl::StrCat("step ", step_, " could not be saved; the newest commit is of step ", saved_step_));
+}
+
 absl::StatusOr<Trainer::Outcome> Trainer::Run() {
   TANREN_RETURN_IF_ERROR(Start());
   const int64_t steps = config_.train().steps();
   const auto due = [this](int64_t interval) { return interval > 0 && step_ % interval == 0; };
   while (step_ < steps) {
+    if (StopAgreed()) return Stop();
     TANREN_RETURN_IF_ERROR(TrainOneStep());
     if (due(config_.validation().interval_steps())) TANREN_RETURN_IF_ERROR(Validate());
     if (due(config_.samples().interval_steps())) TANREN_RETURN_IF_ERROR(Sample());
-    const bool stop = step_ < steps && StopAgreed();
-    if (due(config_.checkpoint().interval_steps()) || stop) TANREN_RETURN_IF_ERROR(Save());
-    if (!stop) continue;
-    if (saved_step_ != step_) {
-      return absl::InternalError(absl::StrCat("stopped at step ", step_, ", which could not be saved; the newest commit is of step ",
-                                              saved_step_));
-    }
-    log_->Info(absl::StrCat("stopped at step ", step_, " of ", steps, "; run again to continue"));
-    return Outcome::kStopped;
+    if (due(config_.checkpoint().interval_steps())) TANREN_RETURN_IF_ERROR(Save());
   }
   if (config_.validation().interval_steps() > 0) TANREN_RETURN_IF_ERROR(Validate());
   TANREN_RETURN_IF_ERROR(Save());
-  if (saved_step_ != step_) {
-    return absl::InternalError(absl::StrCat("the last step, ", step_, ", could not be saved; the newest commit is of step ",
-                                            saved_step_));
-  }
+  if (saved_step_ != step_) return NotSaved();
   log_->Info(absl::StrFormat("finished: %d steps, %.0f tokens, %.1f s in steps", steps, tokens_, seconds_));
   return Outcome::kFinished;
 }

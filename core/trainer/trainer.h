@@ -62,6 +62,8 @@ class Trainer {
   absl::Status Sample();
   absl::Status Save();
   bool StopAgreed();
+  absl::StatusOr<Outcome> Stop();
+  absl::Status NotSaved() const;
 
   // The tensors of all models on this rank. `accesses` keeps temporary copies alive.
   std::vector<TensorPiece> Pieces(std::vector<std::unique_ptr<StateAccess>>* accesses);

@@ -46,6 +46,12 @@ namespace tanren::kernels {
 namespace HWY_NAMESPACE {
 namespace {
 
+// e^x for a log-probability or a score below the largest. Its error relative to itself grows with |x|, as its
+// share of any sum falls.
+HWY_INLINE VF32 ExpBelow(F32 d, VF32 x) {
+  return Exp2NonPositive(d, hn::Mul(x, hn::Set(d, 1.44269504088896341f)));
+}
+
 // u = cap tanh(z / cap) / temperature; du/dz.
 template <bool kCapped>
 struct Effective {
@@ -109,7 +115,7 @@ void RowSumsOf(const LogitShard& shard, const float* z, float max, int64_t targe
   // summed on their own, or rounding would grow with the vocabulary.
   VF32 total = hn::Zero(d), total_weighted = total, block = total, block_weighted = total;
   const auto add = [&](VF32 below) HWY_ATTR {
-    const VF32 e = Exp(d, below);
+    const VF32 e = ExpBelow(d, below);
     block = hn::Add(block, e);
     // A column of weight zero counts for nothing, even at u = -inf.
     const VF32 product = hn::IfThenZeroElse(hn::Eq(e, hn::Zero(d)), hn::Mul(e, below));
@@ -153,7 +159,7 @@ void GradientRow(const LogitShard& shard, const float* z, float lse, float entro
   const auto gradient = [&](VF32 raw, VF32 extra) HWY_ATTR {
     VF32 slope;
     const VF32 logp = hn::Sub(effective.Value(d, raw, &slope), shift);
-    const VF32 p = Exp(d, logp);
+    const VF32 p = ExpBelow(d, logp);
     const VF32 factor = hn::NegMulAdd(by_log, hn::Add(logp, h), constant);
     const VF32 du = hn::IfThenZeroElse(hn::Eq(p, hn::Zero(d)), hn::Mul(p, factor));
     return hn::Mul(hn::Add(du, extra), slope);

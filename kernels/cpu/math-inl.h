@@ -53,7 +53,8 @@ HWY_INLINE VF32 Exp(F32 d, VF32 x) {
   return hn::IfThenElse(hn::IsNaN(x), x, ScaleByPowerOfTwo(d, mantissa, n));
 }
 
-// 2^x for x <= 0, zero below -126: the weights of a softmax. -inf gives exactly 0, 0 gives exactly 1.
+// 2^x for x <= 0 (a rounding above does no harm), zero below -126: the weights of a softmax. -inf gives
+// exactly 0, 0 gives exactly 1.
 HWY_INLINE VF32 Exp2NonPositive(F32 d, VF32 x) {
   // 2^r on |r| <= 1/2.
   constexpr float kPowers[] = {1.0f,

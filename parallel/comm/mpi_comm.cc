@@ -201,6 +201,7 @@ class MpiComm final : public Comm {
 }  // namespace
 
 std::unique_ptr<Comm> MakeMpiComm(MPI_Comm group, std::string axis, const CommOptions& options) {
+  if (SizeIn(group) == 1) return MakeSoloComm(std::move(axis));
   return std::make_unique<MpiComm>(group, std::move(axis), options);
 }
 

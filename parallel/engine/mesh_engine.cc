@@ -32,6 +32,9 @@ absl::Status CheckOptions(const EngineOptions& options, const Mesh& mesh) {
     }
   }
   if (options.models.empty()) return InvalidInput("an engine needs at least one model");
+  if (options.head_chunk_tokens <= 0) {
+    return InvalidInput("train.head_chunk_tokens: %d; it must be at least 1", options.head_chunk_tokens);
+  }
   return absl::OkStatus();
 }
 
@@ -52,6 +55,24 @@ absl::Status CheckLoss(const ModelOptions& model, std::span<const MicroBatch> mi
       if (batch.segment_columns.Find(name) == nullptr) {
         return InvalidInput("the loss reads segment column %s, which the batch lacks", name);
       }
+    }
+  }
+  return absl::OkStatus();
+}
+
+// A token, target or position that no table holds would be read from beyond it.
+absl::Status CheckBatch(const MicroBatch& batch, const ModelShape& shape, int64_t capacity) {
+  if (batch.capacity != capacity) {
+    return InvalidInput("a micro-batch of %d tokens does not match the engine's capacity of %d", batch.capacity,
+                        capacity);
+  }
+  for (int64_t t = 0; t < batch.used_tokens; ++t) {
+    if (batch.ids[t] < 0 || batch.ids[t] >= shape.vocab_size || batch.targets[t] >= shape.vocab_size) {
+      return InvalidInput("token %d of a micro-batch is %d with target %d; the model's vocabulary has %d", t,
+                          batch.ids[t], batch.targets[t], shape.vocab_size);
+    }
+    if (batch.positions[t] >= shape.context_length) {
+      return InvalidInput("a segment of a micro-batch is longer than model.context_length %d", shape.context_length);
     }
   }
   return absl::OkStatus();
@@ -110,9 +131,12 @@ class MeshEngine final : public Engine {
   absl::StatusOr<Statistics> Score(const std::string& name, const MicroBatch& batch, uint32_t statistics,
                                    bool per_segment, float temperature) override {
     Model& model = Find(name);
-    if (batch.capacity != options_.micro_batch_tokens) {
-      return InvalidInput("a micro-batch of %d tokens does not match the engine's capacity of %d", batch.capacity,
-                          options_.micro_batch_tokens);
+    TANREN_RETURN_IF_ERROR(CheckBatch(batch, model.options.shape, options_.micro_batch_tokens));
+    if ((statistics & ~uint32_t{kValue}) && !model.options.shape.vocabulary_head) {
+      return InvalidInput("model %s has no vocabulary head, whose statistics are asked for", name);
+    }
+    if ((statistics & kValue) && !model.options.shape.scalar_head) {
+      return InvalidInput("model %s has no scalar head, whose values are asked for", name);
     }
     Statistics out;
     model.head.Score(batch, model.decoder.Forward(batch), statistics, per_segment, temperature, &out);
@@ -207,10 +231,7 @@ absl::StatusOr<StepResult> MeshEngine::Run(Model& model, std::span<const MicroBa
                                            bool gradients) {
   absl::Status local = CheckLoss(model.options, micro_batches, loss);
   for (const MicroBatch& batch : micro_batches) {
-    if (batch.capacity != options_.micro_batch_tokens) {
-      local = InvalidInput("a micro-batch of %d tokens does not match the engine's capacity of %d", batch.capacity,
-                           options_.micro_batch_tokens);
-    }
+    local.Update(CheckBatch(batch, model.options.shape, options_.micro_batch_tokens));
   }
   TANREN_RETURN_IF_ERROR(AgreeStatus(*mesh_.world, "step check", local));
   StepResult result;

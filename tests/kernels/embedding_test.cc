@@ -25,7 +25,8 @@ using testing::ToDoubles;
 struct Case {
   int64_t tokens, width, first_id, rows;
 };
-constexpr Case kCases[] = {{1, 1, 0, 1}, {3, 5, 0, 2}, {17, 64, 100, 7}, {129, 65, 0, 1000}, {300, 770, 50, 31}};
+constexpr Case kCases[] = {
+    {1, 1, 0, 1}, {3, 5, 0, 2}, {17, 64, 100, 7}, {129, 65, 0, 1000}, {300, 770, 50, 31}};
 
 // Ids inside the shard mostly, outside on both sides sometimes, each repeated.
 std::vector<int32_t> Ids(const Case& c) {
@@ -68,8 +69,8 @@ TEST(Embedding, UnitScaleCopiesBits) {
   const std::vector<int32_t> ids = {2, 0, 1};
   const auto table = RandomNormal<BFloat16>(3 * 33);
   auto y = Poisoned<BFloat16>(3 * 33);
-  EmbeddingForward({}, {.tokens = 3, .width = 33, .ids = ids.data(), .first_id = 0, .rows = 3}, table.data(), 1.0f,
-                   y.data(), false);
+  EmbeddingForward({}, {.tokens = 3, .width = 33, .ids = ids.data(), .first_id = 0, .rows = 3}, table.data(),
+                   1.0f, y.data(), false);
   for (int t = 0; t < 3; ++t) {
     for (int c = 0; c < 33; ++c) EXPECT_EQ(y[t * 33 + c].bits, table[ids[t] * 33 + c].bits);
   }
@@ -117,8 +118,8 @@ TEST(Embedding, BackwardSumsInTokenOrder) {
   for (const int threads : {1, 2, 5}) {
     const testing::ThreadScope scope(threads);
     std::vector<float> dtable(5 * kWidth);
-    EmbeddingBackward({}, {.tokens = kTokens, .width = kWidth, .ids = ids.data(), .first_id = 0, .rows = 5}, dy.data(),
-                      1.0f, dtable.data());
+    EmbeddingBackward({}, {.tokens = kTokens, .width = kWidth, .ids = ids.data(), .first_id = 0, .rows = 5},
+                      dy.data(), 1.0f, dtable.data());
     for (int64_t c = 0; c < kWidth; ++c) ASSERT_EQ(dtable[3 * kWidth + c], 0.0f);
   }
 }
@@ -135,12 +136,14 @@ void CheckGatherScatter(int64_t count, int64_t width) {
   GatherRows({}, count, width, indices.data(), table.data(), gathered.data());
   for (int64_t i = 0; i < count * width; ++i) {
     const In from = table[indices[i / width] * width + i % width];
-    ASSERT_EQ(static_cast<float>(gathered[i]), static_cast<float>(static_cast<Out>(static_cast<float>(from))));
+    ASSERT_EQ(static_cast<float>(gathered[i]),
+              static_cast<float>(static_cast<Out>(static_cast<float>(from))));
   }
   const auto in = RandomNormal<In>(count * width);
   auto out = RandomNormal<Out>(rows * width);
   auto expected = ToDoubles(out);
-  for (int64_t i = 0; i < count * width; ++i) expected[indices[i / width] * width + i % width] += testing::ToDouble(in[i]);
+  for (int64_t i = 0; i < count * width; ++i)
+    expected[indices[i / width] * width + i % width] += testing::ToDouble(in[i]);
   ScatterAddRows({}, count, width, indices.data(), in.data(), out.data());
   ExpectNear(out, expected, "out");
 }

@@ -18,7 +18,8 @@ constexpr int64_t kCount = 1 << 24;
 void SetBytes(benchmark::State& state, double bytes) {
   static const double triad = TriadBytesPerSecond();
   state.counters["GB/s"] = benchmark::Counter(bytes * 1e-9, benchmark::Counter::kIsIterationInvariantRate);
-  state.counters["of_triad"] = benchmark::Counter(bytes / triad, benchmark::Counter::kIsIterationInvariantRate);
+  state.counters["of_triad"] =
+      benchmark::Counter(bytes / triad, benchmark::Counter::kIsIterationInvariantRate);
 }
 
 template <class T>
@@ -75,7 +76,8 @@ void EmbeddingGradient(benchmark::State& state) {
   }
   const std::vector<BFloat16> dy(kTokens * kWidth, BFloat16(0.5f));
   std::vector<float> dtable(kRows * kWidth);
-  const EmbeddingArgs args{.tokens = kTokens, .width = kWidth, .ids = ids.data(), .first_id = 0, .rows = kRows};
+  const EmbeddingArgs args{
+      .tokens = kTokens, .width = kWidth, .ids = ids.data(), .first_id = 0, .rows = kRows};
   for (auto _ : state) EmbeddingBackward({}, args, dy.data(), 1, dtable.data());
   SetBytes(state, (2.0 + 8.0) * kTokens * kWidth);
 }

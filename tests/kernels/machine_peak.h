@@ -6,12 +6,12 @@
 
 namespace tanren::kernels::benchmarks {
 
-// Operations per second (a multiply-add counts two) of chains of multiply-adds in registers, on all threads: the
-// best of several tries. For bf16 on a processor without bf16 instructions, the fp32 figure.
+// Operations per second (a multiply-add counts two) of chains of multiply-adds in registers, on all threads:
+// the best of several tries. For bf16 on a processor without bf16 instructions, the fp32 figure.
 double PeakFlops(DType dtype);
 
-// Bytes per second of a[i] = b[i] + s * c[i] over arrays far larger than the caches, counting 3 x 4 bytes an element, best
-// of several tries; stores go through the cache.
+// Bytes per second of a[i] = b[i] + s * c[i] over arrays far larger than the caches, counting 3 x 4 bytes an
+// element, best of several tries; stores go through the cache.
 double TriadBytesPerSecond();
 
 }  // namespace tanren::kernels::benchmarks

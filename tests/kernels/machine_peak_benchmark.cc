@@ -19,14 +19,14 @@ constexpr int kChains = 12;  // enough to hide the latency of a multiply-add on 
 constexpr int64_t kSteps = 4'000'000;
 
 // Each step is `kChains` independent multiply-adds; the empty assembly keeps the compiler from folding them.
-#define TANREN_PEAK_LOOP(Vector, zero, step)                                          \
-  Vector chain[kChains];                                                              \
-  for (Vector & value : chain) value = zero;                                          \
-  for (int64_t i = 0; i < kSteps; ++i) {                                              \
-    _Pragma("GCC unroll 12") for (int j = 0; j < kChains; ++j) {                      \
-      chain[j] = step;                                                                \
-      __asm__ volatile("" : "+v"(chain[j]));                                          \
-    }                                                                                 \
+#define TANREN_PEAK_LOOP(Vector, zero, step)                     \
+  Vector chain[kChains];                                         \
+  for (Vector & value : chain) value = zero;                     \
+  for (int64_t i = 0; i < kSteps; ++i) {                         \
+    _Pragma("GCC unroll 12") for (int j = 0; j < kChains; ++j) { \
+      chain[j] = step;                                           \
+      __asm__ volatile("" : "+v"(chain[j]));                     \
+    }                                                            \
   }
 
 __attribute__((target("avx512f"))) double Avx512() {

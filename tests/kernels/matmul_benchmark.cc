@@ -38,12 +38,18 @@ void RunProduct(benchmark::State& state, Product product) {
   linear.Pack({});
   for (auto _ : state) {
     switch (product) {
-      case kForwardProduct: linear.Forward({}, rows, {x.data(), in}, {}, {y.data(), out}); break;
-      case kInputProduct: linear.BackwardInput({}, rows, {dy.data(), out}, {dx.data(), in}, false); break;
+      case kForwardProduct:
+        linear.Forward({}, rows, {x.data(), in}, {}, {y.data(), out});
+        break;
+      case kInputProduct:
+        linear.BackwardInput({}, rows, {dy.data(), out}, {dx.data(), in}, false);
+        break;
       case kWeightProduct:
         linear.BackwardWeight({}, rows, {dy.data(), out}, {x.data(), in}, dw.data(), nullptr);
         break;
-      case kPack: linear.Pack({}); break;
+      case kPack:
+        linear.Pack({});
+        break;
     }
   }
   std::free(packed);
@@ -53,10 +59,8 @@ void RunProduct(benchmark::State& state, Product product) {
     return;
   }
   const double flops = 2.0 * rows * out * in;
-  state.counters["GFLOP/s"] =
-      benchmark::Counter(flops * 1e-9, benchmark::Counter::kIsIterationInvariantRate);
-  state.counters["of_peak"] =
-      benchmark::Counter(flops / peak, benchmark::Counter::kIsIterationInvariantRate);
+  state.counters["GFLOP/s"] = benchmark::Counter(flops * 1e-9, benchmark::Counter::kIsIterationInvariantRate);
+  state.counters["of_peak"] = benchmark::Counter(flops / peak, benchmark::Counter::kIsIterationInvariantRate);
 }
 
 void Shapes(benchmark::internal::Benchmark* benchmark) {

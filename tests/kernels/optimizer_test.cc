@@ -31,8 +31,14 @@ State RandomState(int64_t count) {
 }
 
 AdamWArgs Args(int64_t count, int64_t step) {
-  return {.count = count, .learning_rate = 3e-3f, .beta1 = 0.9f, .beta2 = 0.95f, .epsilon = 1e-8f, .weight_decay = 0.1f,
-          .step = step, .gradient_scale = 0.5f};
+  return {.count = count,
+          .learning_rate = 3e-3f,
+          .beta1 = 0.9f,
+          .beta2 = 0.95f,
+          .epsilon = 1e-8f,
+          .weight_decay = 0.1f,
+          .step = step,
+          .gradient_scale = 0.5f};
 }
 
 TEST(AdamW, FollowsTorchInDoubleForManySteps) {
@@ -45,10 +51,11 @@ TEST(AdamW, FollowsTorchInDoubleForManySteps) {
         const auto g = RandomNormal<float>(count, step % 5 == 0 ? 100.0f : 0.01f);
         auto scaled = ToDoubles(g);
         for (double& value : scaled) value *= args.gradient_scale;
-        reference::AdamW(args.learning_rate, args.beta1, args.beta2, args.epsilon, args.weight_decay, step, scaled,
-                         expected);
+        reference::AdamW(args.learning_rate, args.beta1, args.beta2, args.epsilon, args.weight_decay, step,
+                         scaled, expected);
         auto w_model = Poisoned<BFloat16>(count);
-        AdamW({}, Args(count, step), g.data(), state.w.data(), state.m.data(), state.v.data(), w_model.data());
+        AdamW({}, Args(count, step), g.data(), state.w.data(), state.m.data(), state.v.data(),
+              w_model.data());
         for (int64_t i = 0; i < count; ++i) ASSERT_EQ(w_model[i].bits, BFloat16(state.w[i]).bits);
       }
       EXPECT_LE(RelativeError(state.w, expected.w), 1e-6) << count;
@@ -58,8 +65,8 @@ TEST(AdamW, FollowsTorchInDoubleForManySteps) {
   });
 }
 
-// The first step moves each weight by the learning rate against its gradient's sign, whatever the size: a bias correction
-// or an epsilon inside the root would show.
+// The first step moves each weight by the learning rate against its gradient's sign, whatever the size: a
+// bias correction or an epsilon inside the root would show.
 TEST(AdamW, FirstStepIsTheSignOfTheGradient) {
   const std::vector<float> g = {1e-3f, -1e-3f, 50.0f, -2e4f, 0.0f};
   State state{std::vector<float>(5, 1.0f), std::vector<float>(5), std::vector<float>(5)};
@@ -90,8 +97,8 @@ TEST(AdamW, SameBitsWhereverCut) {
     AdamW({}, Args(kCount, 3), g.data(), whole.w.data(), whole.m.data(), whole.v.data(), whole_model.data());
     for (int64_t begin = 0; begin < kCount;) {
       const int64_t count = std::min(RandomInteger(1, 200), kCount - begin);
-      AdamW({}, Args(count, 3), g.data() + begin, cut.w.data() + begin, cut.m.data() + begin, cut.v.data() + begin,
-            cut_model.data() + begin);
+      AdamW({}, Args(count, 3), g.data() + begin, cut.w.data() + begin, cut.m.data() + begin,
+            cut.v.data() + begin, cut_model.data() + begin);
       begin += count;
     }
     EXPECT_TRUE(SameBits(whole.w, cut.w));

@@ -29,10 +29,11 @@ TEST(Philox, PublishedKnownAnswers) {
             (Block{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
 }
 
-// Changing these changes every run's numbers: the index is the low half of the counter, the stream the high half,
-// the seed the key, and the bits are the first two words.
+// Changing these changes every run's numbers: the index is the low half of the counter, the stream the high
+// half, the seed the key, and the bits are the first two words.
 TEST(RandomBits, AreTheFirstWordsOfTheBlock) {
-  const std::array<uint32_t, 4> block = Philox({0x55667788, 0x11223344, 0xddeeff00, 0x99aabbcc}, {0x13579bdf, 0x02468ace});
+  const std::array<uint32_t, 4> block =
+      Philox({0x55667788, 0x11223344, 0xddeeff00, 0x99aabbcc}, {0x13579bdf, 0x02468ace});
   EXPECT_EQ(RandomBits(0x02468ace13579bdf, 0x99aabbccddeeff00, 0x1122334455667788),
             uint64_t{block[1]} << 32 | block[0]);
   EXPECT_NE(RandomBits(1, 2, 3), RandomBits(1, 3, 2));
@@ -102,7 +103,8 @@ TEST(FillNormal, IsBoxMullerOfTheBlock) {
   const auto z = Normals(kSeed, kStream, 0, 2000, 0.25f);
   constexpr uint64_t kStreamOfNormals = kStream ^ 0x6E6F726D616C7321u;
   for (uint32_t block = 0; block < 1000; ++block) {
-    const auto word = Philox({block, 0, static_cast<uint32_t>(kStreamOfNormals), kStreamOfNormals >> 32}, {kSeed, 0});
+    const auto word =
+        Philox({block, 0, static_cast<uint32_t>(kStreamOfNormals), kStreamOfNormals >> 32}, {kSeed, 0});
     const double u = 1 - std::ldexp(static_cast<double>((uint64_t{word[1]} << 32 | word[0]) >> 12), -52);
     const double t = std::ldexp(static_cast<double>((uint64_t{word[3]} << 32 | word[2]) >> 12), -52);
     const double radius = 0.25 * std::sqrt(-2 * std::log(u));
@@ -128,7 +130,8 @@ TEST(FillNormal, IsNormal) {
   double gap = 0;
   for (int64_t i = 0; i < kCount; ++i) {
     const double phi = 0.5 * std::erfc(-z[i] / std::sqrt(2.0));
-    gap = std::max({gap, std::fabs(phi - static_cast<double>(i) / kCount), std::fabs(phi - (i + 1.0) / kCount)});
+    gap = std::max(
+        {gap, std::fabs(phi - static_cast<double>(i) / kCount), std::fabs(phi - (i + 1.0) / kCount)});
   }
   EXPECT_LT(gap, 1.95 * unit);
   // Neighbours, partners of a pair and streams are uncorrelated.

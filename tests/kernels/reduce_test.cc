@@ -83,14 +83,19 @@ double RoundSlowly(double value, int fraction_bits, int min_exponent, double lar
   const int exponent = std::max(std::ilogb(value), min_exponent);
   const double unit = std::ldexp(1.0, exponent - fraction_bits);
   const double rounded = std::nearbyint(value / unit) * unit;
-  return std::fabs(rounded) > largest ? std::copysign(std::numeric_limits<double>::infinity(), value) : rounded;
+  return std::fabs(rounded) > largest ? std::copysign(std::numeric_limits<double>::infinity(), value)
+                                      : rounded;
 }
 double RoundTo(DType dtype, double value) {
   switch (dtype) {
-    case DType::kBF16: return RoundSlowly(value, 7, -126, std::ldexp(255.0, 120));
-    case DType::kF16: return RoundSlowly(value, 10, -14, 65504);
-    case DType::kF32: return static_cast<float>(value);
-    default: return value;
+    case DType::kBF16:
+      return RoundSlowly(value, 7, -126, std::ldexp(255.0, 120));
+    case DType::kF16:
+      return RoundSlowly(value, 10, -14, 65504);
+    case DType::kF32:
+      return static_cast<float>(value);
+    default:
+      return value;
   }
 }
 double Decode(DType dtype, const char* at) {
@@ -110,14 +115,35 @@ double Decode(DType dtype, const char* at) {
       if (exponent == 31) return fraction ? kNaN : sign * std::numeric_limits<double>::infinity();
       return sign * std::ldexp(exponent ? 1024 + fraction : fraction, std::max(exponent, 1) - 25);
     }
-    case DType::kF32: std::memcpy(&single, at, 4); return single;
-    default: std::memcpy(&wide, at, 8); return wide;
+    case DType::kF32:
+      std::memcpy(&single, at, 4);
+      return single;
+    default:
+      std::memcpy(&wide, at, 8);
+      return wide;
   }
 }
 
 std::vector<double> HardValues() {
-  std::vector<double> values = {0.0, -0.0, 1.0, -1.0, kInfinity, -kInfinity, 65504, 65519.99, 65520, 65536, 1e-45, 3.4e38,
-                                3.3961775e38, 1e39, 1e-300, 6.1e-5, 5.96e-8, 2.98e-8, 2.9802322387695312e-08};
+  std::vector<double> values = {0.0,
+                                -0.0,
+                                1.0,
+                                -1.0,
+                                kInfinity,
+                                -kInfinity,
+                                65504,
+                                65519.99,
+                                65520,
+                                65536,
+                                1e-45,
+                                3.4e38,
+                                3.3961775e38,
+                                1e39,
+                                1e-300,
+                                6.1e-5,
+                                5.96e-8,
+                                2.98e-8,
+                                2.9802322387695312e-08};
   for (int i = 0; i < 3000; ++i) {
     const double scale = std::ldexp(1.0, static_cast<int>(RandomInteger(-150, 130)));
     values.push_back(scale * RandomNormal<float>(1)[0]);
@@ -125,7 +151,8 @@ std::vector<double> HardValues() {
     // Just off the middle between two bf16 or two binary16 numbers: rounding twice would go wrong.
     const double middle = 1 + (2 * RandomInteger(0, 1023) + 1) * 0x1p-11;
     const double wide_middle = 1 + (2 * RandomInteger(0, 127) + 1) * 0x1p-8;
-    const double nudge = std::ldexp(static_cast<double>(RandomInteger(-1, 1)), static_cast<int>(-RandomInteger(20, 52)));
+    const double nudge =
+        std::ldexp(static_cast<double>(RandomInteger(-1, 1)), static_cast<int>(-RandomInteger(20, 52)));
     values.push_back(middle + nudge);
     values.push_back(wide_middle + nudge);
   }

@@ -23,8 +23,8 @@ using testing::RandomNormal;
 
 SampleResult SampleOne(const std::vector<float>& logits, const SamplingParams& params) {
   SampleResult result{-7, kNaN};
-  SampleTokens({}, 1, static_cast<int64_t>(logits.size()), static_cast<int64_t>(logits.size()), logits.data(), &params,
-               &result);
+  SampleTokens({}, 1, static_cast<int64_t>(logits.size()), static_cast<int64_t>(logits.size()), logits.data(),
+               &params, &result);
   return result;
 }
 
@@ -59,8 +59,8 @@ void CheckDraws(const std::vector<float>& logits, SamplingParams params, int dra
     const int32_t expected = ExpectedToken(sorted, params);
     if (expected == -2) continue;
     const SampleResult result = SampleOne(logits, params);
-    ASSERT_EQ(result.token, expected) << "temperature " << params.temperature << " top_k " << params.top_k << " top_p "
-                                      << params.top_p << " draw " << i;
+    ASSERT_EQ(result.token, expected) << "temperature " << params.temperature << " top_k " << params.top_k
+                                      << " top_p " << params.top_p << " draw " << i;
     ASSERT_NEAR(result.logp, sorted.logp[result.token], 1e-5 * (1 + std::fabs(sorted.logp[result.token])));
   }
 }
@@ -163,8 +163,12 @@ TEST(SampleTokens, RowsAreIndependent) {
   for (int64_t row = 0; row < kRows; ++row) {
     const auto z = RandomNormal<float>(kVocab, 2);
     std::copy(z.begin(), z.end(), logits.begin() + row * kStride);
-    params[row] = {.temperature = 0.5f * static_cast<float>(row % 4), .top_k = static_cast<int32_t>(row % 5) * 10,
-                   .top_p = row % 2 ? 0.9f : 1.0f, .seed = 5, .stream_id = static_cast<uint64_t>(row), .index = 77};
+    params[row] = {.temperature = 0.5f * static_cast<float>(row % 4),
+                   .top_k = static_cast<int32_t>(row % 5) * 10,
+                   .top_p = row % 2 ? 0.9f : 1.0f,
+                   .seed = 5,
+                   .stream_id = static_cast<uint64_t>(row),
+                   .index = 77};
     alone.push_back(SampleOne(z, params[row]));
   }
   for (const int threads : {1, 2, 5}) {
@@ -188,7 +192,8 @@ void CheckFrequencies(const std::vector<float>& logits, SamplingParams params) {
   constexpr int kDraws = 20000;
   const auto sorted = reference::SortDistribution(logits, params.temperature, params.top_k, params.top_p);
   std::vector<int> counts(logits.size());
-  params.seed = 20240607;  // fixed: the bound is meant to hold for this seed, not one time in ten thousand to fail
+  params.seed =
+      20240607;  // fixed: the bound is meant to hold for this seed, not one time in ten thousand to fail
   for (int i = 0; i < kDraws; ++i) {
     params.stream_id = i % 100;
     params.index = i / 100;

@@ -18,8 +18,8 @@ struct AdamWState {
   std::vector<double> w, m, v;
 };
 // One step as torch.optim.AdamW writes it.
-inline void AdamW(double learning_rate, double beta1, double beta2, double epsilon, double weight_decay, int64_t step,
-                  const std::vector<double>& g, AdamWState& state) {
+inline void AdamW(double learning_rate, double beta1, double beta2, double epsilon, double weight_decay,
+                  int64_t step, const std::vector<double>& g, AdamWState& state) {
   const double correction1 = 1 - std::pow(beta1, static_cast<double>(step));
   const double correction2 = 1 - std::pow(beta2, static_cast<double>(step));
   for (size_t i = 0; i < g.size(); ++i) {

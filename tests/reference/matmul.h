@@ -22,8 +22,8 @@ inline std::vector<double> LinearForward(int64_t rows, int64_t out, int64_t in, 
 }
 
 // dx [rows, in] = dy w.
-inline std::vector<double> LinearBackwardInput(int64_t rows, int64_t out, int64_t in, const std::vector<double>& dy,
-                                               const std::vector<double>& w) {
+inline std::vector<double> LinearBackwardInput(int64_t rows, int64_t out, int64_t in,
+                                               const std::vector<double>& dy, const std::vector<double>& w) {
   std::vector<double> dx(rows * in, 0.0);
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t o = 0; o < out; ++o) {

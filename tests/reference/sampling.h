@@ -17,8 +17,8 @@ struct SortedDistribution {
   std::vector<double> logp;         // of every token of the vocabulary, before top-k and top-p
 };
 
-inline SortedDistribution SortDistribution(const std::vector<float>& logits, double temperature, int64_t top_k,
-                                           double top_p) {
+inline SortedDistribution SortDistribution(const std::vector<float>& logits, double temperature,
+                                           int64_t top_k, double top_p) {
   const int64_t vocab = static_cast<int64_t>(logits.size());
   SortedDistribution result;
   result.order.resize(vocab);
@@ -39,7 +39,8 @@ inline SortedDistribution SortDistribution(const std::vector<float>& logits, dou
   if (top_p < 1) {
     double sum = 0;
     size_t count = 0;
-    while (count < result.order.size() && (count == 0 || sum < top_p * kept)) sum += weight[result.order[count++]];
+    while (count < result.order.size() && (count == 0 || sum < top_p * kept))
+      sum += weight[result.order[count++]];
     result.order.resize(count);
     kept = sum;
   }
