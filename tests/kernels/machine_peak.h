@@ -6,6 +6,10 @@
 
 namespace tanren::kernels::benchmarks {
 
+// With one thread (OMP_NUM_THREADS=1) everything here and in the benchmarks is measured in the thread's
+// processor time, so that shares of the peak mean something on a busy machine; with more, in wall-clock time.
+bool MeasuresProcessorTime();
+
 // Operations per second (a multiply-add counts two) of chains of multiply-adds in registers, on all threads:
 // the best of several tries. For bf16 on a processor without bf16 instructions, the fp32 figure.
 double PeakFlops(DType dtype);

@@ -64,7 +64,8 @@ void RunProduct(benchmark::State& state, Product product) {
 }
 
 void Shapes(benchmark::internal::Benchmark* benchmark) {
-  benchmark->ArgNames({"rows", "out", "in"})->UseRealTime()->Unit(benchmark::kMillisecond);
+  benchmark->ArgNames({"rows", "out", "in"})->Unit(benchmark::kMillisecond);
+  if (!MeasuresProcessorTime()) benchmark->UseRealTime();
   for (const int64_t rows : {256, 1024, 4096}) {
     for (const auto& [out, in] : {std::pair{2304, 768}, {768, 768}, {3072, 768}, {768, 3072}, {50304, 768}}) {
       if (out > 10000 && rows > 1024) continue;
@@ -73,7 +74,8 @@ void Shapes(benchmark::internal::Benchmark* benchmark) {
   }
 }
 void PackShapes(benchmark::internal::Benchmark* benchmark) {
-  benchmark->ArgNames({"rows", "out", "in"})->UseRealTime()->Unit(benchmark::kMillisecond);
+  benchmark->ArgNames({"rows", "out", "in"})->Unit(benchmark::kMillisecond);
+  if (!MeasuresProcessorTime()) benchmark->UseRealTime();
   benchmark->Args({1, 3072, 768})->Args({1, 768, 3072})->Args({1, 50304, 768});
 }
 

@@ -20,11 +20,11 @@ refused "there is no stage \"pretrian\"" train stage=pretrian
 refused "3 does not divide model.heads 4" train parallel.tensor=3 batch.micro_batch_tokens=768 --dry-run
 # Corpus and tokenizer.
 refused "data.train.0.path" train 'data.train=[{path: nowhere}]'
-mkdir damaged && cp -r train/. damaged/ && shard=$(ls damaged/*.tokens damaged/*.bin damaged/shard* 2>/dev/null | head -n 1)
+mkdir damaged && cp -r train/. damaged/ && shard=damaged/shard-00000.tokens
 truncate -s -10 "$shard"
 refused "$(basename "$shard")" train 'data.train=[{path: damaged}]'
-"$TANREN" tokenizer train --kind bytes --out bytes synth/train.jsonl >/dev/null 2>&1
-refused "was made by another tokenizer" train tokenizer.kind=bytes tokenizer.path=bytes
+"$TANREN" tokenizer train --kind whitespace --out words synth/train.jsonl >/dev/null 2>&1
+refused "was made by another tokenizer" train tokenizer.kind=whitespace tokenizer.path=words
 refused "tokenizer.path" train tokenizer.path=nowhere
 echo '{' >broken.json
 refused "broken.json" "$TANREN" tokenizer info broken.json
@@ -43,13 +43,13 @@ refused "step-00000007" train --resume "$WORK/run/step-00000007"
 refused "has checkpoints" train --resume none
 refused "other data or another order" train seed=2
 refused "layers.1" train model.layers=1
-before=$(sha256sum run/step-00000010/* 2>/dev/null | sha256sum)
+before=$(find run/step-00000010 -type f -exec sha256sum {} + | sort | sha256sum)
 expect_exit 75 good.log train train.stop_after=20
 printf 'x' | dd of="$(ls run/step-00000020/model-*.safetensors | head -n 1)" bs=1 seek=2000 conv=notrunc status=none
 expect_exit 75 fallback.log train train.stop_after=15
 expect_text fallback.log "resumed $WORK/run/step-00000010"
 expect_text fallback.log "step-00000020"
-[ "$before" = "$(sha256sum run/step-00000010/* 2>/dev/null | sha256sum)" ] || fail "an old checkpoint was changed"
+[ "$before" = "$(find run/step-00000010 -type f -exec sha256sum {} + | sort | sha256sum)" ] || fail "an old checkpoint was changed"
 refused "model-00000.safetensors" "$TANREN" ckpt verify run/step-00000020
 refused "a prompt of" "$TANREN" generate run/step-00000010 --prompt "$(head -c 300 /dev/zero | tr '\0' '1')"
 refused "--temperature" "$TANREN" generate run/step-00000010 --prompt 1 --temperature -1
@@ -62,7 +62,7 @@ for _ in $(seq 1 200); do
   sleep 0.05
 done
 begin=$(date +%s)
-refused "run.lock" "$TANREN" train config.yaml "run_directory=$WORK/shared"
+refused "is in use by" "$TANREN" train config.yaml "run_directory=$WORK/shared"
 [ $(($(date +%s) - begin)) -le 5 ] || fail "the second job was refused too late"
 wait "$first" || fail "the first job was disturbed"
 echo "all refused"
