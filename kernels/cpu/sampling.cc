@@ -308,7 +308,7 @@ SampleResult SampleRow(int64_t vocab, const float* logits, const SamplingParams&
     const int64_t token = std::find(logits, logits + vocab, range.max) - logits;
     return {static_cast<int32_t>(token), static_cast<float>(-std::log(total))};
   }
-  constexpr float kNear = 8;  // all but exp(-8) of a token's weight per token beyond
+  constexpr float kNear = 12;  // each token beyond has at most exp(-12) of the first one's mass
   double total = row.Load(logits, vocab, range, params.temperature, kNear);
   int64_t token = Draw(row, vocab, total, params);
   if (token < 0) {
