@@ -14,6 +14,7 @@ namespace tanren {
 
 void AddTrainVerbs(CLI::App& app, const std::vector<std::string>& command_line, int* exit_code);  // train, launch, estimate, doctor
 void AddModelVerbs(CLI::App& app, int* exit_code);  // generate, eval
+void AddReportVerb(CLI::App& app, int* exit_code);  // report
 void AddDataVerbs(CLI::App& app, int* exit_code);   // data, tokenizer
 void AddCheckpointVerbs(CLI::App& app, int* exit_code);  // ckpt
 void AddConfigVerbs(CLI::App& app, int* exit_code);  // config

@@ -1,11 +1,13 @@
 #include "launch/eval_verb.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <fstream>
 #include <map>
 
 #include "core/base/status.h"
+#include "core/trainer/requests.h"
 #include "launch/inference.h"
 #include "nlohmann/json.hpp"
 
@@ -86,7 +88,7 @@ absl::Status Report(const EvalOptions& options, const InferenceModel& model, con
   std::map<std::string, Tally> by_difficulty;
   int64_t tokens = 0;
   for (size_t i = 0; i < cases.size(); ++i) {
-    TANREN_ASSIGN_OR_RETURN(const std::string text, AnswerText(model, results[i]));
+    TANREN_ASSIGN_OR_RETURN(const std::string text, AnswerText(*model.tokenizer, results[i]));
     const std::string answer = ExtractAnswer(text, options.marker);
     const bool correct = answer == cases[i].answer;
     tokens += static_cast<int64_t>(results[i].tokens.size());
@@ -121,17 +123,29 @@ absl::Status Report(const EvalOptions& options, const InferenceModel& model, con
 
 absl::Status RunEval(Runtime& runtime, const EvalOptions& options) {
   absl::StatusOr<std::vector<Case>> cases = ReadCases(options);
-  TANREN_RETURN_IF_ERROR(AgreeStatus(runtime.world(), "cases", cases.status()));
+  absl::Status ready = cases.status();
+  if (options.max_tokens < 1) ready = InvalidInput("--max-tokens: %d is below 1", options.max_tokens);
+  // What cannot be written is said before the work, not after it.
+  if (ready.ok() && runtime.world().rank() == 0) {
+    for (const std::string& path : {options.out, options.summary}) {
+      if (!path.empty() && !std::ofstream(path, std::ios::app)) ready = InvalidInput("cannot write %s", path);
+    }
+  }
+  TANREN_RETURN_IF_ERROR(AgreeStatus(runtime.world(), "cases", ready));
   InferenceOptions inference;
   inference.checkpoint = options.checkpoint;
   inference.overrides = options.overrides;
   inference.slots = options.slots;
+  for (const Case& one : *cases) {
+    inference.generation_tokens = std::max(inference.generation_tokens, GenerationTokens(one.prompt, options.max_tokens));
+  }
   TANREN_ASSIGN_OR_RETURN(const InferenceModel model, LoadForInference(runtime, inference));
   kernels::SamplingParams greedy;
   greedy.temperature = 0;
   std::vector<GenerationRequest> requests;
   for (const Case& one : *cases) {
-    absl::StatusOr<GenerationRequest> request = MakeRequest(model, one.prompt, options.max_tokens, greedy);
+    absl::StatusOr<GenerationRequest> request = MakeRequest(
+        *model.tokenizer, model.engine->options().generation_tokens, one.prompt, options.max_tokens, greedy);
     if (!request.ok()) return At(absl::StrCat("case ", requests.size() + 1), request.status());
     requests.push_back(*std::move(request));
   }

@@ -1,9 +1,11 @@
 #include "launch/generate_verb.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 
 #include "core/base/status.h"
+#include "core/trainer/requests.h"
 #include "launch/inference.h"
 #include "nlohmann/json.hpp"
 
@@ -43,6 +45,9 @@ absl::Status RunGenerate(Runtime& runtime, const GenerateOptions& options) {
   InferenceOptions inference;
   inference.checkpoint = options.checkpoint;
   inference.overrides = options.overrides;
+  for (const std::string& prompt : options.prompts) {
+    inference.generation_tokens = std::max(inference.generation_tokens, GenerationTokens(prompt, options.max_tokens));
+  }
   TANREN_ASSIGN_OR_RETURN(const InferenceModel model, LoadForInference(runtime, inference));
   std::vector<GenerationRequest> requests;
   for (size_t p = 0; p < options.prompts.size(); ++p) {
@@ -54,7 +59,8 @@ absl::Status RunGenerate(Runtime& runtime, const GenerateOptions& options) {
       sampling.seed = options.seed;
       sampling.stream_id = p * options.n + sample;
       absl::StatusOr<GenerationRequest> request =
-          MakeRequest(model, options.prompts[p], options.max_tokens, sampling);
+          MakeRequest(*model.tokenizer, model.engine->options().generation_tokens, options.prompts[p],
+                      options.max_tokens, sampling);
       if (!request.ok()) return At(absl::StrCat("prompt ", p + 1), request.status());
       requests.push_back(*std::move(request));
     }
@@ -62,7 +68,7 @@ absl::Status RunGenerate(Runtime& runtime, const GenerateOptions& options) {
   TANREN_ASSIGN_OR_RETURN(const std::vector<GenerationResult> results, model.engine->Generate("policy", requests));
   if (runtime.world().rank() != 0) return absl::OkStatus();
   for (size_t i = 0; i < results.size(); ++i) {
-    TANREN_ASSIGN_OR_RETURN(const std::string answer, AnswerText(model, results[i]));
+    TANREN_ASSIGN_OR_RETURN(const std::string answer, AnswerText(*model.tokenizer, results[i]));
     Print(options, options.prompts[i / options.n], static_cast<int64_t>(i % options.n), answer, results[i]);
   }
   std::fflush(stdout);

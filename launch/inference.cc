@@ -73,9 +73,9 @@ absl::StatusOr<InferenceModel> LoadForInference(Runtime& runtime, const Inferenc
   ModelOptions& policy = engine.models[0];
   policy.trainable = false;
   policy.generates = true;
-  engine.generation_tokens = policy.shape.context_length;
+  engine.generation_tokens = std::min(policy.shape.context_length, options.generation_tokens);
   engine.decode_slots = options.slots;
-  TANREN_ASSIGN_OR_RETURN(model.engine, MakeMeshEngine(engine, runtime.mesh(), 0));
+  TANREN_ASSIGN_OR_RETURN(model.engine, MakeMeshEngine(engine, runtime.mesh(), MemoryLimit(model.config, runtime.node_size())));
   const std::unique_ptr<StateAccess> access = model.engine->State(policy.name);
   const std::vector<TensorPiece> pieces = ToTensorPieces(access->pieces());
   ReadOptions read;
@@ -83,33 +83,6 @@ absl::StatusOr<InferenceModel> LoadForInference(Runtime& runtime, const Inferenc
   TANREN_RETURN_IF_ERROR(reader->Read(world, pieces, read).status());
   access->Commit();
   return model;
-}
-
-absl::StatusOr<GenerationRequest> MakeRequest(const InferenceModel& model, const std::string& prompt,
-                                              int64_t max_tokens, const kernels::SamplingParams& sampling) {
-  GenerationRequest request;
-  TANREN_ASSIGN_OR_RETURN(request.prompt, model.tokenizer->Encode(prompt));
-  if (model.tokenizer->roles().prepend_bos) {
-    request.prompt.insert(request.prompt.begin(), model.tokenizer->roles().bos);
-  }
-  const int64_t room = model.engine->options().generation_tokens - static_cast<int64_t>(request.prompt.size());
-  if (request.prompt.empty() || room < 1) {
-    return InvalidInput("a prompt of %d tokens does not fit: between 1 and %d leave room for an answer",
-                        request.prompt.size(), model.engine->options().generation_tokens - 1);
-  }
-  request.max_tokens = std::min(max_tokens, room);
-  request.sampling = sampling;
-  const TokenRoles& roles = model.tokenizer->roles();
-  for (int32_t id : {roles.end_of_text, roles.eos}) {
-    if (id >= 0) request.stop.push_back({id});
-  }
-  return request;
-}
-
-absl::StatusOr<std::string> AnswerText(const InferenceModel& model, const GenerationResult& result) {
-  absl::Span<const int32_t> tokens = result.tokens;
-  if (result.finish == FinishReason::kStop) tokens.remove_suffix(1);
-  return model.tokenizer->Decode(tokens);
 }
 
 }  // namespace tanren

@@ -17,6 +17,7 @@ namespace tanren {
 struct InferenceOptions {
   std::string checkpoint;              // a step directory, or a run directory: its newest commit
   std::vector<std::string> overrides;  // on the checkpoint's config: parallel.tensor=2, train.precision=bf16
+  int64_t generation_tokens = 0;       // longest prompt and answer; cut to the model's context length
   int64_t slots = 16;                  // sequences that are decoded at once, per data rank
 };
 
@@ -24,18 +25,11 @@ struct InferenceModel {
   std::string path;  // the step directory
   config::Config config;
   std::unique_ptr<Tokenizer> tokenizer;
-  std::unique_ptr<Engine> engine;  // one frozen model, "policy", that generates up to its context length
+  std::unique_ptr<Engine> engine;  // one frozen model, "policy", that generates
 };
 
 // Collective: builds the mesh, loads the weights at this job's layout.
 absl::StatusOr<InferenceModel> LoadForInference(Runtime& runtime, const InferenceOptions& options);
-
-// Requests that stop at the tokenizer's end-of-text tokens. InvalidArgument when the prompt leaves no room.
-absl::StatusOr<GenerationRequest> MakeRequest(const InferenceModel& model, const std::string& prompt,
-                                              int64_t max_tokens, const kernels::SamplingParams& sampling);
-
-// The answer's text, without the token that ended it.
-absl::StatusOr<std::string> AnswerText(const InferenceModel& model, const GenerationResult& result);
 
 }  // namespace tanren
 

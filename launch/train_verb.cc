@@ -1,9 +1,10 @@
 #include "launch/train_verb.h"
 
+#include <omp.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <fstream>
 #include <memory>
 #include <utility>
 
@@ -22,23 +23,6 @@
 
 namespace tanren {
 namespace {
-
-// What the kernel says can be had without swapping, for one of `ranks` on this machine.
-int64_t AvailableBytes(int ranks) {
-  std::ifstream in("/proc/meminfo");
-  std::string key, unit;
-  int64_t kibibytes = 0;
-  while (in >> key >> kibibytes) {
-    std::getline(in, unit);
-    if (key == "MemAvailable:") return kibibytes * 1024 / ranks;
-  }
-  return 0;
-}
-
-int64_t MemoryLimit(const config::Config& config, int ranks) {
-  const int64_t limit = config.parallel().memory_limit_bytes();
-  return limit > 0 ? limit : AvailableBytes(ranks);
-}
 
 // The rate of a square matrix product on this rank, the yardstick of the utilisation that is shown.
 double MeasureMatmulRate(DType dtype) {
@@ -159,7 +143,7 @@ int Train(const TrainOptions& options) {
 int Estimate(const EstimateOptions& options) {
   RegisterStages();
   Job job;
-  absl::Status status = Prepare(options.config, options.overrides, &job);
+  const absl::Status status = Prepare(options.config, options.overrides, &job);
   if (!status.ok()) return StatusExit(status);
   MeshShape shape = ShapeOf(job.config.parallel());
   const int64_t others = int64_t{shape.tensor} * shape.pipe * shape.context;
@@ -168,6 +152,8 @@ int Estimate(const EstimateOptions& options) {
     return StatusExit(InvalidInput("--world-size: %d ranks do not divide into %s; choose a multiple of %d",
                                    options.world_size, shape.ToString(), others));
   }
+  // Workspaces depend on the number of threads.
+  if (job.config.parallel().threads() > 0) omp_set_num_threads(static_cast<int>(job.config.parallel().threads()));
   // Rank 0 is the fullest: it holds the first, never shorter, share of everything.
   const PaperMesh paper(shape, 0);
   const absl::StatusOr<MemoryPlan> plan = PlanMemory(job.engine, paper.mesh());

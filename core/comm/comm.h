@@ -12,6 +12,7 @@
 //    of the group receives the same bits. bf16 sums are carried in fp32.
 //  - On Device::kCpu a call is complete on return: outputs are readable and inputs may be reused. On a GPU it
 //    is ordered on `stream`.
+//  - Every implementation also serves host memory, with a Stream of Device::kCpu: scalars and agreement.
 //  - Counts are elements. A count of zero is allowed and moves nothing, but still takes part in the order.
 #ifndef TANREN_CORE_COMM_COMM_H_
 #define TANREN_CORE_COMM_COMM_H_

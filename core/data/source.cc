@@ -9,6 +9,9 @@ namespace tanren {
 namespace {
 
 // Planner state: one byte that says whether a unit is pending, its three 64-bit fields, then the source's state.
+// An endless source of which no unit fits must not be searched for ever.
+constexpr int64_t kMaxDropped = 1000000;
+
 constexpr size_t kPlannerHeaderBytes = 1 + 3 * sizeof(int64_t);
 
 }  // namespace
@@ -32,7 +35,10 @@ absl::StatusOr<StepPlan> StepPlanner::Next() {
             "batch.oversize: drop to skip and count such units",
             pending_->index, pending_->tokens, options_.micro_batch_tokens);
       }
-      ++plan.oversize_units;
+      if (++plan.oversize_units > kMaxDropped) {
+        return InvalidInput("%d units in a row exceed batch.micro_batch_tokens (%d); raise the capacity",
+                            plan.oversize_units, options_.micro_batch_tokens);
+      }
       pending_.reset();
       continue;
     }

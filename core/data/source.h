@@ -15,7 +15,7 @@ namespace tanren {
 
 // Names a unit without holding it: cheap to hand out on every rank, loaded only where it is computed.
 struct UnitRef {
-  int64_t index = 0;   // global index in the source's endless order
+  int64_t index = 0;   // place in the order of the source, or of the part of it that `key` names
   int64_t tokens = 0;  // exact length of the unit, over all its segments
   int64_t key = 0;     // the source's own: which sub-source, which record
 };

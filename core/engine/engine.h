@@ -4,7 +4,8 @@
 // brings micro-batches and a Loss. Training, scoring and generation use the same weights in the same memory
 // and the same kernels, so a policy ratio is exactly 1 on-policy.
 //
-// Every verb is collective: all ranks call the same verbs in the same order, with the same model and options.
+// Every verb but Score is collective: all ranks call the same verbs in the same order, with the same model and
+// options.
 // Ranks of one tensor group pass the same micro-batches. After Create() nothing large is allocated.
 #ifndef TANREN_CORE_ENGINE_ENGINE_H_
 #define TANREN_CORE_ENGINE_ENGINE_H_
@@ -37,6 +38,13 @@ struct ModelOptions {
   Recompute recompute = Recompute::kNone;
   AdamWOptions optimizer;
   uint64_t init_seed = 1;
+
+  // How a checkpoint of another stage fills this model (init.from): by the tensors of the model of that name
+  // (empty: its own name); tensors that may be missing there keep their random start values, tensors that this
+  // model does not have may stay behind.
+  std::string init_model;
+  std::vector<std::string> new_tensors;
+  std::vector<std::string> dropped_tensors;
 };
 
 struct EngineOptions {
@@ -103,7 +111,8 @@ class StateAccess {
  public:
   virtual ~StateAccess() = default;
   virtual std::span<const StatePiece> pieces() const = 0;
-  // To be called by all ranks after data was written through the pieces: rounds, distributes and packs weights.
+  // To be called once, by all ranks, after data was written through the pieces: rounds, distributes and packs
+  // weights. Pieces of a frozen model are gone afterwards.
   virtual void Commit() = 0;
 };
 

@@ -165,7 +165,7 @@ void ReadRotary(Settings& settings, const std::string& place, ModelShape* shape)
     rope.Neutral({"factor", "original_max_position_embeddings"});
   }
   // A setting of positions that is not understood would be silently wrong.
-  for (const std::string& unknown : rope.Unknown()) {
+  for (const std::string& unknown : rope.errors().empty() ? rope.Unknown() : std::vector<std::string>()) {
     rope.AddErrors({absl::StrCat(place, ": ", unknown, ": is not a setting that Tanren knows")});
   }
   settings.AddErrors(rope.errors());

@@ -108,7 +108,7 @@ absl::Status HfModel::OpenSharded(const std::string& index_path) {
   for (const auto& item : map->items()) {
     if (!item.value().is_string() || !IsPlainBasename(item.value().get<std::string>())) {
       return InvalidInput("%s: weight_map: \"%s\" is in %s, which is not a plain file name", index_path,
-                          Escaped(item.key()), Escaped(item.value().dump().substr(0, 80)));
+                          Escaped(item.key()), item.value().dump(-1, ' ', true).substr(0, 80));
     }
     file_of[item.key()] = item.value().get<std::string>();
     names.insert(file_of[item.key()]);
@@ -137,7 +137,9 @@ void HfModel::DropPrefix() {
 }
 
 void HfModel::CheckPlaces(std::vector<std::string>* errors) {
+  std::set<std::string> seen;
   for (const HfPlace& place : places_) {
+    if (!seen.insert(place.tensor).second) continue;  // one line for a fused tensor, not three
     const auto found = stored_.find(place.tensor);
     if (found == stored_.end()) {
       errors->push_back(absl::StrCat("tensor \"", place.tensor, "\" (", place.name,
@@ -153,9 +155,6 @@ void HfModel::CheckPlaces(std::vector<std::string>* errors) {
                                      "; F32, F16, BF16 and F64 are read"));
     }
   }
-  // One line for a fused tensor, not three.
-  std::sort(errors->begin(), errors->end());
-  errors->erase(std::unique(errors->begin(), errors->end()), errors->end());
 }
 
 void HfModel::CheckRest(std::vector<std::string>* errors) {

@@ -29,7 +29,7 @@ bool Settings::IsAbsent(const std::string& key) const { return object_.find(key)
 std::string Settings::Shown(const std::string& key) const {
   const auto found = object_.find(key);
   if (found == object_.end()) return "absent";
-  return Escaped(found->dump().substr(0, kShownBytes));
+  return found->dump(-1, ' ', true).substr(0, kShownBytes);  // in ASCII, control characters escaped
 }
 
 void Settings::Refuse(const std::string& key, std::string_view reason) {

@@ -105,6 +105,9 @@ class TokenLossOf final : public Loss {
 
 template <class Functor>
 class SequenceLossOf final : public Loss {
+  // Only these are summed or taken per segment.
+  static_assert((Functor::kStatistics & ~uint32_t{kLogp | kValue}) == 0);
+
  public:
   explicit SequenceLossOf(Functor functor = {})
       : functor_(std::move(functor)),

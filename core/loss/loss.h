@@ -83,13 +83,16 @@ class Loss {
 
   virtual Coupling coupling() const = 0;
   virtual uint32_t statistics() const = 0;  // bits of Statistic
+  // The logits are divided by it first: a policy sampled at a temperature is trained at that temperature.
+  virtual float temperature() const { return 1; }
 
   // Names of the columns that the batch must have, in the order of the views.
   virtual const std::vector<std::string>& columns() const = 0;
   virtual const std::vector<std::string>& segment_columns() const = 0;
 
   // Names of the sums reported beside the loss. sums[0] is the loss; sums[1 + m] is metric m. A metric is a sum
-  // scaled like the loss, so that adding over chunks, micro-batches and ranks gives its mean.
+  // scaled like the loss, so that adding over chunks, micro-batches and ranks gives its mean. `sums` is host
+  // memory on the CPU, device memory on a GPU.
   virtual const std::vector<std::string>& metrics() const = 0;
 
   // Writes seeds for every token and adds to sums[0 .. metrics]. kToken losses only.

@@ -2,7 +2,7 @@
 //
 //   loss = sum over trained tokens of  w (-logp + z_loss * lse^2)  / sum of w over the global step
 //
-// w is the column "weight" where the batch has one, else 1 (use WeightedNextTokenLoss for a batch that has).
+// w is 1 for NextTokenLoss and the column "weight" for WeightedNextTokenLoss.
 #ifndef TANREN_CORE_LOSS_NEXT_TOKEN_H_
 #define TANREN_CORE_LOSS_NEXT_TOKEN_H_
 
@@ -25,7 +25,8 @@ struct NextTokenFunctor {
   template <class T>
   TANREN_HOST_DEVICE T operator()(const TokenStats<T>& stats, const T* columns, const Normalizers& normalizers,
                                   TokenStats<T>* seed, T* metrics) const {
-    const T scale = (kWeighted ? columns[0] : T(1)) / static_cast<T>(normalizers.trained_weight);
+    const T scale = kWeighted ? columns[0] / static_cast<T>(normalizers.trained_weight)
+                              : T(1) / static_cast<T>(normalizers.trained_tokens);
     const T z = static_cast<T>(z_loss);
     seed->logp = -scale;
     seed->lse = scale * T(2) * z * stats.lse;

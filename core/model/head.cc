@@ -225,7 +225,7 @@ void Head::RunTokens(const MicroBatch& batch, ConstBuffer hidden, const Loss& lo
     GatherChunk(chunk, hidden);
     kernels::LogitShard shard;
     if (statistics & kVocabularyStatistics) {
-      shard = Shard(batch, chunk, 1);
+      shard = Shard(batch, chunk, loss.temperature());
       MakeLogits(shard);
       MakeStatistics(shard);
     }
@@ -253,7 +253,7 @@ void Head::RunSegments(const MicroBatch& batch, ConstBuffer hidden, const Loss& 
   const uint32_t vocabulary = (loss.statistics() & kLogp) ? uint32_t{kLogp | kLse} : 0;
   const uint32_t value = loss.statistics() & kValue;
   Statistics stats;
-  Score(batch, hidden, vocabulary | value, true, 1, &stats);
+  Score(batch, hidden, vocabulary | value, true, loss.temperature(), &stats);
 
   const GatheredColumns columns = Gather(batch, loss.columns());
   std::vector<double> sum(segments, 0);
@@ -284,15 +284,15 @@ void Head::RunSegments(const MicroBatch& batch, ConstBuffer hidden, const Loss& 
   std::vector<float> dlogp_sum(segments, 0), dvalue(segments, 0);
   loss.Segments(decoder_.mesh().stream, view, normalizers,
                 {vocabulary ? dlogp_sum.data() : nullptr, value ? dvalue.data() : nullptr}, sums);
-  if (gradients && vocabulary) BackwardSegments(batch, hidden, stats.lse, dlogp_sum);
+  if (gradients && vocabulary) BackwardSegments(batch, hidden, loss.temperature(), stats.lse, dlogp_sum);
   if (gradients && value) BackwardSegmentValues(batch, hidden, dvalue);
 }
 
-void Head::BackwardSegments(const MicroBatch& batch, ConstBuffer hidden, const std::vector<float>& lse,
+void Head::BackwardSegments(const MicroBatch& batch, ConstBuffer hidden, float temperature, const std::vector<float>& lse,
                             const std::vector<float>& dlogp_sum) {
   ForChunks(batch.trained, [&](const Chunk& chunk) {
     GatherChunk(chunk, hidden);
-    const kernels::LogitShard shard = Shard(batch, chunk, 1);
+    const kernels::LogitShard shard = Shard(batch, chunk, temperature);
     MakeLogits(shard);
     std::copy_n(lse.begin() + chunk.begin, chunk.count, lse_);
     std::fill(lse_ + chunk.count, lse_ + chunk.rows, 0.0f);

@@ -73,7 +73,7 @@ class Head {
                  bool gradients, double* sums);
   void RunSegments(const MicroBatch& batch, ConstBuffer hidden, const Loss& loss, const Normalizers& normalizers,
                    bool gradients, double* sums);
-  void BackwardSegments(const MicroBatch& batch, ConstBuffer hidden, const std::vector<float>& lse,
+  void BackwardSegments(const MicroBatch& batch, ConstBuffer hidden, float temperature, const std::vector<float>& lse,
                         const std::vector<float>& dlogp_sum);
   void BackwardSegmentValues(const MicroBatch& batch, ConstBuffer hidden, const std::vector<float>& dvalue);
 

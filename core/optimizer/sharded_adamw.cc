@@ -96,7 +96,7 @@ double ShardedAdamW::GradientNorm() {
     kernels::SumOfSquares(mesh_.stream, gradients_ + piece.begin, piece.count, &squares);
     total += squares;
   }
-  mesh_.world->AllReduce(mesh_.stream, "gradient norm", Buffer(&total), 1, ReduceOp::kSum);
+  mesh_.world->AllReduce(Stream(), "gradient norm", Buffer(&total), 1, ReduceOp::kSum);
   return std::sqrt(total);
 }
 

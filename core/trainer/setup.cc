@@ -11,6 +11,7 @@
 #include "core/model_config/shape_config.h"
 #include "core/proto/config.pb.h"
 #include "core/tokenizer/simple_vocabularies.h"
+#include "core/trainer/requests.h"
 
 namespace tanren {
 namespace {
@@ -66,7 +67,13 @@ absl::StatusOr<EngineOptions> EngineOptionsFromConfig(const config::Config& conf
   policy.optimizer.clip_norm = config.optimizer().clip_norm();
   policy.init_seed = static_cast<uint64_t>(config.seed());
   policy.generates = config.samples().interval_steps() > 0 && config.samples().prompts_size() > 0;
-  options.generation_tokens = policy.generates ? policy.shape.context_length : 0;
+  if (policy.generates) {
+    for (const std::string& prompt : config.samples().prompts()) {
+      options.generation_tokens = std::max(
+          options.generation_tokens,
+          std::min(policy.shape.context_length, GenerationTokens(prompt, config.samples().max_tokens())));
+    }
+  }
   options.decode_slots = std::clamp<int64_t>(config.samples().prompts_size(), 1, 16);
   options.micro_batch_tokens = config.batch().micro_batch_tokens();
   options.head_chunk_tokens = config.train().head_chunk_tokens();
@@ -93,6 +100,22 @@ absl::StatusOr<std::map<std::string, std::string>> TokenizerFilesOf(const Tokeni
   std::filesystem::remove_all(place, error);
   TANREN_RETURN_IF_ERROR(saved);
   return files;
+}
+
+int64_t MemoryLimit(const config::Config& config, int ranks) {
+  if (config.parallel().memory_limit_bytes() > 0) return config.parallel().memory_limit_bytes();
+  int64_t available = 0;
+  std::ifstream in("/proc/meminfo");
+  std::string key, rest;
+  for (int64_t kibibytes = 0; in >> key >> kibibytes && std::getline(in, rest);) {
+    if (key == "MemAvailable:") available = kibibytes * 1024;
+  }
+  // A container's own limit (cgroup 2); "max" and absent files do not parse.
+  int64_t limit = 0, current = 0;
+  if (std::ifstream("/sys/fs/cgroup/memory.max") >> limit && std::ifstream("/sys/fs/cgroup/memory.current") >> current) {
+    available = std::min(available, std::max<int64_t>(limit - current, 1));
+  }
+  return available / ranks;
 }
 
 Schedule ScheduleFromConfig(const config::Config& config) {

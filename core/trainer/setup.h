@@ -26,6 +26,10 @@ absl::StatusOr<EngineOptions> EngineOptionsFromConfig(const config::Config& conf
 // The files that a checkpoint keeps of a tokenizer, by name.
 absl::StatusOr<std::map<std::string, std::string>> TokenizerFilesOf(const Tokenizer& tokenizer);
 
+// What a rank may allocate: parallel.memory_limit_bytes or, where that is 0, its share of what the system and
+// the container have left, with `ranks` on this machine.
+int64_t MemoryLimit(const config::Config& config, int ranks);
+
 Schedule ScheduleFromConfig(const config::Config& config);
 
 }  // namespace tanren

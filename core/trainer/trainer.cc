@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <iterator>
 #include <utility>
 
@@ -14,7 +13,9 @@
 #include "core/checkpoint/resume.h"
 #include "core/checkpoint/save.h"
 #include "core/proto/config.pb.h"
+#include "core/report/append_file.h"
 #include "core/trainer/pieces.h"
+#include "core/trainer/requests.h"
 #include "core/trainer/setup.h"
 
 namespace tanren {
@@ -27,21 +28,10 @@ double Now() {
 }
 
 // Multiply-adds of one token through the model, forward and backward: 6 a parameter of a product, and causal
-// attention's 6 * layers * width * length (half of each key is masked).
+// attention's 6 * layers * heads * head_dim * length (half of each key is masked).
 double FlopsPerToken(const ModelShape& shape, int64_t sequence_length) {
   const double attention = 6.0 * shape.layers * shape.heads * shape.head_dim * sequence_length;
   return 6.0 * MatmulParameters(shape) + attention;
-}
-
-absl::Status WriteFileAtomically(const std::string& path, const std::string& text) {
-  const std::string temporary = path + ".tmp";
-  std::ofstream out(temporary, std::ios::binary | std::ios::trunc);
-  out << text;
-  out.close();
-  if (!out || std::rename(temporary.c_str(), path.c_str()) != 0) {
-    return absl::InternalError(absl::StrCat("cannot write ", path));
-  }
-  return absl::OkStatus();
 }
 
 // Rank 0's view of the file system decides.
@@ -87,6 +77,10 @@ absl::Status Trainer::Start() {
   absl::Status swept;
   if (lock_) swept = SweepLeftovers(*lock_).status();
   TANREN_RETURN_IF_ERROR(AgreeStatus(world(), "sweep", swept));
+  absl::StatusOr<std::map<std::string, std::string>> files = TokenizerFilesOf(*options_.tokenizer);
+  TANREN_RETURN_IF_ERROR(AgreeStatus(world(), "tokenizer files", files.status()));
+  tokenizer_files_ = *std::move(files);
+  TANREN_RETURN_IF_ERROR(AgreeStatus(world(), "sample prompts", SampleRequests().status()));
   TANREN_RETURN_IF_ERROR(Resume());
   RunLog::Options log;
   log.run_directory = run_directory;
@@ -102,7 +96,7 @@ absl::Status Trainer::Start() {
   TANREN_RETURN_IF_ERROR(AgreeStatus(world(), "run log", opened.status()));
   log_ = *std::move(opened);
   absl::Status written;
-  if (world().rank() == 0) written = WriteFileAtomically(run_directory + "/resolved.yaml", options_.config_text);
+  if (world().rank() == 0) written = ReplaceSmallFile(run_directory + "/resolved.yaml", options_.config_text);
   return AgreeStatus(world(), "resolved config", written);
 }
 
@@ -111,11 +105,24 @@ absl::Status Trainer::LoadInitialWeights(const std::string& step_directory) {
   std::vector<std::unique_ptr<StateAccess>> accesses;
   std::vector<TensorPiece> weights;
   for (TensorPiece& piece : Pieces(&accesses)) {
-    if (piece.role == Role::kWeight) weights.push_back(std::move(piece));
+    if (piece.role != Role::kWeight) continue;
+    const std::string& source = engine_.model(piece.model).init_model;
+    if (!source.empty()) piece.model = source;
+    weights.push_back(std::move(piece));
   }
+  const auto declared = [this](const TensorInfo& tensor, std::vector<std::string> ModelOptions::*list) {
+    for (const ModelOptions& model : engine_.options().models) {
+      const std::string& source = model.init_model.empty() ? model.name : model.init_model;
+      if (source == tensor.model && std::ranges::count(model.*list, tensor.name) > 0) return true;
+    }
+    return false;
+  };
   // Moments of the run that made the weights stay behind: this run starts its own.
   ReadOptions read;
-  read.may_be_dropped = [](const TensorInfo& tensor) { return tensor.role != Role::kWeight; };
+  read.may_be_new = [&](const TensorInfo& tensor) { return declared(tensor, &ModelOptions::new_tensors); };
+  read.may_be_dropped = [&](const TensorInfo& tensor) {
+    return tensor.role != Role::kWeight || declared(tensor, &ModelOptions::dropped_tensors);
+  };
   TANREN_RETURN_IF_ERROR(At("init.from", reader->Read(world(), weights, read).status()));
   for (auto& access : accesses) access->Commit();
   return absl::OkStatus();
@@ -145,6 +152,7 @@ absl::Status Trainer::Resume() {
   const std::filesystem::path home = std::filesystem::path(loaded.reader->path()).parent_path();
   if (std::filesystem::equivalent(home, config_.run_directory(), error)) saved_step_ = step_;
   saved_step_ = BroadcastInt(world(), saved_step_);
+  TANREN_RETURN_IF_ERROR(AgreeStatus(world(), "newest step", CheckNewest()));
   const MeshShape& was = loaded.reader->manifest().mesh;
   if (world().rank() == 0) {
     std::printf("resumed %s at step %lld%s\n", loaded.reader->path().c_str(), static_cast<long long>(step_),
@@ -155,6 +163,17 @@ absl::Status Trainer::Resume() {
     std::fflush(stdout);
   }
   return absl::OkStatus();
+}
+
+// Going on from an older step of this very run would meet its later commits again, which nothing overwrites.
+absl::Status Trainer::CheckNewest() const {
+  if (lock_ == nullptr || saved_step_ != step_ || options_.resume == "auto") return absl::OkStatus();
+  TANREN_ASSIGN_OR_RETURN(const std::vector<std::string> steps, ListSteps(lock_->run()));
+  if (steps.empty() || ParseStepName(steps.front()) <= step_) return absl::OkStatus();
+  return InvalidInput(
+      "--resume: %s has a later step than %d, %s, which would not be overwritten; choose another run_directory for the "
+      "new branch",
+      config_.run_directory(), step_, steps.front());
 }
 
 absl::Status Trainer::RestoreState(const CheckpointReader& reader) {
@@ -200,7 +219,7 @@ absl::Status Trainer::Save() {
   request.pieces = pieces;
   request.state = StateToSave();
   request.config_text = options_.config_text;
-  TANREN_ASSIGN_OR_RETURN(request.tokenizer, TokenizerFilesOf(*options_.tokenizer));
+  request.tokenizer = tokenizer_files_;
   request.retention = {static_cast<int>(config_.checkpoint().keep()), config_.checkpoint().keep_every_steps()};
   const double begin = Now();
   absl::StatusOr<SaveReport> report = SaveCheckpoint(world(), request);
@@ -258,32 +277,32 @@ absl::Status Trainer::Validate() {
   return absl::OkStatus();
 }
 
-absl::Status Trainer::Sample() {
+absl::StatusOr<std::vector<GenerationRequest>> Trainer::SampleRequests() const {
   const config::SamplesConfig& samples = config_.samples();
-  const std::string& policy = engine_.options().models[0].name;
   std::vector<GenerationRequest> requests;
+  if (samples.interval_steps() == 0) return requests;
   for (int i = 0; i < samples.prompts_size(); ++i) {
-    GenerationRequest request;
-    absl::StatusOr<std::vector<int32_t>> ids = options_.tokenizer->Encode(samples.prompts(i));
-    TANREN_RETURN_IF_ERROR(At("samples.prompts", ids.status()));
-    request.prompt = *std::move(ids);
-    const int64_t room = engine_.options().generation_tokens - static_cast<int64_t>(request.prompt.size());
-    request.max_tokens = std::min<int64_t>(samples.max_tokens(), room);
-    request.sampling.temperature = static_cast<float>(samples.temperature());
-    request.sampling.top_k = static_cast<int32_t>(samples.top_k());
-    request.sampling.top_p = static_cast<float>(samples.top_p());
-    request.sampling.seed = static_cast<uint64_t>(config_.seed());
-    request.sampling.stream_id = static_cast<uint64_t>(step_) * samples.prompts_size() + i;
-    for (int32_t id : {options_.tokenizer->roles().end_of_text, options_.tokenizer->roles().eos}) {
-      if (id >= 0) request.stop.push_back({id});
-    }
-    requests.push_back(std::move(request));
+    kernels::SamplingParams sampling;
+    sampling.temperature = static_cast<float>(samples.temperature());
+    sampling.top_k = static_cast<int32_t>(samples.top_k());
+    sampling.top_p = static_cast<float>(samples.top_p());
+    sampling.seed = static_cast<uint64_t>(config_.seed());
+    sampling.stream_id = static_cast<uint64_t>(step_) * samples.prompts_size() + i;
+    absl::StatusOr<GenerationRequest> request = MakeRequest(
+        *options_.tokenizer, engine_.options().generation_tokens, samples.prompts(i), samples.max_tokens(), sampling);
+    if (!request.ok()) return At(absl::StrCat("samples.prompts.", i), request.status());
+    requests.push_back(*std::move(request));
   }
-  TANREN_ASSIGN_OR_RETURN(const std::vector<GenerationResult> results, engine_.Generate(policy, requests));
+  return requests;
+}
+
+absl::Status Trainer::Sample() {
+  TANREN_ASSIGN_OR_RETURN(const std::vector<GenerationRequest> requests, SampleRequests());
+  TANREN_ASSIGN_OR_RETURN(const std::vector<GenerationResult> results,
+                          engine_.Generate(engine_.options().models[0].name, requests));
   for (size_t i = 0; i < results.size(); ++i) {
-    absl::StatusOr<std::string> text = options_.tokenizer->Decode(results[i].tokens);
-    TANREN_RETURN_IF_ERROR(text.status());
-    log_->Sample(step_, samples.prompts(static_cast<int>(i)), *text, results[i].tokens);
+    TANREN_ASSIGN_OR_RETURN(const std::string text, AnswerText(*options_.tokenizer, results[i]));
+    log_->Sample(step_, config_.samples().prompts(static_cast<int>(i)), text, results[i].tokens);
   }
   return absl::OkStatus();
 }
@@ -314,13 +333,17 @@ absl::StatusOr<Trainer::Outcome> Trainer::Run() {
   while (step_ < steps) {
     if (StopAgreed()) return Stop();
     TANREN_RETURN_IF_ERROR(TrainOneStep());
-    if (due(config_.validation().interval_steps())) TANREN_RETURN_IF_ERROR(Validate());
-    if (due(config_.samples().interval_steps())) TANREN_RETURN_IF_ERROR(Sample());
+    // What was learned is safe before anything else is tried with it.
     if (due(config_.checkpoint().interval_steps())) TANREN_RETURN_IF_ERROR(Save());
+    if (due(config_.validation().interval_steps())) TANREN_RETURN_IF_ERROR(Validate());
+    if (due(config_.samples().interval_steps())) {
+      const absl::Status sampled = Sample();
+      if (!sampled.ok()) log_->Warning(absl::StrCat("step ", step_, ": no samples: ", sampled.message()));
+    }
   }
-  if (config_.validation().interval_steps() > 0) TANREN_RETURN_IF_ERROR(Validate());
   TANREN_RETURN_IF_ERROR(Save());
   if (saved_step_ != step_) return NotSaved();
+  if (config_.validation().interval_steps() > 0) TANREN_RETURN_IF_ERROR(Validate());
   log_->Info(absl::StrFormat("finished: %d steps, %.0f tokens, %.1f s in steps", steps, tokens_, seconds_));
   return Outcome::kFinished;
 }

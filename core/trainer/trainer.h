@@ -56,9 +56,11 @@ class Trainer {
   absl::Status Start();
   absl::Status LoadInitialWeights(const std::string& step_directory);
   absl::Status Resume();
+  absl::Status CheckNewest() const;
   absl::Status RestoreState(const CheckpointReader& reader);
   absl::Status TrainOneStep();
   absl::Status Validate();
+  absl::StatusOr<std::vector<GenerationRequest>> SampleRequests() const;
   absl::Status Sample();
   absl::Status Save();
   bool StopAgreed();
@@ -78,6 +80,7 @@ class Trainer {
   std::unique_ptr<RunLock> lock_;
   std::unique_ptr<RunLog> log_;
   std::string run_id_;
+  std::map<std::string, std::string> tokenizer_files_;
   int64_t step_ = 0;        // steps done
   int64_t saved_step_ = -1;  // the newest commit of this run
   int64_t validated_step_ = -1;

@@ -308,12 +308,13 @@ SampleResult SampleRow(int64_t vocab, const float* logits, const SamplingParams&
     const int64_t token = std::find(logits, logits + vocab, range.max) - logits;
     return {static_cast<int32_t>(token), static_cast<float>(-std::log(total))};
   }
-  constexpr float kNear = 12;  // each token beyond has at most exp(-12) of the first one's mass
-  double total = row.Load(logits, vocab, range, params.temperature, kNear);
-  int64_t token = Draw(row, vocab, total, params);
-  if (token < 0) {
-    total = row.Load(logits, vocab, range, params.temperature, kInfinity);
+  // Of the first token's mass, each token beyond a reach r has at most exp(-r).
+  double total = 0;
+  int64_t token = -1;
+  for (const float reach : {8.0f, 16.0f, kInfinity}) {
+    total = row.Load(logits, vocab, range, params.temperature, reach);
     token = Draw(row, vocab, total, params);
+    if (token >= 0) break;
   }
   const double distance = (static_cast<double>(range.max) - logits[token]) / params.temperature;
   return {static_cast<int32_t>(token), static_cast<float>(-distance - std::log(total))};

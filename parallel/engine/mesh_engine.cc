@@ -22,6 +22,10 @@ absl::Status CheckOptions(const EngineOptions& options, const Mesh& mesh) {
   for (const ModelOptions& model : options.models) {
     if (!names.insert(model.name).second) return InvalidInput("two models are named %s", model.name);
     TANREN_RETURN_IF_ERROR(At(model.name, CheckTensorParallel(model.shape, static_cast<int>(tensor))));
+    if (model.generates && (options.decode_slots < 1 || options.prefill_tokens < 1)) {
+      return InvalidInput("model %s: generation needs at least one slot and one prefill row; %d and %d were given",
+                          model.name, options.decode_slots, options.prefill_tokens);
+    }
     if (model.generates && options.generation_tokens > model.shape.context_length) {
       return InvalidInput("model %s: generation of %d tokens exceeds its context_length of %d", model.name,
                           options.generation_tokens, model.shape.context_length);
@@ -139,6 +143,7 @@ class MeshEngine final : public Engine {
       return InvalidInput("model %s has no scalar head, whose values are asked for", name);
     }
     Statistics out;
+    if (!(temperature > 0)) return InvalidInput("a temperature of %g; it must be above 0", temperature);
     model.head.Score(batch, model.decoder.Forward(batch), statistics, per_segment, temperature, &out);
     return out;
   }
@@ -193,7 +198,7 @@ class MeshEngine final : public Engine {
     return *model;
   }
 
-  absl::StatusOr<Normalizers> Count(std::span<const MicroBatch> micro_batches);
+  Normalizers Count(std::span<const MicroBatch> micro_batches);
   absl::StatusOr<StepResult> Run(Model& model, std::span<const MicroBatch> micro_batches, const Loss& loss,
                                  bool gradients);
 
@@ -208,7 +213,7 @@ class MeshEngine final : public Engine {
   std::vector<std::unique_ptr<Model>> models_;
 };
 
-absl::StatusOr<Normalizers> MeshEngine::Count(std::span<const MicroBatch> micro_batches) {
+Normalizers MeshEngine::Count(std::span<const MicroBatch> micro_batches) {
   // Weights are added in a fixed order; counts are exact.
   double counts[4] = {0, 0, 0, 0};
   for (const MicroBatch& batch : micro_batches) {
@@ -218,7 +223,7 @@ absl::StatusOr<Normalizers> MeshEngine::Count(std::span<const MicroBatch> micro_
     counts[2] += static_cast<double>(batch.segments());
     counts[3] += static_cast<double>(batch.units());
   }
-  mesh_.data->AllReduce(mesh_.stream, "normalizers", Buffer(counts), 4, ReduceOp::kSum);
+  mesh_.data->AllReduce(Stream(), "normalizers", Buffer(counts), 4, ReduceOp::kSum);
   Normalizers normalizers;
   normalizers.trained_tokens = counts[0];
   normalizers.trained_weight = counts[1];
@@ -235,9 +240,16 @@ absl::StatusOr<StepResult> MeshEngine::Run(Model& model, std::span<const MicroBa
   }
   TANREN_RETURN_IF_ERROR(AgreeStatus(*mesh_.world, "step check", local));
   StepResult result;
-  TANREN_ASSIGN_OR_RETURN(result.normalizers, Count(micro_batches));
-  if (result.normalizers.trained_tokens == 0 && !(loss.statistics() & kValue)) {
+  result.normalizers = Count(micro_batches);
+  const bool reads_tokens = loss.coupling() == Coupling::kToken || (loss.statistics() & ~uint32_t{kValue});
+  if (result.normalizers.trained_tokens == 0 && reads_tokens) {
     return InvalidInput("the step has no trained token: every loss mask is empty");
+  }
+  for (const std::string& column : loss.columns()) {
+    if (column == "weight" && !(result.normalizers.trained_weight > 0)) {
+      return InvalidInput("the weights of the step's trained tokens sum to %g; they must sum to more than 0",
+                          result.normalizers.trained_weight);
+    }
   }
   if (result.normalizers.units == 0) return InvalidInput("the step has no unit to learn from");
   std::vector<double> sums(1 + loss.metrics().size(), 0);
@@ -246,7 +258,7 @@ absl::StatusOr<StepResult> MeshEngine::Run(Model& model, std::span<const MicroBa
     model.head.Run(batch, hidden, loss, result.normalizers, gradients, sums.data());
     if (gradients) model.decoder.Backward(batch, model.head.dhidden());
   }
-  mesh_.data->AllReduce(mesh_.stream, "loss sums", Buffer(sums.data()), static_cast<int64_t>(sums.size()),
+  mesh_.data->AllReduce(Stream(), "loss sums", Buffer(sums.data()), static_cast<int64_t>(sums.size()),
                         ReduceOp::kSum);
   result.loss = sums[0];
   result.metrics.assign(sums.begin() + 1, sums.end());

@@ -14,7 +14,8 @@ class Model {
  public:
   Model(const ModelOptions& options, const EngineOptions& engine, const Mesh& mesh);
 
-  // Both are called while planning and again after the commit of the arena. The second arena is shared by the models.
+  // Each is called while planning and again after the commit of the arena. Activations share one memory among
+  // the models.
   void LayoutState(Arena& weights, Arena& gradients, Arena& optimizer);
   void LayoutActivations(Arena& arena);
   void LayoutGeneration(Arena& arena, const EngineOptions& engine);

@@ -134,7 +134,9 @@ class FrozenState final : public StateAccess {
       }
       model_.mesh.data->Broadcast(model_.mesh.stream, "frozen weights", values, parameter.count, reader);
       kernels::Cast(model_.mesh.stream, parameter.count, values, Place(parameter));
+      std::vector<float>().swap(values_[i]);  // the pieces are spent
     }
+    pieces_.clear();
     model_.WeightsChanged();
   }
 

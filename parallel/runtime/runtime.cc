@@ -329,6 +329,7 @@ int StatusExit(const absl::Status& status) {
     case absl::StatusCode::kOutOfRange:
     case absl::StatusCode::kPermissionDenied:
     case absl::StatusCode::kUnimplemented:
+    case absl::StatusCode::kDataLoss:
       return kExitWrongInput;
     default:
       return kExitFailed;

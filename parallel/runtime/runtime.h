@@ -71,7 +71,7 @@ class Runtime {
 };
 
 // The exit code of a status: 0 for OK; 2 for what a person can mend (InvalidArgument, NotFound,
-// AlreadyExists, FailedPrecondition, OutOfRange, PermissionDenied, Unimplemented); else 1. Prints "error:
+// AlreadyExists, FailedPrecondition, OutOfRange, PermissionDenied, Unimplemented, DataLoss: a damaged checkpoint); else 1. Prints "error:
 // <message>" on stderr, on rank 0 of the job only: for statuses on which all ranks agree.
 int StatusExit(const absl::Status& status);
 

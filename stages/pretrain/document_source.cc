@@ -37,12 +37,13 @@ DocumentSource::DocumentSource(std::vector<Part> parts, const Options& options)
     const int64_t inputs = part.store->num_tokens() - 1;
     Grid grid;
     grid.slice_tokens = std::min(options.sequence_length, inputs);
-    // A shifted grid loses up to one slice; a store of fewer than two slices stays where it is.
-    grid.shifted = options.shuffle && options.endless && inputs >= 2 * grid.slice_tokens;
+    // The grid may be shifted by as much as leaves one slice whole.
+    const bool shifts = options.shuffle && options.endless;
+    grid.shifts = shifts ? std::min(grid.slice_tokens, inputs - grid.slice_tokens + 1) : 1;
     if (!options.endless) {
       grid.slices = (inputs + grid.slice_tokens - 1) / grid.slice_tokens;
     } else {
-      grid.slices = (inputs - (grid.shifted ? grid.slice_tokens - 1 : 0)) / grid.slice_tokens;
+      grid.slices = (inputs - (grid.shifts - 1)) / grid.slice_tokens;
     }
     grids_.push_back(grid);
   }
@@ -91,9 +92,9 @@ DocumentSource::Slice DocumentSource::SliceOf(const UnitRef& ref) const {
   if (options_.shuffle && options_.endless) {
     place = kernels::PermuteIndex(options_.seed, kOrderStream ^ (stream << 8), static_cast<uint64_t>(grid.slices), place);
   }
-  if (grid.shifted) {
+  if (grid.shifts > 1) {
     shift = static_cast<int64_t>(kernels::RandomBelow(options_.seed, kShiftStream, stream,
-                                                      static_cast<uint64_t>(grid.slice_tokens)));
+                                                      static_cast<uint64_t>(grid.shifts)));
   }
   Slice slice;
   slice.begin = shift + static_cast<int64_t>(place) * grid.slice_tokens;
@@ -136,7 +137,7 @@ absl::Status DocumentSource::Load(const UnitRef& ref, Unit* unit) {
 std::string DocumentSource::Identity() const {
   std::string identity = absl::StrCat("documents 1 ", options_.sequence_length, " ", options_.isolate_documents, " ",
                                       options_.shuffle, " ", options_.seed);
-  for (const Part& part : parts_) absl::StrAppend(&identity, " ", part.store->content_hash());
+  for (const Part& part : parts_) absl::StrAppend(&identity, " ", part.store->content_hash(), "*", part.weight);
   return identity;
 }
 
@@ -151,7 +152,7 @@ absl::Status DocumentSource::RestoreState(const std::string& state) {
   if (lines[0] != Identity()) {
     return InvalidInput(
         "the checkpoint's data cursor belongs to other data or another order (was \"%s\", is \"%s\"); restore "
-        "data.train, data.sequence_length, data.documents, data.shuffle and seed, or start a new run with init.from",
+        "data.train (weights too), data.sequence_length, data.documents, data.shuffle and seed, or start a new run with init.from",
         lines[0], Identity());
   }
   if (lines.size() != parts_.size() + 2) return InvalidInput("the checkpoint's data cursor is damaged");

@@ -14,8 +14,9 @@ namespace tanren {
 
 // A unit is a slice of `sequence_length` input tokens; position t predicts token t + 1.
 //
-// Training is endless. Each epoch of a store covers it once, in a new order, on a grid of slices that is
-// shifted by a new random amount, so that slice boundaries do not repeat. Several stores are blended: the next
+// Training is endless. Each epoch of a store goes through it once, in a new order, on a grid of whole slices
+// that is shifted by a new random amount, so that boundaries do not repeat and every token gets its turn; what
+// the grid leaves over at both ends, less than two slices, waits for another epoch. Several stores are blended: the next
 // unit comes from the store that is furthest behind its share. Validation is one pass in order, the last slice
 // of a store being shorter.
 class DocumentSource final : public Source {
@@ -48,7 +49,7 @@ class DocumentSource final : public Source {
   struct Grid {
     int64_t slice_tokens = 0;  // at most sequence_length
     int64_t slices = 0;        // an epoch
-    bool shifted = false;
+    int64_t shifts = 1;        // places where the grid may begin
   };
   struct Slice {
     int64_t begin = 0;   // offset of the first input token

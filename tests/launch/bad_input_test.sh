@@ -51,7 +51,7 @@ expect_text fallback.log "resumed $WORK/run/step-00000010"
 expect_text fallback.log "step-00000020"
 [ "$before" = "$(find run/step-00000010 -type f -exec sha256sum {} + | sort | sha256sum)" ] || fail "an old checkpoint was changed"
 refused "model-00000.safetensors" "$TANREN" ckpt verify run/step-00000020
-refused "a prompt of" "$TANREN" generate run/step-00000010 --prompt "$(head -c 300 /dev/zero | tr '\0' '1')"
+refused "does not fit" "$TANREN" generate run/step-00000010 --prompt "$(head -c 300 /dev/zero | tr '\0' '1')"
 refused "--temperature" "$TANREN" generate run/step-00000010 --prompt 1 --temperature -1
 
 # Two jobs on one run directory: the second is refused at once, and the first is not disturbed.
