@@ -96,6 +96,10 @@ void Exporter::ReadTokenizerRoles() {
   roles_ = (*loaded)->roles();
   // What ends a document ends a generation where nothing else does.
   if (roles_.eos < 0) roles_.eos = roles_.end_of_text;
+  if (std::max(roles_.bos, roles_.eos) < shape_.vocab_size) return;
+  roles_ = TokenRoles();
+  report_.notes.push_back(
+      "config.json names no bos and eos token, for the tokenizer's are beyond the embedding");
 }
 
 absl::Status Exporter::MatchTensors() {

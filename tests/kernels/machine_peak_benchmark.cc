@@ -20,33 +20,57 @@ double Now() {
 constexpr int kChains = 12;  // enough to hide the latency of a multiply-add on two pipes
 constexpr int64_t kSteps = 4'000'000;
 
-// Each step is `kChains` independent multiply-adds; the empty assembly keeps the compiler from folding them.
-#define TANREN_PEAK_LOOP(Vector, zero, step)                     \
-  Vector chain[kChains];                                         \
-  for (Vector & value : chain) value = zero;                     \
-  for (int64_t i = 0; i < kSteps; ++i) {                         \
-    _Pragma("GCC unroll 12") for (int j = 0; j < kChains; ++j) { \
-      chain[j] = step;                                           \
-      __asm__ volatile("" : "+v"(chain[j]));                     \
-    }                                                            \
-  }
+// Twelve named chains: an array would be kept in memory. The empty assembly keeps the compiler from folding
+// steps.
+#define TANREN_EACH_CHAIN(apply)                                                                      \
+  apply(0) apply(1) apply(2) apply(3) apply(4) apply(5) apply(6) apply(7) apply(8) apply(9) apply(10) \
+      apply(11)
 
 __attribute__((target("avx512f"))) double Avx512() {
   const __m512 x = _mm512_set1_ps(0.999f);
-  TANREN_PEAK_LOOP(__m512, _mm512_setzero_ps(), _mm512_fmadd_ps(chain[j], x, x))
+#define TANREN_START(j) __m512 chain##j = x;
+#define TANREN_STEP(j)                        \
+  chain##j = _mm512_fmadd_ps(chain##j, x, x); \
+  __asm__ volatile("" : "+v"(chain##j));
+  TANREN_EACH_CHAIN(TANREN_START)
+  for (int64_t i = 0; i < kSteps; ++i) {
+    TANREN_EACH_CHAIN(TANREN_STEP)
+  }
+#undef TANREN_START
+#undef TANREN_STEP
   return 32;
 }
+
 __attribute__((target("avx512f,avx512bf16"))) double Avx512Bf16() {
   const __m512bh x = (__m512bh)_mm512_set1_epi16(0x3f80);
-  TANREN_PEAK_LOOP(__m512, _mm512_setzero_ps(), _mm512_dpbf16_ps(chain[j], x, x))
+#define TANREN_START(j) __m512 chain##j = _mm512_setzero_ps();
+#define TANREN_STEP(j)                         \
+  chain##j = _mm512_dpbf16_ps(chain##j, x, x); \
+  __asm__ volatile("" : "+v"(chain##j));
+  TANREN_EACH_CHAIN(TANREN_START)
+  for (int64_t i = 0; i < kSteps; ++i) {
+    TANREN_EACH_CHAIN(TANREN_STEP)
+  }
+#undef TANREN_START
+#undef TANREN_STEP
   return 64;
 }
+
 __attribute__((target("avx2,fma"))) double Avx2() {
   const __m256 x = _mm256_set1_ps(0.999f);
-  TANREN_PEAK_LOOP(__m256, _mm256_setzero_ps(), _mm256_fmadd_ps(chain[j], x, x))
+#define TANREN_START(j) __m256 chain##j = x;
+#define TANREN_STEP(j)                        \
+  chain##j = _mm256_fmadd_ps(chain##j, x, x); \
+  __asm__ volatile("" : "+v"(chain##j));
+  TANREN_EACH_CHAIN(TANREN_START)
+  for (int64_t i = 0; i < kSteps; ++i) {
+    TANREN_EACH_CHAIN(TANREN_STEP)
+  }
+#undef TANREN_START
+#undef TANREN_STEP
   return 16;
 }
-#undef TANREN_PEAK_LOOP
+#undef TANREN_EACH_CHAIN
 
 }  // namespace
 

@@ -16,7 +16,6 @@ using testing::ForEachInstructionSet;
 using testing::Poisoned;
 using testing::RandomInteger;
 using testing::RandomNormal;
-using testing::RelativeError;
 using testing::SameBits;
 using testing::ToDoubles;
 
@@ -58,9 +57,12 @@ TEST(AdamW, FollowsTorchInDoubleForManySteps) {
               w_model.data());
         for (int64_t i = 0; i < count; ++i) ASSERT_EQ(w_model[i].bits, BFloat16(state.w[i]).bits);
       }
-      EXPECT_LE(RelativeError(state.w, expected.w), 1e-6) << count;
-      EXPECT_LE(RelativeError(state.m, expected.m), 1e-6) << count;
-      EXPECT_LE(RelativeError(state.v, expected.v), 1e-6) << count;
+      // Rounding of thirty steps; m may cancel, so its error is measured against the size of the gradients.
+      for (int64_t i = 0; i < count; ++i) {
+        EXPECT_NEAR(state.w[i], expected.w[i], 3e-6 * (std::fabs(expected.w[i]) + 0.1));
+        EXPECT_NEAR(state.m[i], expected.m[i], 1e-5 * std::sqrt(expected.v[i]));
+        EXPECT_NEAR(state.v[i], expected.v[i], 1e-5 * expected.v[i]);
+      }
     }
   });
 }

@@ -100,13 +100,32 @@ TEST(HfRoundTrip, TheImportedConfigIsARunsConfig) {
   }
 }
 
-TEST(HfRoundTrip, TokenizerFilesAndTheirRolesTravel) {
-  const std::string directory = CopyModel("llama", nullptr, nullptr);
-  // GPT-2's pair: 59 byte tokens of letters and the end of text.
+// GPT-2's letters for the 256 bytes (its bytes_to_unicode), then the end of text.
+json ByteVocabulary() {
   json vocabulary;
-  for (int i = 0; i < 59; ++i) vocabulary[std::string(1, static_cast<char>('!' + i))] = i;
-  vocabulary["<|endoftext|>"] = 59;
-  WriteFile(directory + "/vocab.json", vocabulary.dump());
+  int unprintable = 256;
+  for (int byte = 0; byte < 256; ++byte) {
+    const bool printable = (byte >= 33 && byte <= 126) || (byte >= 161 && byte != 173);
+    const int code = printable ? byte : unprintable++;
+    std::string letter(1, static_cast<char>(code));
+    if (code >= 128) letter = {static_cast<char>(0xc0 | code >> 6), static_cast<char>(0x80 | (code & 0x3f))};
+    vocabulary[letter] = byte;
+  }
+  vocabulary["<|endoftext|>"] = 256;
+  return vocabulary;
+}
+
+TEST(HfRoundTrip, TokenizerFilesAndTheirRolesTravel) {
+  const std::string directory = CopyModel(
+      "llama", [](json* config) { (*config)["vocab_size"] = 257; },
+      [](std::vector<NamedTensor>* tensors) {
+        for (NamedTensor& tensor : *tensors) {
+          if (tensor.shape[0] != 61) continue;
+          tensor.shape[0] = 257;
+          tensor.data.resize(static_cast<size_t>(257 * tensor.shape[1] * 4));
+        }
+      });
+  WriteFile(directory + "/vocab.json", ByteVocabulary().dump());
   WriteFile(directory + "/merges.txt", "#version: 0.2\n");
   WriteFile(directory + "/chat_template.jinja", "{{ messages }}");
   const std::unique_ptr<CheckpointReader> step = OpenStep(Import(directory));
@@ -120,8 +139,8 @@ TEST(HfRoundTrip, TokenizerFilesAndTheirRolesTravel) {
     EXPECT_EQ(ReadFile(out + "/" + name), ReadFile(directory + "/" + name));
   }
   EXPECT_THAT(report->notes, testing::IsEmpty());
-  EXPECT_EQ(json::parse(ReadFile(out + "/config.json"))["eos_token_id"], 59);
-  EXPECT_EQ(json::parse(ReadFile(out + "/generation_config.json"))["eos_token_id"], 59);
+  EXPECT_EQ(json::parse(ReadFile(out + "/config.json"))["eos_token_id"], 256);
+  EXPECT_EQ(json::parse(ReadFile(out + "/generation_config.json"))["eos_token_id"], 256);
 }
 
 TEST(HfRoundTrip, NothingIsOverwrittenOrLeftBehind) {
