@@ -16,7 +16,8 @@ enum class Activation : uint8_t { kGelu, kGeluTanh, kSwiGlu, kGeGlu };  // kGeGl
 constexpr bool IsGated(Activation kind) { return kind == Activation::kSwiGlu || kind == Activation::kGeGlu; }
 
 // x [rows, width or 2 * width] -> y [rows, width]; contiguous, one dtype (kF32 or kBF16).
-void ActivationForward(const Stream& stream, Activation kind, int64_t rows, int64_t width, ConstBuffer x, Buffer y);
+void ActivationForward(const Stream& stream, Activation kind, int64_t rows, int64_t width, ConstBuffer x,
+                       Buffer y);
 
 // dx (shape of x) from dy [rows, width] and x; dx may be x.
 void ActivationBackward(const Stream& stream, Activation kind, int64_t rows, int64_t width, ConstBuffer dy,

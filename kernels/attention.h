@@ -27,8 +27,9 @@ struct AttentionShape {
   int64_t head_dim = 0;  // 1..256
   float scale = 1;
   AttentionMask mask = AttentionMask::kCausal;
-  int64_t window = 0;   // > 0: a query sees itself and the window - 1 keys before it (and, with kFull, after it)
-  float soft_cap = 0;   // 0: none
+  int64_t window =
+      0;  // > 0: a query sees itself and the window - 1 keys before it (and, with kFull, after it)
+  float soft_cap = 0;  // 0: none
 };
 
 // Head h of token t starts at data + t * stride + h * head_dim.
@@ -41,23 +42,26 @@ struct Heads {
   int64_t stride = 0;
 };
 
-// o = softmax(scores) v; lse [heads, tokens] = log-sum-exp of the scores (fp32), needed by the backward pass, may be null.
-// q, k, v, o share one dtype (kF32 or kBF16).
-void AttentionForward(const Stream& stream, const AttentionShape& shape, ConstHeads q, ConstHeads k, ConstHeads v,
-                      Heads o, float* lse);
+// o = softmax(scores) v; lse [heads, tokens] = log-sum-exp of the scores (fp32), needed by the backward pass,
+// may be null. q, k, v, o share one dtype (kF32 or kBF16).
+void AttentionForward(const Stream& stream, const AttentionShape& shape, ConstHeads q, ConstHeads k,
+                      ConstHeads v, Heads o, float* lse);
 
-// Bytes of workspace for AttentionBackward (a function of the shape's sizes and the thread count, not of the segments).
+// Bytes of workspace for AttentionBackward (a function of the shape's sizes and the thread count, not of the
+// segments).
 int64_t AttentionBackwardWorkspaceBytes(const AttentionShape& shape);
 
 // dq, dk, dv are written (not accumulated). `workspace` is 64-byte aligned.
-void AttentionBackward(const Stream& stream, const AttentionShape& shape, ConstHeads q, ConstHeads k, ConstHeads v,
-                       ConstHeads o, const float* lse, ConstHeads d_o, Heads dq, Heads dk, Heads dv, void* workspace);
+void AttentionBackward(const Stream& stream, const AttentionShape& shape, ConstHeads q, ConstHeads k,
+                       ConstHeads v, ConstHeads o, const float* lse, ConstHeads d_o, Heads dq, Heads dk,
+                       Heads dv, void* workspace);
 
 // Attention of new tokens over a key-value cache, for decoding and chunked prefill.
 //
 // Cache: k and v are [slots, kv_heads, max_tokens, head_dim], contiguous. Query token t belongs to slot
-// slots[t] at position positions[t] and sees cache positions 0..positions[t] of its slot (less with `window`);
-// slots[t] < 0 marks an idle row, whose output is zero. A row's result depends on its slot's contents only.
+// slots[t] at position positions[t] and sees cache positions 0..positions[t] of its slot (less with
+// `window`); slots[t] < 0 marks an idle row, whose output is zero. A row's result depends on its slot's
+// contents only.
 struct CachedAttentionShape {
   int64_t tokens = 0;
   int64_t heads = 0;
@@ -71,10 +75,10 @@ struct CachedAttentionShape {
   float soft_cap = 0;
 };
 // Writes k, v of the new tokens into their cache places (idle rows are skipped).
-void CacheAppend(const Stream& stream, const CachedAttentionShape& shape, ConstHeads k, ConstHeads v, Buffer k_cache,
-                 Buffer v_cache);
-void CachedAttention(const Stream& stream, const CachedAttentionShape& shape, ConstHeads q, ConstBuffer k_cache,
-                     ConstBuffer v_cache, Heads o);
+void CacheAppend(const Stream& stream, const CachedAttentionShape& shape, ConstHeads k, ConstHeads v,
+                 Buffer k_cache, Buffer v_cache);
+void CachedAttention(const Stream& stream, const CachedAttentionShape& shape, ConstHeads q,
+                     ConstBuffer k_cache, ConstBuffer v_cache, Heads o);
 
 }  // namespace tanren::kernels
 

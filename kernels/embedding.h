@@ -17,18 +17,20 @@ struct EmbeddingArgs {
 };
 // y [tokens, width] = scale * table[id - first_id], or zero where the shard does not hold the id.
 // `accumulate` adds to y instead (learned positions on top of token embeddings).
-void EmbeddingForward(const Stream& stream, const EmbeddingArgs& args, ConstBuffer table, float scale, Buffer y,
-                      bool accumulate);
+void EmbeddingForward(const Stream& stream, const EmbeddingArgs& args, ConstBuffer table, float scale,
+                      Buffer y, bool accumulate);
 
 // dtable [rows, width] (fp32) += scale * dy of the tokens that looked the row up, summed in token order
 // whatever the number of threads.
-void EmbeddingBackward(const Stream& stream, const EmbeddingArgs& args, ConstBuffer dy, float scale, float* dtable);
+void EmbeddingBackward(const Stream& stream, const EmbeddingArgs& args, ConstBuffer dy, float scale,
+                       float* dtable);
 
 // out[i, :] = in[indices[i], :] for `count` rows of `width` elements (compaction of trained positions).
-void GatherRows(const Stream& stream, int64_t count, int64_t width, const int32_t* indices, ConstBuffer in, Buffer out);
+void GatherRows(const Stream& stream, int64_t count, int64_t width, const int32_t* indices, ConstBuffer in,
+                Buffer out);
 // out[indices[i], :] += in[i, :]; indices are distinct. out and in share one dtype, or in is kF32.
-void ScatterAddRows(const Stream& stream, int64_t count, int64_t width, const int32_t* indices, ConstBuffer in,
-                    Buffer out);
+void ScatterAddRows(const Stream& stream, int64_t count, int64_t width, const int32_t* indices,
+                    ConstBuffer in, Buffer out);
 
 }  // namespace tanren::kernels
 

@@ -48,7 +48,8 @@ class Linear {
   // To be called after the weight changed and before the next product.
   void Pack(const Stream& stream);
 
-  // y [rows, out] = x [rows, in] w^T + bias [out] (bias of the weight's dtype, or absent). y is kF32 or the weight's dtype.
+  // y [rows, out] = x [rows, in] w^T + bias [out] (bias of the weight's dtype, or absent). y is kF32 or the
+  // weight's dtype.
   void Forward(const Stream& stream, int64_t rows, ConstMatrix x, ConstBuffer bias, Matrix y);
 
   // dx [rows, in] = dy [rows, out] w, or += when `accumulate`. dy and dx have the weight's dtype
@@ -57,7 +58,8 @@ class Linear {
 
   // dw [out, in] += dy^T x and dbias [out] += column sums of dy; dw and dbias are kF32 and contiguous, and
   // dbias may be absent.
-  void BackwardWeight(const Stream& stream, int64_t rows, ConstMatrix dy, ConstMatrix x, float* dw, float* dbias);
+  void BackwardWeight(const Stream& stream, int64_t rows, ConstMatrix dy, ConstMatrix x, float* dw,
+                      float* dbias);
 
   int64_t out_features() const;
   int64_t in_features() const;

@@ -1,9 +1,9 @@
 // Layer normalisation (Ba et al. 2016) and root-mean-square normalisation (Zhang and Sennrich 2019), fused
 // with the residual sum that precedes them.
 //
-// Rows are [rows, width]; x, y, weight, bias share one dtype (kF32 or kBF16); statistics and weight gradients are fp32.
-// Row sums use blocks that depend on the width only; weight gradients sum rows in fixed blocks of rows, so no
-// result depends on the number of threads.
+// Rows are [rows, width]; x, y, weight, bias share one dtype (kF32 or kBF16); statistics and weight gradients
+// are fp32. Row sums use blocks that depend on the width only; weight gradients sum rows in fixed blocks of
+// rows, so no result depends on the number of threads.
 #ifndef TANREN_KERNELS_NORM_H_
 #define TANREN_KERNELS_NORM_H_
 
@@ -20,9 +20,9 @@ struct NormForwardArgs {
   int64_t rows = 0;
   int64_t width = 0;
   float epsilon = 1e-5f;
-  ConstBuffer x;      // [rows, width]
-  ConstBuffer delta;  // [rows, width] or absent: added to x first
-  Buffer sum;         // [rows, width]: x + delta, rounded to the dtype; required with delta; may be x itself
+  ConstBuffer x;       // [rows, width]
+  ConstBuffer delta;   // [rows, width] or absent: added to x first
+  Buffer sum;          // [rows, width]: x + delta, rounded to the dtype; required with delta; may be x itself
   ConstBuffer weight;  // [width]
   ConstBuffer bias;    // [width] or absent; kLayer only
   Buffer y;            // [rows, width] = norm(x + delta) * weight + bias
@@ -35,15 +35,15 @@ struct NormBackwardArgs {
   NormKind kind = NormKind::kRms;
   int64_t rows = 0;
   int64_t width = 0;
-  ConstBuffer dy;      // [rows, width]
-  ConstBuffer x;       // the normalised input (x + delta of the forward)
-  ConstBuffer weight;  // [width]
+  ConstBuffer dy;               // [rows, width]
+  ConstBuffer x;                // the normalised input (x + delta of the forward)
+  ConstBuffer weight;           // [width]
   const float* mean = nullptr;  // [rows]; kLayer only
   const float* rstd = nullptr;  // [rows]
-  ConstBuffer dresidual;  // [rows, width] or absent: gradient that reaches x by the residual path
-  Buffer dx;              // [rows, width] = norm backward + dresidual; may be dresidual itself
-  float* dweight = nullptr;  // [width], +=
-  float* dbias = nullptr;    // [width], +=; absent without bias
+  ConstBuffer dresidual;        // [rows, width] or absent: gradient that reaches x by the residual path
+  Buffer dx;                    // [rows, width] = norm backward + dresidual; may be dresidual itself
+  float* dweight = nullptr;     // [width], +=
+  float* dbias = nullptr;       // [width], +=; absent without bias
 };
 void NormBackward(const Stream& stream, const NormBackwardArgs& args);
 

@@ -13,7 +13,8 @@
 namespace tanren::kernels {
 
 // One block of Philox4x32-10.
-TANREN_HOST_DEVICE std::array<uint32_t, 4> Philox(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key);
+TANREN_HOST_DEVICE std::array<uint32_t, 4> Philox(std::array<uint32_t, 4> counter,
+                                                  std::array<uint32_t, 2> key);
 
 // 64 random bits number `index` of stream `stream_id` under `seed`.
 TANREN_HOST_DEVICE uint64_t RandomBits(uint64_t seed, uint64_t stream_id, uint64_t index);
@@ -22,7 +23,8 @@ TANREN_HOST_DEVICE double RandomUniform(uint64_t seed, uint64_t stream_id, uint6
 // Uniform integer in [0, bound), unbiased to 2^-64 (multiply-shift). bound > 0.
 TANREN_HOST_DEVICE uint64_t RandomBelow(uint64_t seed, uint64_t stream_id, uint64_t index, uint64_t bound);
 
-// out[i] = mean 0, standard deviation `std` normal number of index first_index + i (Box-Muller on one block a number pair).
+// out[i] = mean 0, standard deviation `std` normal number of index first_index + i (Box-Muller on one block a
+// number pair).
 void FillNormal(const Stream& stream, uint64_t seed, uint64_t stream_id, uint64_t first_index, int64_t count,
                 float std, float* out);
 

@@ -18,7 +18,8 @@ void Cast(const Stream& stream, int64_t count, ConstBuffer x, Buffer y);
 // y += alpha * x, fp32 arithmetic; dtypes kF32 or kBF16 each.
 void AddScaled(const Stream& stream, int64_t count, float alpha, ConstBuffer x, Buffer y);
 
-// out [width] += sum over rows of x [rows, width] (stride between rows), in fixed blocks of rows. out is fp32.
+// out [width] += sum over rows of x [rows, width] (stride between rows), in fixed blocks of rows. out is
+// fp32.
 void ColumnSum(const Stream& stream, int64_t rows, int64_t width, ConstBuffer x, int64_t stride, float* out);
 
 void Fill(const Stream& stream, int64_t bytes, uint8_t value, void* data);

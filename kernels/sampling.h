@@ -22,12 +22,12 @@ struct SampleResult {
   float logp = 0;  // log-probability under the full distribution at `temperature` (1 when greedy)
 };
 
-// logits [rows, vocab] fp32 (stride vocab_stride), params [rows], results [rows]. A row's result depends on its
-// own logits and parameters only. Random number: RandomUniform(seed, stream_id, index), inverse of the
+// logits [rows, vocab] fp32 (stride vocab_stride), params [rows], results [rows]. A row's result depends on
+// its own logits and parameters only. Random number: RandomUniform(seed, stream_id, index), inverse of the
 // cumulative distribution in descending order of probability.
 // NaN in a row gives token -1.
-void SampleTokens(const Stream& stream, int64_t rows, int64_t vocab, int64_t vocab_stride, const float* logits,
-                  const SamplingParams* params, SampleResult* results);
+void SampleTokens(const Stream& stream, int64_t rows, int64_t vocab, int64_t vocab_stride,
+                  const float* logits, const SamplingParams* params, SampleResult* results);
 
 }  // namespace tanren::kernels
 

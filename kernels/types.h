@@ -20,25 +20,36 @@ enum class DType : uint8_t { kF32, kBF16, kF16, kF64, kI32, kI64, kU8 };
 constexpr int64_t SizeOf(DType dtype) {
   switch (dtype) {
     case DType::kF64:
-    case DType::kI64: return 8;
+    case DType::kI64:
+      return 8;
     case DType::kF32:
-    case DType::kI32: return 4;
+    case DType::kI32:
+      return 4;
     case DType::kBF16:
-    case DType::kF16: return 2;
-    case DType::kU8: return 1;
+    case DType::kF16:
+      return 2;
+    case DType::kU8:
+      return 1;
   }
   return 0;
 }
 
 constexpr const char* NameOf(DType dtype) {
   switch (dtype) {
-    case DType::kF64: return "float64";
-    case DType::kI64: return "int64";
-    case DType::kF32: return "float32";
-    case DType::kI32: return "int32";
-    case DType::kBF16: return "bfloat16";
-    case DType::kF16: return "float16";
-    case DType::kU8: return "uint8";
+    case DType::kF64:
+      return "float64";
+    case DType::kI64:
+      return "int64";
+    case DType::kF32:
+      return "float32";
+    case DType::kI32:
+      return "int32";
+    case DType::kBF16:
+      return "bfloat16";
+    case DType::kF16:
+      return "float16";
+    case DType::kU8:
+      return "uint8";
   }
   return "?";
 }
@@ -64,12 +75,30 @@ static_assert(sizeof(BFloat16) == 2);
 
 template <class T>
 struct DTypeOfT;
-template <> struct DTypeOfT<float> { static constexpr DType value = DType::kF32; };
-template <> struct DTypeOfT<double> { static constexpr DType value = DType::kF64; };
-template <> struct DTypeOfT<BFloat16> { static constexpr DType value = DType::kBF16; };
-template <> struct DTypeOfT<int32_t> { static constexpr DType value = DType::kI32; };
-template <> struct DTypeOfT<int64_t> { static constexpr DType value = DType::kI64; };
-template <> struct DTypeOfT<uint8_t> { static constexpr DType value = DType::kU8; };
+template <>
+struct DTypeOfT<float> {
+  static constexpr DType value = DType::kF32;
+};
+template <>
+struct DTypeOfT<double> {
+  static constexpr DType value = DType::kF64;
+};
+template <>
+struct DTypeOfT<BFloat16> {
+  static constexpr DType value = DType::kBF16;
+};
+template <>
+struct DTypeOfT<int32_t> {
+  static constexpr DType value = DType::kI32;
+};
+template <>
+struct DTypeOfT<int64_t> {
+  static constexpr DType value = DType::kI64;
+};
+template <>
+struct DTypeOfT<uint8_t> {
+  static constexpr DType value = DType::kU8;
+};
 template <class T>
 inline constexpr DType kDTypeOf = DTypeOfT<T>::value;
 
@@ -85,7 +114,9 @@ struct ConstBuffer {
 
   explicit operator bool() const { return data != nullptr; }
   template <class T>
-  const T* as() const { return static_cast<const T*>(data); }
+  const T* as() const {
+    return static_cast<const T*>(data);
+  }
 };
 
 struct Buffer {
@@ -100,7 +131,9 @@ struct Buffer {
   explicit operator bool() const { return data != nullptr; }
   operator ConstBuffer() const { return ConstBuffer(data, dtype); }  // NOLINT: meant to convert
   template <class T>
-  T* as() const { return static_cast<T*>(data); }
+  T* as() const {
+    return static_cast<T*>(data);
+  }
 };
 
 enum class Device : uint8_t { kCpu, kCuda };

@@ -23,7 +23,8 @@ void AddReading(CLI::App* ckpt, int* exit_code) {
   verify->add_option("checkpoint", verify_options->directory, "Step directory")->required();
   verify->callback([verify_options, exit_code] { *exit_code = CkptVerify(*verify_options); });
 
-  auto* diff = ckpt->add_subcommand("diff", "Compare two checkpoints bit by bit; exit code 1 where they differ");
+  auto* diff =
+      ckpt->add_subcommand("diff", "Compare two checkpoints bit by bit; exit code 1 where they differ");
   auto diff_options = std::make_shared<CkptDiffOptions>();
   diff->add_option("a", diff_options->a, "Step directory")->required();
   diff->add_option("b", diff_options->b, "Step directory")->required();
@@ -51,17 +52,18 @@ void AddExchange(CLI::App* ckpt, int* exit_code) {
   auto import_options = std::make_shared<ImportHfOptions>();
   import->add_option("directory", import_options->directory, "Hugging Face directory")->required();
   import->add_option("--out", import_options->out, "New step directory")->required();
-  import->callback([import_options, exit_code] { *exit_code = ImportHf(*import_options); });
+  import->callback([import_options, exit_code] { *exit_code = ImportHf(*import_options);
+});
 
-  auto* out = ckpt->add_subcommand("export-hf", "Make a Hugging Face model directory from a checkpoint");
-  auto export_options = std::make_shared<ExportHfOptions>();
-  out->add_option("checkpoint", export_options->step_directory, "Step directory")->required();
-  out->add_option("--out", export_options->out, "New Hugging Face directory")->required();
-  out->add_option("--dtype", export_options->dtype, "float32 or bfloat16")->capture_default_str();
-  out->callback([export_options, exit_code] { *exit_code = ExportHf(*export_options); });
-}
-
+auto* out = ckpt->add_subcommand("export-hf", "Make a Hugging Face model directory from a checkpoint");
+auto export_options = std::make_shared<ExportHfOptions>();
+out->add_option("checkpoint", export_options->step_directory, "Step directory")->required();
+out->add_option("--out", export_options->out, "New Hugging Face directory")->required();
+out->add_option("--dtype", export_options->dtype, "float32 or bfloat16")->capture_default_str();
+out->callback([export_options, exit_code] { *exit_code = ExportHf(*export_options); });
 }  // namespace
+
+}  // namespace tanren
 
 void AddCheckpointVerbs(CLI::App& app, int* exit_code) {
   auto* ckpt = app.add_subcommand("ckpt", "Look at, check and convert checkpoints");

@@ -1,5 +1,5 @@
-// The command line: one function per group of verbs. Each adds its subcommands to `app`; the chosen one stores
-// its exit code in `exit_code`, which must outlive the parse.
+// The command line: one function per group of verbs. Each adds its subcommands to `app`; the chosen one
+// stores its exit code in `exit_code`, which must outlive the parse.
 #ifndef TANREN_LAUNCH_COMMAND_LINE_H_
 #define TANREN_LAUNCH_COMMAND_LINE_H_
 
@@ -12,12 +12,13 @@ class App;
 
 namespace tanren {
 
-void AddTrainVerbs(CLI::App& app, const std::vector<std::string>& command_line, int* exit_code);  // train, launch, estimate, doctor
-void AddModelVerbs(CLI::App& app, int* exit_code);  // generate, eval
-void AddReportVerb(CLI::App& app, int* exit_code);  // report
-void AddDataVerbs(CLI::App& app, int* exit_code);   // data, tokenizer
+void AddTrainVerbs(CLI::App& app, const std::vector<std::string>& command_line,
+                   int* exit_code);                      // train, launch, estimate, doctor
+void AddModelVerbs(CLI::App& app, int* exit_code);       // generate, eval
+void AddReportVerb(CLI::App& app, int* exit_code);       // report
+void AddDataVerbs(CLI::App& app, int* exit_code);        // data, tokenizer
 void AddCheckpointVerbs(CLI::App& app, int* exit_code);  // ckpt
-void AddConfigVerbs(CLI::App& app, int* exit_code);  // config
+void AddConfigVerbs(CLI::App& app, int* exit_code);      // config
 
 }  // namespace tanren
 

@@ -9,21 +9,26 @@ namespace {
 void AddTextInput(CLI::App* verb, TextInputOptions* text) {
   verb->add_option("inputs", text->inputs, "Text or JSONL files, also .gz and .zst")->required();
   verb->add_option("--format", text->format, "auto, text or jsonl")->capture_default_str();
-  verb->add_option("--text-key", text->text_keys, "Field of a JSONL record; several are joined by line feeds");
-  verb->add_option("--document-delimiter", text->document_delimiter, "A line that ends a document of a text file");
+  verb->add_option("--text-key", text->text_keys,
+                   "Field of a JSONL record; several are joined by line feeds");
+  verb->add_option("--document-delimiter", text->document_delimiter,
+                   "A line that ends a document of a text file");
   verb->add_flag("--split-at-blank-lines", text->split_at_blank_lines, "A blank line ends a document");
-  verb->add_option("--max-damaged", text->max_damaged, "Largest fraction of damaged lines")->capture_default_str();
+  verb->add_option("--max-damaged", text->max_damaged, "Largest fraction of damaged lines")
+      ->capture_default_str();
 }
 
 void AddTokenize(CLI::App* data, int* exit_code) {
   auto* verb = data->add_subcommand("tokenize", "Turn text into memory-mapped token shards");
   auto options = std::make_shared<DataTokenizeOptions>();
   AddTextInput(verb, &options->text);
-  verb->add_option("--tokenizer", options->tokenizer, "A tokenizer's directory or file, or \"bytes\"")->required();
+  verb->add_option("--tokenizer", options->tokenizer, "A tokenizer's directory or file, or \"bytes\"")
+      ->required();
   verb->add_option("--out", options->out, "Directory of the corpus, or of one corpus per split")->required();
   verb->add_option("--split", options->splits, "name=fraction; may be given several times");
   verb->add_option("--split-by", options->split_by, "auto, position or document")->capture_default_str();
-  verb->add_flag("!--no-end-of-text", options->end_of_text, "Do not end documents with the end-of-text token");
+  verb->add_flag("!--no-end-of-text", options->end_of_text,
+                 "Do not end documents with the end-of-text token");
   verb->add_flag("!--no-bos", options->bos, "Do not begin documents with the tokenizer's begin token");
   verb->add_option("--shard-tokens", options->shard_tokens, "Tokens per shard file; 0: the default");
   verb->add_option("--threads", options->threads, "0: all cores");
@@ -57,7 +62,8 @@ void AddSynth(CLI::App* data, int* exit_code) {
   verb->add_option("--seed", options->seed, "Seed")->capture_default_str();
   verb->add_option("--problems", options->problems, "Training problems")->capture_default_str();
   verb->add_option("--held-out", options->held_out, "Held-out problems")->capture_default_str();
-  verb->add_option("--digits", options->digits, "Longest operand of a training problem")->capture_default_str();
+  verb->add_option("--digits", options->digits, "Longest operand of a training problem")
+      ->capture_default_str();
   verb->add_flag("--force", options->force, "Replace another synthetic corpus");
   verb->callback([options, exit_code] { *exit_code = DataSynth(*options); });
 }
@@ -73,7 +79,8 @@ void AddTokenizerTrain(CLI::App* tokenizer, int* exit_code) {
   verb->add_option("--min-count", options->min_count, "Fewest occurrences of a merged pair (bpe)")
       ->capture_default_str();
   verb->add_option("--special", options->specials, "Special tokens; default <|endoftext|>");
-  verb->add_flag_callback("--no-specials", [options] { options->specials.clear(); }, "No special tokens");
+  verb->add_flag_callback(
+      "--no-specials", [options] { options->specials.clear(); }, "No special tokens");
   verb->add_option("--threads", options->threads, "0: all cores");
   verb->add_flag("--force", options->force, "Replace another tokenizer");
   verb->callback([options, exit_code] { *exit_code = TokenizerTrain(*options); });
@@ -99,7 +106,8 @@ void AddTokenizerUse(CLI::App* tokenizer, int* exit_code) {
 
   auto* info = tokenizer->add_subcommand("info", "What a tokenizer is");
   auto info_options = std::make_shared<TokenizerInfoOptions>();
-  info->add_option("tokenizer", info_options->tokenizer, "A tokenizer's directory or file, or \"bytes\"")->required();
+  info->add_option("tokenizer", info_options->tokenizer, "A tokenizer's directory or file, or \"bytes\"")
+      ->required();
   info->callback([info_options, exit_code] { *exit_code = TokenizerInfo(*info_options); });
 }
 

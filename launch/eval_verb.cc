@@ -97,20 +97,25 @@ absl::Status Report(const EvalOptions& options, const InferenceModel& model, con
       tally->correct += correct;
     }
     if (log.is_open()) {
-      const Json line = {{"prompt", cases[i].prompt}, {"completion", text},       {"answer", answer},
-                         {"expected", cases[i].answer}, {"correct", correct}};
+      const Json line = {{"prompt", cases[i].prompt},
+                         {"completion", text},
+                         {"answer", answer},
+                         {"expected", cases[i].answer},
+                         {"correct", correct}};
       log << line.dump(-1, ' ', false, Json::error_handler_t::replace) << "\n";
     }
   }
-  if (log.is_open() && !log.flush()) return absl::InternalError(absl::StrCat("--out: cannot write ", options.out));
-  Json summary = {{"checkpoint", model.path}, {"cases", all.cases},    {"correct", all.correct},
-                  {"accuracy", all.accuracy()}, {"tokens", tokens}, {"seconds", seconds}};
-  std::printf("%lld cases, %lld right: accuracy %.4f (%lld tokens, %.1f s)\n", static_cast<long long>(all.cases),
-              static_cast<long long>(all.correct), all.accuracy(), static_cast<long long>(tokens), seconds);
+  if (log.is_open() && !log.flush())
+    return absl::InternalError(absl::StrCat("--out: cannot write ", options.out));
+  Json summary = {{"checkpoint", model.path},   {"cases", all.cases}, {"correct", all.correct},
+                  {"accuracy", all.accuracy()}, {"tokens", tokens},   {"seconds", seconds}};
+  std::printf("%lld cases, %lld right: accuracy %.4f (%lld tokens, %.1f s)\n",
+              static_cast<long long>(all.cases), static_cast<long long>(all.correct), all.accuracy(),
+              static_cast<long long>(tokens), seconds);
   for (const auto& [difficulty, tally] : by_difficulty) {
     if (difficulty.empty()) continue;
-    std::printf("  %-12s %6lld cases, accuracy %.4f\n", difficulty.c_str(), static_cast<long long>(tally.cases),
-                tally.accuracy());
+    std::printf("  %-12s %6lld cases, accuracy %.4f\n", difficulty.c_str(),
+                static_cast<long long>(tally.cases), tally.accuracy());
     summary["by_difficulty"][difficulty] = tally.accuracy();
   }
   std::fflush(stdout);
@@ -137,7 +142,8 @@ absl::Status RunEval(Runtime& runtime, const EvalOptions& options) {
   inference.overrides = options.overrides;
   inference.slots = options.slots;
   for (const Case& one : *cases) {
-    inference.generation_tokens = std::max(inference.generation_tokens, GenerationTokens(one.prompt, options.max_tokens));
+    inference.generation_tokens =
+        std::max(inference.generation_tokens, GenerationTokens(one.prompt, options.max_tokens));
   }
   TANREN_ASSIGN_OR_RETURN(const InferenceModel model, LoadForInference(runtime, inference));
   kernels::SamplingParams greedy;
@@ -150,7 +156,8 @@ absl::Status RunEval(Runtime& runtime, const EvalOptions& options) {
     requests.push_back(*std::move(request));
   }
   const auto begin = std::chrono::steady_clock::now();
-  TANREN_ASSIGN_OR_RETURN(const std::vector<GenerationResult> results, model.engine->Generate("policy", requests));
+  TANREN_ASSIGN_OR_RETURN(const std::vector<GenerationResult> results,
+                          model.engine->Generate("policy", requests));
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   absl::Status reported;
   if (runtime.world().rank() == 0) reported = Report(options, model, *cases, results, seconds);

@@ -19,24 +19,24 @@ absl::Status CheckOptions(const GenerateOptions& options) {
   if (!(options.temperature >= 0) || !std::isfinite(options.temperature)) {
     return InvalidInput("--temperature: %g is not a number of at least 0", options.temperature);
   }
-  if (!(options.top_p > 0 && options.top_p <= 1)) return InvalidInput("--top-p: %g is outside (0, 1]", options.top_p);
+  if (!(options.top_p > 0 && options.top_p <= 1))
+    return InvalidInput("--top-p: %g is outside (0, 1]", options.top_p);
   if (options.top_k < 0) return InvalidInput("--top-k: %d is below 0", options.top_k);
   return absl::OkStatus();
 }
 
-void Print(const GenerateOptions& options, const std::string& prompt, int64_t sample, const std::string& answer,
-           const GenerationResult& result) {
+void Print(const GenerateOptions& options, const std::string& prompt, int64_t sample,
+           const std::string& answer, const GenerationResult& result) {
   if (!options.json) {
-    if (options.n > 1 || options.prompts.size() > 1) std::printf("--- %lld\n", static_cast<long long>(sample));
+    if (options.n > 1 || options.prompts.size() > 1)
+      std::printf("--- %lld\n", static_cast<long long>(sample));
     std::printf("%s%s\n", prompt.c_str(), answer.c_str());
     return;
   }
-  const nlohmann::ordered_json line = {{"prompt", prompt},
-                                       {"sample", sample},
-                                       {"completion", answer},
-                                       {"finish", result.finish == FinishReason::kStop ? "stop" : "length"},
-                                       {"tokens", result.tokens},
-                                       {"logp", result.logp}};
+  const nlohmann::ordered_json line = {
+      {"prompt", prompt},        {"sample", sample},
+      {"completion", answer},    {"finish", result.finish == FinishReason::kStop ? "stop" : "length"},
+      {"tokens", result.tokens}, {"logp", result.logp}};
   std::printf("%s\n", line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
 }
 
@@ -46,7 +46,8 @@ absl::Status RunGenerate(Runtime& runtime, const GenerateOptions& options) {
   inference.checkpoint = options.checkpoint;
   inference.overrides = options.overrides;
   for (const std::string& prompt : options.prompts) {
-    inference.generation_tokens = std::max(inference.generation_tokens, GenerationTokens(prompt, options.max_tokens));
+    inference.generation_tokens =
+        std::max(inference.generation_tokens, GenerationTokens(prompt, options.max_tokens));
   }
   TANREN_ASSIGN_OR_RETURN(const InferenceModel model, LoadForInference(runtime, inference));
   std::vector<GenerationRequest> requests;
@@ -65,7 +66,8 @@ absl::Status RunGenerate(Runtime& runtime, const GenerateOptions& options) {
       requests.push_back(*std::move(request));
     }
   }
-  TANREN_ASSIGN_OR_RETURN(const std::vector<GenerationResult> results, model.engine->Generate("policy", requests));
+  TANREN_ASSIGN_OR_RETURN(const std::vector<GenerationResult> results,
+                          model.engine->Generate("policy", requests));
   if (runtime.world().rank() != 0) return absl::OkStatus();
   for (size_t i = 0; i < results.size(); ++i) {
     TANREN_ASSIGN_OR_RETURN(const std::string answer, AnswerText(*model.tokenizer, results[i]));

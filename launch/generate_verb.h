@@ -9,16 +9,16 @@
 namespace tanren {
 
 struct GenerateOptions {
-  std::string checkpoint;               // a step directory or a run directory
-  std::vector<std::string> overrides;   // key=value on the checkpoint's config
+  std::string checkpoint;              // a step directory or a run directory
+  std::vector<std::string> overrides;  // key=value on the checkpoint's config
   std::vector<std::string> prompts;
   int64_t max_tokens = 128;
-  double temperature = 0.8;             // 0: greedy
-  int64_t top_k = 0;                    // 0: all
+  double temperature = 0.8;  // 0: greedy
+  int64_t top_k = 0;         // 0: all
   double top_p = 1;
   uint64_t seed = 1;
-  int64_t n = 1;                        // answers per prompt
-  bool json = false;                    // one JSON object per answer, with tokens and log-probabilities
+  int64_t n = 1;      // answers per prompt
+  bool json = false;  // one JSON object per answer, with tokens and log-probabilities
 };
 
 // Alone or as one rank of a job; rank 0 prints. Exit code 0 or 2.

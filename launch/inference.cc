@@ -52,14 +52,16 @@ absl::StatusOr<InferenceModel> LoadForInference(Runtime& runtime, const Inferenc
   InferenceModel model;
   Comm& world = runtime.world();
   TANREN_ASSIGN_OR_RETURN(model.path, ChooseStep(world, options.checkpoint));
-  TANREN_ASSIGN_OR_RETURN(const std::unique_ptr<CheckpointReader> reader, CheckpointReader::Open(world, model.path));
+  TANREN_ASSIGN_OR_RETURN(const std::unique_ptr<CheckpointReader> reader,
+                          CheckpointReader::Open(world, model.path));
   EngineOptions engine;
   const auto prepare = [&]() -> absl::Status {
     TANREN_ASSIGN_OR_RETURN(const std::string text, reader->ConfigText());
     // The layout is this job's, not that of the job that saved.
     std::vector<std::string> overrides = {"parallel.data=0", "parallel.tensor=1", "parallel.threads=0"};
     overrides.insert(overrides.end(), options.overrides.begin(), options.overrides.end());
-    TANREN_ASSIGN_OR_RETURN(model.config, config::LoadConfigText(text, model.path + "/resolved.yaml", overrides));
+    TANREN_ASSIGN_OR_RETURN(model.config,
+                            config::LoadConfigText(text, model.path + "/resolved.yaml", overrides));
     TANREN_ASSIGN_OR_RETURN(model.tokenizer, LoadTokenizer(reader->tokenizer_dir()));
     TANREN_ASSIGN_OR_RETURN(engine, EngineOptionsFromConfig(model.config, model.tokenizer->vocab_size()));
     return absl::OkStatus();
@@ -75,11 +77,14 @@ absl::StatusOr<InferenceModel> LoadForInference(Runtime& runtime, const Inferenc
   policy.generates = true;
   engine.generation_tokens = std::min(policy.shape.context_length, options.generation_tokens);
   engine.decode_slots = options.slots;
-  TANREN_ASSIGN_OR_RETURN(model.engine, MakeMeshEngine(engine, runtime.mesh(), MemoryLimit(model.config, runtime.node_size())));
+  TANREN_ASSIGN_OR_RETURN(
+      model.engine, MakeMeshEngine(engine, runtime.mesh(), MemoryLimit(model.config, runtime.node_size())));
   const std::unique_ptr<StateAccess> access = model.engine->State(policy.name);
   const std::vector<TensorPiece> pieces = ToTensorPieces(access->pieces());
   ReadOptions read;
-  read.may_be_dropped = [](const TensorInfo& tensor) { return tensor.role != Role::kWeight || tensor.model != "policy"; };
+  read.may_be_dropped = [](const TensorInfo& tensor) {
+    return tensor.role != Role::kWeight || tensor.model != "policy";
+  };
   TANREN_RETURN_IF_ERROR(reader->Read(world, pieces, read).status());
   access->Commit();
   return model;

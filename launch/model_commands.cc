@@ -9,13 +9,16 @@ namespace {
 void AddGenerate(CLI::App& app, int* exit_code) {
   auto* verb = app.add_subcommand("generate", "Continue prompts with a trained model");
   auto options = std::make_shared<GenerateOptions>();
-  verb->add_option("checkpoint", options->checkpoint, "A step directory, or a run directory: its newest commit")
+  verb->add_option("checkpoint", options->checkpoint,
+                   "A step directory, or a run directory: its newest commit")
       ->required();
   verb->add_option("overrides", options->overrides, "key=value: replaces a value of the checkpoint's config");
-  verb->add_option("-p,--prompt", options->prompts, "Text to continue; may be given several times")->required();
+  verb->add_option("-p,--prompt", options->prompts, "Text to continue; may be given several times")
+      ->required();
   verb->add_option("--max-tokens", options->max_tokens, "Longest answer")->capture_default_str();
   verb->add_option("--temperature", options->temperature, "0: greedy")->capture_default_str();
-  verb->add_option("--top-k", options->top_k, "Sample among the k most likely tokens; 0: all")->capture_default_str();
+  verb->add_option("--top-k", options->top_k, "Sample among the k most likely tokens; 0: all")
+      ->capture_default_str();
   verb->add_option("--top-p", options->top_p, "Sample among the most likely tokens of this mass")
       ->capture_default_str();
   verb->add_option("--seed", options->seed, "Seed of the sampling")->capture_default_str();
@@ -27,7 +30,8 @@ void AddGenerate(CLI::App& app, int* exit_code) {
 void AddEval(CLI::App& app, int* exit_code) {
   auto* verb = app.add_subcommand("eval", "Measure how many checkable questions a checkpoint answers right");
   auto options = std::make_shared<EvalOptions>();
-  verb->add_option("checkpoint", options->checkpoint, "A step directory, or a run directory: its newest commit")
+  verb->add_option("checkpoint", options->checkpoint,
+                   "A step directory, or a run directory: its newest commit")
       ->required();
   verb->add_option("overrides", options->overrides, "key=value: replaces a value of the checkpoint's config");
   verb->add_option("--cases", options->cases, "JSONL file of cases")->required();

@@ -32,7 +32,8 @@ double MeasureMatmulRate(DType dtype) {
   const auto storage = [](int64_t size) {
     return std::unique_ptr<void, void (*)(void*)>(std::aligned_alloc(64, (size + 63) / 64 * 64), std::free);
   };
-  const auto x = storage(bytes), w = storage(bytes), y = storage(bytes), packed = storage(linear.PackedBytes(false));
+  const auto x = storage(bytes), w = storage(bytes), y = storage(bytes),
+             packed = storage(linear.PackedBytes(false));
   std::fill_n(static_cast<char*>(x.get()), bytes, 0);
   std::fill_n(static_cast<char*>(w.get()), bytes, 0);
   linear.Bind(ConstBuffer(w.get(), dtype), packed.get(), false);
@@ -80,20 +81,22 @@ void PrintPlan(const Job& job, const MeshShape& shape, const MemoryPlan& plan) {
   const ModelShape& model = job.engine.models[0].shape;
   const int64_t parameters = ParameterSet(model, ParameterSet::Options()).global_count();
   const int64_t step_tokens = job.config.batch().micro_batch_tokens() * job.config.batch().micro_batches();
-  std::printf("model       %s: %lld layers, width %lld, %.1f M parameters, vocabulary %lld\n", model.family.c_str(),
-              static_cast<long long>(model.layers), static_cast<long long>(model.width), parameters / 1e6,
-              static_cast<long long>(model.vocab_size));
+  std::printf("model       %s: %lld layers, width %lld, %.1f M parameters, vocabulary %lld\n",
+              model.family.c_str(), static_cast<long long>(model.layers), static_cast<long long>(model.width),
+              parameters / 1e6, static_cast<long long>(model.vocab_size));
   std::printf("layout      %s, %d ranks\n", shape.ToString().c_str(), shape.world());
   std::printf("step        %lld micro-batches of %lld tokens = %lld tokens\n",
               static_cast<long long>(job.config.batch().micro_batches()),
-              static_cast<long long>(job.config.batch().micro_batch_tokens()), static_cast<long long>(step_tokens));
+              static_cast<long long>(job.config.batch().micro_batch_tokens()),
+              static_cast<long long>(step_tokens));
   std::printf("memory plan of the fullest rank\n%s", plan.ToString().c_str());
   std::fflush(stdout);
 }
 
 absl::StatusOr<Trainer::Outcome> RunJob(Runtime& runtime, const TrainOptions& options) {
   Job job;
-  TANREN_RETURN_IF_ERROR(AgreeStatus(runtime.world(), "input", Prepare(options.config, options.overrides, &job)));
+  TANREN_RETURN_IF_ERROR(
+      AgreeStatus(runtime.world(), "input", Prepare(options.config, options.overrides, &job)));
   TANREN_RETURN_IF_ERROR(runtime.BuildMesh(ShapeOf(job.config.parallel())));
   runtime.SetThreads(static_cast<int>(job.config.parallel().threads()));
   const Mesh& mesh = runtime.mesh();
@@ -153,7 +156,8 @@ int Estimate(const EstimateOptions& options) {
                                    options.world_size, shape.ToString(), others));
   }
   // Workspaces depend on the number of threads.
-  if (job.config.parallel().threads() > 0) omp_set_num_threads(static_cast<int>(job.config.parallel().threads()));
+  if (job.config.parallel().threads() > 0)
+    omp_set_num_threads(static_cast<int>(job.config.parallel().threads()));
   // Rank 0 is the fullest: it holds the first, never shorter, share of everything.
   const PaperMesh paper(shape, 0);
   const absl::StatusOr<MemoryPlan> plan = PlanMemory(job.engine, paper.mesh());

@@ -16,7 +16,8 @@ struct TrainOptions {
   std::vector<std::string> command_line;  // for env.json
 };
 
-// Runs as one rank of a job, or alone. Exit code 0: done; 2: wrong input; 75: saved and wants to be run again.
+// Runs as one rank of a job, or alone. Exit code 0: done; 2: wrong input; 75: saved and wants to be run
+// again.
 int Train(const TrainOptions& options);
 
 struct EstimateOptions {

@@ -32,7 +32,8 @@ inline absl::Status At(std::string_view place, const absl::Status& status) {
 }
 
 namespace internal {
-[[noreturn]] inline void CheckFailed(const char* file, int line, const char* expression, const std::string& note) {
+[[noreturn]] inline void CheckFailed(const char* file, int line, const char* expression,
+                                     const std::string& note) {
   std::fprintf(stderr, "%s:%d: broken invariant: %s%s%s\n", file, line, expression, note.empty() ? "" : ": ",
                note.c_str());
   std::fflush(stderr);
@@ -45,8 +46,8 @@ namespace internal {
 #define TANREN_CONCAT_INNER(a, b) a##b
 #define TANREN_CONCAT(a, b) TANREN_CONCAT_INNER(a, b)
 
-#define TANREN_RETURN_IF_ERROR(expression)                          \
-  do {                                                              \
+#define TANREN_RETURN_IF_ERROR(expression)                                                    \
+  do {                                                                                        \
     if (absl::Status tanren_status = (expression); !tanren_status.ok()) return tanren_status; \
   } while (false)
 
@@ -59,8 +60,8 @@ namespace internal {
   target = *std::move(result)
 
 // A broken invariant is a bug of ours: it aborts with the expression. Never used for bad input.
-#define TANREN_CHECK(expression)                                                        \
-  do {                                                                                  \
+#define TANREN_CHECK(expression)                                                             \
+  do {                                                                                       \
     if (!(expression)) ::tanren::internal::CheckFailed(__FILE__, __LINE__, #expression, ""); \
   } while (false)
 #define TANREN_CHECK_MSG(expression, ...)                                                            \

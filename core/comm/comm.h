@@ -45,10 +45,12 @@ class Comm {
 
   // out[0, count) = sum over ranks of in[rank() * count, (rank() + 1) * count). `in` holds size() * count
   // elements. `out` may be that slice of `in`; `in` is otherwise unchanged.
-  virtual void ReduceScatter(const Stream& stream, const char* name, ConstBuffer in, Buffer out, int64_t count) = 0;
+  virtual void ReduceScatter(const Stream& stream, const char* name, ConstBuffer in, Buffer out,
+                             int64_t count) = 0;
 
   // out[r * count, (r + 1) * count) = rank r's in[0, count). `in` may be the caller's own slice of `out`.
-  virtual void AllGather(const Stream& stream, const char* name, ConstBuffer in, Buffer out, int64_t count) = 0;
+  virtual void AllGather(const Stream& stream, const char* name, ConstBuffer in, Buffer out,
+                         int64_t count) = 0;
 
   // data on every rank = root's data.
   virtual void Broadcast(const Stream& stream, const char* name, Buffer data, int64_t count, int root) = 0;

@@ -13,27 +13,32 @@ constexpr int64_t kTailSegmentTokens = 64;
 absl::Status CheckUnit(const Unit& unit) {
   int64_t total = 0;
   for (int32_t length : unit.segment_lengths) {
-    if (length <= 0) return InvalidInput("a unit has a segment of %d tokens; segments hold at least one", length);
+    if (length <= 0)
+      return InvalidInput("a unit has a segment of %d tokens; segments hold at least one", length);
     total += length;
   }
-  if (total != unit.tokens() || unit.targets.size() != unit.ids.size() || unit.mask.size() != unit.ids.size()) {
+  if (total != unit.tokens() || unit.targets.size() != unit.ids.size() ||
+      unit.mask.size() != unit.ids.size()) {
     return InvalidInput("a unit is inconsistent: %d ids, %d targets, %d mask entries, %d tokens in segments",
                         unit.ids.size(), unit.targets.size(), unit.mask.size(), total);
   }
   for (size_t t = 0; t < unit.ids.size(); ++t) {
-    if (unit.mask[t] && unit.targets[t] < 0) return InvalidInput("position %d of a unit is trained but has no target", t);
+    if (unit.mask[t] && unit.targets[t] < 0)
+      return InvalidInput("position %d of a unit is trained but has no target", t);
   }
   return absl::OkStatus();
 }
 
-absl::Status CopyColumns(const Columns& from, int64_t begin, int64_t length, int64_t size, bool first, Columns* to) {
+absl::Status CopyColumns(const Columns& from, int64_t begin, int64_t length, int64_t size, bool first,
+                         Columns* to) {
   if (!first && from.all().size() != to->all().size()) {
-    return InvalidInput("units of one micro-batch have different columns: %d and %d of them", to->all().size(),
-                        from.all().size());
+    return InvalidInput("units of one micro-batch have different columns: %d and %d of them",
+                        to->all().size(), from.all().size());
   }
   for (const Columns::Column& column : from.all()) {
     if (!first && to->Find(column.name) == nullptr) {
-      return InvalidInput("column %s is present in one unit of a micro-batch and absent from another", column.name);
+      return InvalidInput("column %s is present in one unit of a micro-batch and absent from another",
+                          column.name);
     }
     if (static_cast<int64_t>(column.values.size()) != length) {
       return InvalidInput("column %s has %d values for %d places", column.name, column.values.size(), length);
@@ -77,11 +82,13 @@ absl::Status PackMicroBatch(const std::vector<Unit>& units, int64_t capacity, Mi
     TANREN_RETURN_IF_ERROR(CheckUnit(unit));
     const int64_t begin = batch->used_tokens;
     if (begin + unit.tokens() > capacity) {
-      return InvalidInput("units of %d tokens do not fit a micro-batch of %d", begin + unit.tokens(), capacity);
+      return InvalidInput("units of %d tokens do not fit a micro-batch of %d", begin + unit.tokens(),
+                          capacity);
     }
     std::copy(unit.ids.begin(), unit.ids.end(), batch->ids.begin() + begin);
     std::copy(unit.targets.begin(), unit.targets.end(), batch->targets.begin() + begin);
-    TANREN_RETURN_IF_ERROR(CopyColumns(unit.columns, begin, unit.tokens(), capacity, u == 0, &batch->columns));
+    TANREN_RETURN_IF_ERROR(
+        CopyColumns(unit.columns, begin, unit.tokens(), capacity, u == 0, &batch->columns));
     const int64_t unit_segments = static_cast<int64_t>(unit.segment_lengths.size());
     TANREN_RETURN_IF_ERROR(
         CopyColumns(unit.segment_columns, segment, unit_segments, segments, u == 0, &batch->segment_columns));

@@ -54,9 +54,10 @@ struct MicroBatch {
   std::vector<int32_t> cu_seqlens;       // [segments + tail segments + 1]
   std::vector<int32_t> trained;          // trained positions, ascending
   std::vector<int32_t> trained_segment;  // segment of each trained position
-  std::vector<int32_t> unit_segments;    // [units + 1]: unit u has segments [unit_segments[u], unit_segments[u+1])
-  Columns columns;                       // [capacity], tail 0
-  Columns segment_columns;               // [segments]
+  std::vector<int32_t>
+      unit_segments;        // [units + 1]: unit u has segments [unit_segments[u], unit_segments[u+1])
+  Columns columns;          // [capacity], tail 0
+  Columns segment_columns;  // [segments]
 
   int64_t segments() const { return unit_segments.empty() ? 0 : unit_segments.back(); }
   int64_t units() const { return static_cast<int64_t>(unit_segments.size()) - 1; }
@@ -64,8 +65,8 @@ struct MicroBatch {
   int64_t LastToken(int64_t segment) const { return cu_seqlens[segment + 1] - 1; }
 };
 
-// Packs units in order. Units must fit: sum of tokens <= capacity. Columns absent from one unit and present in
-// another are an error (a loss would read made-up values).
+// Packs units in order. Units must fit: sum of tokens <= capacity. Columns absent from one unit and present
+// in another are an error (a loss would read made-up values).
 absl::Status PackMicroBatch(const std::vector<Unit>& units, int64_t capacity, MicroBatch* batch);
 
 }  // namespace tanren

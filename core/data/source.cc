@@ -8,8 +8,8 @@
 namespace tanren {
 namespace {
 
-// Planner state: one byte that says whether a unit is pending, its three 64-bit fields, then the source's state.
-// An endless source of which no unit fits must not be searched for ever.
+// Planner state: one byte that says whether a unit is pending, its three 64-bit fields, then the source's
+// state. An endless source of which no unit fits must not be searched for ever.
 constexpr int64_t kMaxDropped = 1000000;
 
 constexpr size_t kPlannerHeaderBytes = 1 + 3 * sizeof(int64_t);
@@ -31,7 +31,8 @@ absl::StatusOr<StepPlan> StepPlanner::Next() {
     if (pending_->tokens > options_.micro_batch_tokens) {
       if (!options_.drop_oversize) {
         return InvalidInput(
-            "unit %d of the data has %d tokens, more than batch.micro_batch_tokens (%d); raise the capacity, or set "
+            "unit %d of the data has %d tokens, more than batch.micro_batch_tokens (%d); raise the capacity, "
+            "or set "
             "batch.oversize: drop to skip and count such units",
             pending_->index, pending_->tokens, options_.micro_batch_tokens);
       }
@@ -43,7 +44,8 @@ absl::StatusOr<StepPlan> StepPlanner::Next() {
       continue;
     }
     if (plan.micro_batches.empty() || used_tokens + pending_->tokens > options_.micro_batch_tokens) {
-      const bool full = options_.units == 0 && static_cast<int64_t>(plan.micro_batches.size()) == options_.micro_batches;
+      const bool full =
+          options_.units == 0 && static_cast<int64_t>(plan.micro_batches.size()) == options_.micro_batches;
       if (full) break;
       plan.micro_batches.emplace_back();
       used_tokens = 0;
@@ -84,7 +86,8 @@ DealtRange DealMicroBatches(int64_t micro_batches, int rank, int size) {
   return {begin, begin + each + (rank < more ? 1 : 0)};
 }
 
-absl::Status LoadMicroBatch(Source& source, const std::vector<UnitRef>& refs, int64_t capacity, MicroBatch* batch) {
+absl::Status LoadMicroBatch(Source& source, const std::vector<UnitRef>& refs, int64_t capacity,
+                            MicroBatch* batch) {
   std::vector<Unit> units(refs.size());
   for (size_t i = 0; i < refs.size(); ++i) {
     TANREN_RETURN_IF_ERROR(source.Load(refs[i], &units[i]));

@@ -42,8 +42,8 @@ struct StepPlan {
   int64_t oversize_units = 0;  // dropped because they exceed the capacity
 };
 
-// Cuts a source's order into steps. First fit in order: a unit that does not fit closes its micro-batch and opens
-// the next, so the order of units never changes and every layout cuts alike.
+// Cuts a source's order into steps. First fit in order: a unit that does not fit closes its micro-batch and
+// opens the next, so the order of units never changes and every layout cuts alike.
 class StepPlanner {
  public:
   struct Options {
@@ -54,7 +54,8 @@ class StepPlanner {
   };
   StepPlanner(Source* source, const Options& options) : source_(source), options_(options) {}
 
-  // OutOfRange at the end of a finite source when nothing is left; the last step of such a source may be short.
+  // OutOfRange at the end of a finite source when nothing is left; the last step of such a source may be
+  // short.
   absl::StatusOr<StepPlan> Next();
 
   // The source's state and the unit that was read but not yet planned.
@@ -76,7 +77,8 @@ struct DealtRange {
 DealtRange DealMicroBatches(int64_t micro_batches, int rank, int size);
 
 // Loads and packs one micro-batch.
-absl::Status LoadMicroBatch(Source& source, const std::vector<UnitRef>& units, int64_t capacity, MicroBatch* batch);
+absl::Status LoadMicroBatch(Source& source, const std::vector<UnitRef>& units, int64_t capacity,
+                            MicroBatch* batch);
 
 }  // namespace tanren
 

@@ -4,9 +4,9 @@
 // brings micro-batches and a Loss. Training, scoring and generation use the same weights in the same memory
 // and the same kernels, so a policy ratio is exactly 1 on-policy.
 //
-// Every verb but Score is collective: all ranks call the same verbs in the same order, with the same model and
-// options.
-// Ranks of one tensor group pass the same micro-batches. After Create() nothing large is allocated.
+// Every verb but Score is collective: all ranks call the same verbs in the same order, with the same model
+// and options. Ranks of one tensor group pass the same micro-batches. After Create() nothing large is
+// allocated.
 #ifndef TANREN_CORE_ENGINE_ENGINE_H_
 #define TANREN_CORE_ENGINE_ENGINE_H_
 
@@ -40,8 +40,8 @@ struct ModelOptions {
   uint64_t init_seed = 1;
 
   // How a checkpoint of another stage fills this model (init.from): by the tensors of the model of that name
-  // (empty: its own name); tensors that may be missing there keep their random start values, tensors that this
-  // model does not have may stay behind.
+  // (empty: its own name); tensors that may be missing there keep their random start values, tensors that
+  // this model does not have may stay behind.
   std::string init_model;
   std::vector<std::string> new_tensors;
   std::vector<std::string> dropped_tensors;
@@ -52,9 +52,9 @@ struct EngineOptions {
   int64_t micro_batch_tokens = 0;  // capacity of a micro-batch
   int64_t head_chunk_tokens = 256;
   int64_t bucket_bytes = 64 << 20;
-  int64_t decode_slots = 16;       // rows of a decode step, per data rank
-  int64_t prefill_tokens = 64;     // rows of a prefill step
-  int64_t generation_tokens = 0;   // longest prompt + answer; 0: no generation
+  int64_t decode_slots = 16;      // rows of a decode step, per data rank
+  int64_t prefill_tokens = 64;    // rows of a prefill step
+  int64_t generation_tokens = 0;  // longest prompt + answer; 0: no generation
 };
 
 // The memory of one rank, exact: what the arenas will hold.
@@ -70,28 +70,29 @@ struct MemoryPlan {
 };
 
 struct StepResult {
-  double loss = 0;               // of the global step
-  std::vector<double> metrics;   // in the order of Loss::metrics(), of the global step
+  double loss = 0;              // of the global step
+  std::vector<double> metrics;  // in the order of Loss::metrics(), of the global step
   Normalizers normalizers;
-  double gradient_norm = 0;      // before clipping
-  bool skipped = false;          // not finite: no weight was changed on any rank
+  double gradient_norm = 0;  // before clipping
+  bool skipped = false;      // not finite: no weight was changed on any rank
 };
 
 struct GenerationRequest {
-  std::vector<int32_t> prompt;   // at least one token
-  int64_t max_tokens = 0;        // of the answer
-  kernels::SamplingParams sampling;  // `index` is set by the engine: the token's position in its sample
+  std::vector<int32_t> prompt;             // at least one token
+  int64_t max_tokens = 0;                  // of the answer
+  kernels::SamplingParams sampling;        // `index` is set by the engine: the token's position in its sample
   std::vector<std::vector<int32_t>> stop;  // token sequences that end the answer, themselves included in it
 };
 enum class FinishReason : uint8_t { kStop, kLength };
 struct GenerationResult {
   std::vector<int32_t> tokens;
-  std::vector<float> logp;       // of each token under the full distribution at the sampling temperature
+  std::vector<float> logp;  // of each token under the full distribution at the sampling temperature
   FinishReason finish = FinishReason::kLength;
 };
 
 // A tensor's place in the rank's memory, for checkpoints and exchange with other formats: elements
-// [range_begin, range_end), row-major, of the box at `box_begin` with extents `box_size` of the global tensor.
+// [range_begin, range_end), row-major, of the box at `box_begin` with extents `box_size` of the global
+// tensor.
 struct StatePiece {
   enum class Role : uint8_t { kWeight, kFirstMoment, kSecondMoment };
   std::string model;
@@ -102,7 +103,7 @@ struct StatePiece {
   std::vector<int64_t> box_size;
   int64_t range_begin = 0;
   int64_t range_end = 0;
-  float* data = nullptr;       // fp32, owned by the engine (see StateAccess)
+  float* data = nullptr;  // fp32, owned by the engine (see StateAccess)
 };
 
 // The state of one model as pieces of fp32 memory. For a model whose weights are not fp32 and that has no
@@ -126,25 +127,27 @@ class Engine {
   virtual bool HasModel(const std::string& model) const = 0;
   virtual const ModelOptions& model(const std::string& model) const = 0;
 
-  // One optimizer step of `model` on the global step whose part on this rank is `micro_batches` (any number, also none).
-  // InvalidArgument on every rank when the global step trains no token and no segment, or when a column that
-  // the loss reads is missing.
-  virtual absl::StatusOr<StepResult> Train(const std::string& model, std::span<const MicroBatch> micro_batches,
-                                           const Loss& loss, double learning_rate) = 0;
+  // One optimizer step of `model` on the global step whose part on this rank is `micro_batches` (any number,
+  // also none). InvalidArgument on every rank when the global step trains no token and no segment, or when a
+  // column that the loss reads is missing.
+  virtual absl::StatusOr<StepResult> Train(const std::string& model,
+                                           std::span<const MicroBatch> micro_batches, const Loss& loss,
+                                           double learning_rate) = 0;
 
   // The same forward pass and loss without gradients.
-  virtual absl::StatusOr<StepResult> Evaluate(const std::string& model, std::span<const MicroBatch> micro_batches,
+  virtual absl::StatusOr<StepResult> Evaluate(const std::string& model,
+                                              std::span<const MicroBatch> micro_batches,
                                               const Loss& loss) = 0;
 
-  // Statistics of one micro-batch: the forward half of Train on the same packing, bit for bit. Local: ranks of
-  // one tensor group call it together, data ranks need not.
-  virtual absl::StatusOr<Statistics> Score(const std::string& model, const MicroBatch& batch, uint32_t statistics,
-                                           bool per_segment, float temperature) = 0;
+  // Statistics of one micro-batch: the forward half of Train on the same packing, bit for bit. Local: ranks
+  // of one tensor group call it together, data ranks need not.
+  virtual absl::StatusOr<Statistics> Score(const std::string& model, const MicroBatch& batch,
+                                           uint32_t statistics, bool per_segment, float temperature) = 0;
 
   // Answers to `requests` (the same list on every rank), in order, on every rank. An answer depends on its
   // prompt and sampling parameters only: not on the other requests, the slots or the number of data ranks.
-  virtual absl::StatusOr<std::vector<GenerationResult>> Generate(const std::string& model,
-                                                                 std::span<const GenerationRequest> requests) = 0;
+  virtual absl::StatusOr<std::vector<GenerationResult>> Generate(
+      const std::string& model, std::span<const GenerationRequest> requests) = 0;
 
   // Weights, and moments of a trainable model.
   virtual std::unique_ptr<StateAccess> State(const std::string& model) = 0;
@@ -154,8 +157,8 @@ class Engine {
 
   // A copy of the accumulated, not yet reduced gradient of the local micro-batches, for tests: [flat count].
   virtual absl::StatusOr<StepResult> GradientsForTest(const std::string& model,
-                                                      std::span<const MicroBatch> micro_batches, const Loss& loss,
-                                                      std::vector<float>* gradients) = 0;
+                                                      std::span<const MicroBatch> micro_batches,
+                                                      const Loss& loss, std::vector<float>* gradients) = 0;
   virtual const ParameterSet& parameters(const std::string& model) const = 0;
 };
 

@@ -9,13 +9,14 @@
 //     TANREN_HOST_DEVICE T operator()(const TokenStats<T>& stats, const T* columns,
 //                                     const Normalizers& normalizers, TokenStats<T>* seed, T* metrics) const;
 //   };
-// It returns the token's share of the loss, sets *seed (zero on entry) to the derivatives by each statistic and
-// metrics (zero on entry) to the token's shares.
+// It returns the token's share of the loss, sets *seed (zero on entry) to the derivatives by each statistic
+// and metrics (zero on entry) to the token's shares.
 //
 // A sequence functor has the same shape with a span of segments of one unit:
 //   static std::vector<std::string> SegmentColumns();
 //   template <class T>
-//   T operator()(int64_t segments, const SegmentStats<T>* stats, const Normalizers&, SegmentSeed<T>* seeds, T* metrics) const;
+//   T operator()(int64_t segments, const SegmentStats<T>* stats, const Normalizers&, SegmentSeed<T>* seeds,
+//   T* metrics) const;
 //
 // The same functor in double is what the gradient checks differentiate.
 #ifndef TANREN_CORE_LOSS_FUNCTOR_H_
@@ -70,8 +71,8 @@ class TokenLossOf final : public Loss {
   const std::vector<std::string>& segment_columns() const override { return no_columns_; }
   const std::vector<std::string>& metrics() const override { return metrics_; }
 
-  void Tokens(const Stream&, const TokenStatsView& stats, const Normalizers& normalizers, const TokenSeedsView& seeds,
-              double* sums) const override {
+  void Tokens(const Stream&, const TokenStatsView& stats, const Normalizers& normalizers,
+              const TokenSeedsView& seeds, double* sums) const override {
     for (int64_t i = 0; i < stats.count; ++i) {
       TokenStats<float> token;
       if (stats.logp) token.logp = stats.logp[i];
@@ -156,7 +157,8 @@ class SequenceLossOf final : public Loss {
     out.trained_tokens = stats.trained_tokens[segment];
     if (stats.value) out.value = stats.value[segment];
     for (size_t c = 0; c < columns_.size(); ++c) out.column_sums[c] = stats.column_sums[c][segment];
-    for (size_t c = 0; c < segment_columns_.size(); ++c) out.segment_columns[c] = stats.segment_columns[c][segment];
+    for (size_t c = 0; c < segment_columns_.size(); ++c)
+      out.segment_columns[c] = stats.segment_columns[c][segment];
     return out;
   }
 

@@ -1,12 +1,12 @@
 // The loss contract: a pure function of per-token or per-segment statistics.
 //
 // A loss never sees a logit matrix, a rank or a collective. The head reduces logits to *statistics*; the loss
-// maps them, with named columns of the batch, to its value and to *seeds*: the derivatives of the loss by each
-// statistic. The head turns seeds into gradients.
+// maps them, with named columns of the batch, to its value and to *seeds*: the derivatives of the loss by
+// each statistic. The head turns seeds into gradients.
 //
-// Scaling. A loss returns its share of the global step's loss: it divides by a field of Normalizers, which are
-// counted over the whole global step before the first backward pass. It never divides by a number of ranks or
-// micro-batches, so 1 rank x 16 micro-batches and 16 ranks x 1 give the same gradient.
+// Scaling. A loss returns its share of the global step's loss: it divides by a field of Normalizers, which
+// are counted over the whole global step before the first backward pass. It never divides by a number of
+// ranks or micro-batches, so 1 rank x 16 micro-batches and 16 ranks x 1 give the same gradient.
 //
 // Two couplings:
 //  - kToken: each trained token's loss depends on that token alone (pre-training, SFT, PPO, GRPO). Seeds are
@@ -14,8 +14,8 @@
 //  - kSequence: the loss of a unit depends on sums over its segments (reward model, DPO, GSPO). Statistics of
 //    all chunks come first, then the loss, then the logits of each chunk are made again for the gradient.
 //
-// Writing one: a host/device functor templated on the scalar type (see the concepts below) wrapped in TokenLossOf or SequenceLossOf.
-// docs/add_a_loss.md walks through it.
+// Writing one: a host/device functor templated on the scalar type (see the concepts below) wrapped in
+// TokenLossOf or SequenceLossOf. docs/add_a_loss.md walks through it.
 #ifndef TANREN_CORE_LOSS_LOSS_H_
 #define TANREN_CORE_LOSS_LOSS_H_
 
@@ -65,10 +65,10 @@ struct TokenSeedsView {
 // Per segment, for one micro-batch.
 struct SegmentStatsView {
   int64_t units = 0;
-  const int32_t* unit_segments = nullptr;  // [units + 1]
-  const float* logp_sum = nullptr;         // sum of logp over the segment's trained tokens
-  const float* trained_tokens = nullptr;   // their number
-  const float* value = nullptr;            // scalar head at the segment's last token
+  const int32_t* unit_segments = nullptr;         // [units + 1]
+  const float* logp_sum = nullptr;                // sum of logp over the segment's trained tokens
+  const float* trained_tokens = nullptr;          // their number
+  const float* value = nullptr;                   // scalar head at the segment's last token
   const float* const* column_sums = nullptr;      // token columns summed over trained tokens
   const float* const* segment_columns = nullptr;  // columns given per segment
 };
@@ -90,9 +90,9 @@ class Loss {
   virtual const std::vector<std::string>& columns() const = 0;
   virtual const std::vector<std::string>& segment_columns() const = 0;
 
-  // Names of the sums reported beside the loss. sums[0] is the loss; sums[1 + m] is metric m. A metric is a sum
-  // scaled like the loss, so that adding over chunks, micro-batches and ranks gives its mean. `sums` is host
-  // memory on the CPU, device memory on a GPU.
+  // Names of the sums reported beside the loss. sums[0] is the loss; sums[1 + m] is metric m. A metric is a
+  // sum scaled like the loss, so that adding over chunks, micro-batches and ranks gives its mean. `sums` is
+  // host memory on the CPU, device memory on a GPU.
   virtual const std::vector<std::string>& metrics() const = 0;
 
   // Writes seeds for every token and adds to sums[0 .. metrics]. kToken losses only.

@@ -23,8 +23,8 @@ struct NextTokenFunctor {
   static std::vector<std::string> Metrics() { return {"cross_entropy"}; }
 
   template <class T>
-  TANREN_HOST_DEVICE T operator()(const TokenStats<T>& stats, const T* columns, const Normalizers& normalizers,
-                                  TokenStats<T>* seed, T* metrics) const {
+  TANREN_HOST_DEVICE T operator()(const TokenStats<T>& stats, const T* columns,
+                                  const Normalizers& normalizers, TokenStats<T>* seed, T* metrics) const {
     const T scale = kWeighted ? columns[0] / static_cast<T>(normalizers.trained_weight)
                               : T(1) / static_cast<T>(normalizers.trained_tokens);
     const T z = static_cast<T>(z_loss);

@@ -49,7 +49,8 @@ Decoder::Decoder(const ModelShape& shape, const ParameterSet& parameters, const 
     };
     const bool gated = shape.gated();
     layers_.push_back(std::unique_ptr<Layer>(new Layer{
-        projection(local_.qkv_width, shape.width, offset("attention.query.weight"), offset("attention.query.bias")),
+        projection(local_.qkv_width, shape.width, offset("attention.query.weight"),
+                   offset("attention.query.bias")),
         projection(shape.width, local_.attention_width, offset("attention.output.weight"),
                    offset("attention.output.bias")),
         projection(local_.mlp_in_width, shape.width, offset(gated ? "mlp.gate.weight" : "mlp.up.weight"),
@@ -183,7 +184,8 @@ int64_t Decoder::vocabulary_head_offset() const { return head_offset_; }
 
 ConstBuffer Decoder::Weight(int64_t offset) const {
   if (offset < 0) return ConstBuffer();
-  return ConstBuffer(static_cast<const char*>(weights_.data) + offset * SizeOf(options_.dtype), options_.dtype);
+  return ConstBuffer(static_cast<const char*>(weights_.data) + offset * SizeOf(options_.dtype),
+                     options_.dtype);
 }
 
 kernels::AttentionShape Decoder::Attention(const MicroBatch& batch) const {

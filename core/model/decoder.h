@@ -36,8 +36,8 @@ struct DecoderOptions {
   bool trainable = true;      // a frozen model has no gradients and keeps no activations
   Recompute recompute = Recompute::kNone;
   int64_t capacity_tokens = 0;  // of a micro-batch; divisible by the tensor size
-  int64_t decode_slots = 0;      // rows of a decode step; 0: no generation
-  int64_t prefill_tokens = 0;    // rows of a prefill step
+  int64_t decode_slots = 0;     // rows of a decode step; 0: no generation
+  int64_t prefill_tokens = 0;   // rows of a prefill step
 };
 
 // A key-value cache: per layer [slots, kv_heads, max_tokens, head_dim], k then v, in the model's dtype.
@@ -51,7 +51,8 @@ struct KeyValueCache {
 class Decoder {
  public:
   // `parameters` must outlive the decoder.
-  Decoder(const ModelShape& shape, const ParameterSet& parameters, const Mesh& mesh, const DecoderOptions& options);
+  Decoder(const ModelShape& shape, const ParameterSet& parameters, const Mesh& mesh,
+          const DecoderOptions& options);
   ~Decoder();
 
   // Takes packed-weight storage and tables; then, in an arena that other models may share, everything a
@@ -102,8 +103,8 @@ class Decoder {
 
   ConstBuffer GatherTokens(const char* name, ConstBuffer local, Buffer full);
   void ScatterTokens(const char* name, ConstBuffer full, Buffer local);
-  void Normalize(const Layer& layer, bool mlp, ConstBuffer x, ConstBuffer delta, Buffer sum, Buffer y, float* mean,
-                 float* rstd);
+  void Normalize(const Layer& layer, bool mlp, ConstBuffer x, ConstBuffer delta, Buffer sum, Buffer y,
+                 float* mean, float* rstd);
 
   void Embed(const MicroBatch& batch, Buffer x);
   void ForwardAttention(const MicroBatch& batch, Layer& layer, Saved& saved);
@@ -141,9 +142,10 @@ class Decoder {
   float* sine_ = nullptr;
 };
 
-// Fills cos and sin [positions, head_dim / 2] with the scaling of `rotary` (Llama-3 and YaRN as published with
-// those models).
-void FillRotaryTables(const RotaryShape& rotary, int64_t head_dim, int64_t positions, float* cosine, float* sine);
+// Fills cos and sin [positions, head_dim / 2] with the scaling of `rotary` (Llama-3 and YaRN as published
+// with those models).
+void FillRotaryTables(const RotaryShape& rotary, int64_t head_dim, int64_t positions, float* cosine,
+                      float* sine);
 
 }  // namespace tanren
 

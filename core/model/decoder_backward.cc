@@ -43,9 +43,10 @@ void Decoder::BackwardMlp(Layer& layer, Saved& saved) {
   const ConstBuffer dy = GatherTokens("gradient of feed-forward output", scratch.dx, scratch.gathered);
   layer.down.linear.BackwardWeight(stream, capacity, {dy, width}, {saved.activated, local_.mlp_width},
                                    Gradient(layer.down.weight), Gradient(layer.down.bias));
-  layer.down.linear.BackwardInput(stream, capacity, {dy, width}, {scratch.dactivated, local_.mlp_width}, false);
-  kernels::ActivationBackward(stream, shape_.activation, capacity, local_.mlp_width, scratch.dactivated, saved.up,
-                              saved.up);
+  layer.down.linear.BackwardInput(stream, capacity, {dy, width}, {scratch.dactivated, local_.mlp_width},
+                                  false);
+  kernels::ActivationBackward(stream, shape_.activation, capacity, local_.mlp_width, scratch.dactivated,
+                              saved.up, saved.up);
   const ConstBuffer h2 = GatherTokens("feed-forward input", saved.h2, scratch.gathered);
   layer.up.linear.BackwardWeight(stream, capacity, {saved.up, local_.mlp_in_width}, {h2, width},
                                  Gradient(layer.up.weight), Gradient(layer.up.bias));
@@ -82,33 +83,35 @@ void Decoder::BackwardAttention(const MicroBatch& batch, Layer& layer, Saved& sa
   const ConstBuffer dy = GatherTokens("gradient of attention output", scratch.dx, scratch.gathered);
   layer.output.linear.BackwardWeight(stream, capacity, {dy, width}, {saved.attended, local_.attention_width},
                                      Gradient(layer.output.weight), Gradient(layer.output.bias));
-  layer.output.linear.BackwardInput(stream, capacity, {dy, width}, {scratch.dattended, local_.attention_width}, false);
+  layer.output.linear.BackwardInput(stream, capacity, {dy, width},
+                                    {scratch.dattended, local_.attention_width}, false);
 
   const Buffer dquery = scratch.dqkv;
   const Buffer dkey = AtHead(scratch.dqkv, local_.heads, head_dim);
   const Buffer dvalue = AtHead(scratch.dqkv, value_head, head_dim);
-  kernels::AttentionBackward(stream, Attention(batch), {saved.qkv, stride},
-                             {AtHead(saved.qkv, local_.heads, head_dim), stride},
-                             {AtHead(saved.qkv_raw, value_head, head_dim), stride},
-                             {saved.attended, local_.attention_width}, saved.lse,
-                             {scratch.dattended, local_.attention_width}, {dquery, stride}, {dkey, stride},
-                             {dvalue, stride}, scratch.attention_workspace);
+  kernels::AttentionBackward(
+      stream, Attention(batch), {saved.qkv, stride}, {AtHead(saved.qkv, local_.heads, head_dim), stride},
+      {AtHead(saved.qkv_raw, value_head, head_dim), stride}, {saved.attended, local_.attention_width},
+      saved.lse, {scratch.dattended, local_.attention_width}, {dquery, stride}, {dkey, stride},
+      {dvalue, stride}, scratch.attention_workspace);
   if (!shape_.learned_positions) {
-    const kernels::RotaryArgs rotary{capacity, value_head, head_dim, stride, batch.positions.data(), cosine_, sine_};
+    const kernels::RotaryArgs rotary{capacity, value_head, head_dim, stride, batch.positions.data(),
+                                     cosine_,  sine_};
     kernels::Rotary(stream, rotary, dquery, true);
   }
   if (shape_.qk_norm) {
-    kernels::HeadNormArgs norm{capacity, local_.heads, head_dim, stride, shape_.norm_epsilon, Weight(layer.query_norm)};
+    kernels::HeadNormArgs norm{capacity, local_.heads,        head_dim,
+                               stride,   shape_.norm_epsilon, Weight(layer.query_norm)};
     kernels::HeadNormBackward(stream, norm, dquery, saved.qkv_raw, saved.query_rstd, dquery,
                               Gradient(layer.query_norm));
     norm.heads = local_.kv_heads;
     norm.weight = Weight(layer.key_norm);
-    kernels::HeadNormBackward(stream, norm, dkey, AtHead(saved.qkv_raw, local_.heads, head_dim), saved.key_rstd, dkey,
-                              Gradient(layer.key_norm));
+    kernels::HeadNormBackward(stream, norm, dkey, AtHead(saved.qkv_raw, local_.heads, head_dim),
+                              saved.key_rstd, dkey, Gradient(layer.key_norm));
   }
   const ConstBuffer h1 = GatherTokens("attention input", saved.h1, scratch.gathered);
-  layer.qkv.linear.BackwardWeight(stream, capacity, {scratch.dqkv, stride}, {h1, width}, Gradient(layer.qkv.weight),
-                                  Gradient(layer.qkv.bias));
+  layer.qkv.linear.BackwardWeight(stream, capacity, {scratch.dqkv, stride}, {h1, width},
+                                  Gradient(layer.qkv.weight), Gradient(layer.qkv.bias));
   layer.qkv.linear.BackwardInput(stream, capacity, {scratch.dqkv, stride},
                                  {split ? scratch.partial : scratch.dh, width}, false);
   if (split) ScatterTokens("gradient of attention input", scratch.partial, scratch.dh);

@@ -29,8 +29,8 @@ void Decoder::Normalize(const Layer& layer, bool mlp, ConstBuffer x, ConstBuffer
 void Decoder::Embed(const MicroBatch& batch, Buffer x) {
   const Stream& stream = mesh_.stream;
   const bool split = mesh_.tensor->size() > 1;
-  const kernels::EmbeddingArgs tokens{options_.capacity_tokens, shape_.width, batch.ids.data(), local_.vocab_begin,
-                                      local_.vocab_valid};
+  const kernels::EmbeddingArgs tokens{options_.capacity_tokens, shape_.width, batch.ids.data(),
+                                      local_.vocab_begin, local_.vocab_valid};
   kernels::EmbeddingForward(stream, tokens, Weight(embedding_offset_), shape_.embedding_scale,
                             split ? scratch_->partial : x, false);
   if (split) ScatterTokens("embedding", scratch_->partial, x);
@@ -47,19 +47,22 @@ void Decoder::ForwardAttention(const MicroBatch& batch, Layer& layer, Saved& sav
   const int64_t stride = local_.qkv_width;
   const int64_t head_dim = shape_.head_dim;
   const ConstBuffer h1 = GatherTokens("attention input", saved.h1, scratch_->gathered);
-  layer.qkv.linear.Forward(stream, capacity, {h1, shape_.width}, Weight(layer.qkv.bias), {saved.qkv_raw, stride});
+  layer.qkv.linear.Forward(stream, capacity, {h1, shape_.width}, Weight(layer.qkv.bias),
+                           {saved.qkv_raw, stride});
   const Buffer query = saved.qkv;
   const Buffer key = AtHead(saved.qkv, local_.heads, head_dim);
   if (shape_.qk_norm) {
-    kernels::HeadNormArgs norm{capacity, local_.heads, head_dim, stride, shape_.norm_epsilon, Weight(layer.query_norm)};
+    kernels::HeadNormArgs norm{capacity, local_.heads,        head_dim,
+                               stride,   shape_.norm_epsilon, Weight(layer.query_norm)};
     kernels::HeadNormForward(stream, norm, saved.qkv_raw, query, saved.query_rstd);
     norm.heads = local_.kv_heads;
     norm.weight = Weight(layer.key_norm);
-    kernels::HeadNormForward(stream, norm, AtHead(saved.qkv_raw, local_.heads, head_dim), key, saved.key_rstd);
+    kernels::HeadNormForward(stream, norm, AtHead(saved.qkv_raw, local_.heads, head_dim), key,
+                             saved.key_rstd);
   }
   if (!shape_.learned_positions) {
-    const kernels::RotaryArgs rotary{capacity, local_.heads + local_.kv_heads, head_dim, stride,
-                                     batch.positions.data(), cosine_, sine_};
+    const kernels::RotaryArgs rotary{
+        capacity, local_.heads + local_.kv_heads, head_dim, stride, batch.positions.data(), cosine_, sine_};
     kernels::Rotary(stream, rotary, query, false);
   }
   const Buffer value = AtHead(saved.qkv_raw, local_.heads + local_.kv_heads, head_dim);
@@ -71,7 +74,8 @@ void Decoder::ProjectAttention(Layer& layer, Saved& saved) {
   const bool split = mesh_.tensor->size() > 1;
   // The shares of the tensor ranks are summed, so one of them adds the bias.
   const ConstBuffer bias = mesh_.tensor->rank() == 0 ? Weight(layer.output.bias) : ConstBuffer();
-  layer.output.linear.Forward(mesh_.stream, options_.capacity_tokens, {saved.attended, local_.attention_width}, bias,
+  layer.output.linear.Forward(mesh_.stream, options_.capacity_tokens,
+                              {saved.attended, local_.attention_width}, bias,
                               {split ? scratch_->partial : scratch_->delta, shape_.width});
   if (split) ScatterTokens("attention output", scratch_->partial, scratch_->delta);
 }
@@ -81,7 +85,8 @@ void Decoder::ForwardMlp(Layer& layer, Saved& saved) {
   const ConstBuffer h2 = GatherTokens("feed-forward input", saved.h2, scratch_->gathered);
   layer.up.linear.Forward(mesh_.stream, capacity, {h2, shape_.width}, Weight(layer.up.bias),
                           {saved.up, local_.mlp_in_width});
-  kernels::ActivationForward(mesh_.stream, shape_.activation, capacity, local_.mlp_width, saved.up, saved.activated);
+  kernels::ActivationForward(mesh_.stream, shape_.activation, capacity, local_.mlp_width, saved.up,
+                             saved.activated);
 }
 
 void Decoder::ProjectMlp(Layer& layer, Saved& saved) {
@@ -139,8 +144,8 @@ void Decoder::Rebuild(const MicroBatch& batch, Layer& layer, Saved& saved) {
     return;
   }
   Normalize(layer, true, saved.x2, ConstBuffer(), Buffer(), saved.h2, saved.mean2, saved.rstd2);
-  kernels::ActivationForward(mesh_.stream, shape_.activation, options_.capacity_tokens, local_.mlp_width, saved.up,
-                             saved.activated);
+  kernels::ActivationForward(mesh_.stream, shape_.activation, options_.capacity_tokens, local_.mlp_width,
+                             saved.up, saved.activated);
 }
 
 }  // namespace tanren

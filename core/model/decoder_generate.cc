@@ -89,15 +89,16 @@ ConstBuffer Decoder::Step(int64_t rows, const int32_t* ids, const int32_t* slots
     const Buffer key = AtHead(g.qkv, local_.heads, head_dim);
     const Buffer value = AtHead(g.qkv, local_.heads + local_.kv_heads, head_dim);
     if (shape_.qk_norm) {
-      kernels::HeadNormArgs head{rows, local_.heads, head_dim, stride, shape_.norm_epsilon, Weight(layer.query_norm)};
+      kernels::HeadNormArgs head{rows,   local_.heads,        head_dim,
+                                 stride, shape_.norm_epsilon, Weight(layer.query_norm)};
       kernels::HeadNormForward(stream, head, g.qkv, g.qkv, nullptr);
       head.heads = local_.kv_heads;
       head.weight = Weight(layer.key_norm);
       kernels::HeadNormForward(stream, head, key, key, nullptr);
     }
     if (!shape_.learned_positions) {
-      const kernels::RotaryArgs rotary{rows,  local_.heads + local_.kv_heads, head_dim, stride, positions, cosine_,
-                                       sine_};
+      const kernels::RotaryArgs rotary{
+          rows, local_.heads + local_.kv_heads, head_dim, stride, positions, cosine_, sine_};
       kernels::Rotary(stream, rotary, g.qkv, false);
     }
     kernels::CacheAppend(stream, attention, {key, stride}, {value, stride}, cache.keys[l], cache.values[l]);

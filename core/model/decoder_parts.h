@@ -37,22 +37,22 @@ struct Decoder::Layer {
 
 // C capacity, c = C / tensor size. With recomputation some of these are one shared buffer.
 struct Decoder::Saved {
-  Buffer x1;         // [c, width] input of the attention norm (the residual stream)
-  Buffer h1;         // [c, width] its output
-  Buffer x2;         // [c, width] input of the feed-forward norm
-  Buffer h2;         // [c, width]
+  Buffer x1;               // [c, width] input of the attention norm (the residual stream)
+  Buffer h1;               // [c, width] its output
+  Buffer x2;               // [c, width] input of the feed-forward norm
+  Buffer h2;               // [c, width]
   float* mean1 = nullptr;  // [c]
   float* rstd1 = nullptr;
   float* mean2 = nullptr;
   float* rstd2 = nullptr;
-  Buffer qkv_raw;    // [C, qkv_width] the product; the same memory as qkv without query/key norms
-  Buffer qkv;        // [C, qkv_width] query and key normalised and rotated
+  Buffer qkv_raw;               // [C, qkv_width] the product; the same memory as qkv without query/key norms
+  Buffer qkv;                   // [C, qkv_width] query and key normalised and rotated
   float* query_rstd = nullptr;  // [C, heads]
   float* key_rstd = nullptr;    // [C, kv_heads]
-  Buffer attended;   // [C, attention_width]
-  float* lse = nullptr;  // [heads, C]
-  Buffer up;         // [C, mlp_in_width]
-  Buffer activated;  // [C, mlp_width]
+  Buffer attended;              // [C, attention_width]
+  float* lse = nullptr;         // [heads, C]
+  Buffer up;                    // [C, mlp_in_width]
+  Buffer activated;             // [C, mlp_width]
 };
 
 struct Decoder::Scratch {

@@ -40,7 +40,8 @@ GatheredColumns Gather(const MicroBatch& batch, const std::vector<std::string>& 
 
 std::vector<int32_t> LastTokens(const MicroBatch& batch) {
   std::vector<int32_t> positions;
-  for (int64_t s = 0; s < batch.segments(); ++s) positions.push_back(static_cast<int32_t>(batch.LastToken(s)));
+  for (int64_t s = 0; s < batch.segments(); ++s)
+    positions.push_back(static_cast<int32_t>(batch.LastToken(s)));
   return positions;
 }
 
@@ -49,7 +50,8 @@ std::vector<int32_t> LastTokens(const MicroBatch& batch) {
 Head::Head(Decoder& decoder, int64_t chunk_tokens, int64_t score_offset)
     : decoder_(decoder), score_offset_(score_offset) {
   const int64_t rounded = (chunk_tokens + kRowMultiple - 1) / kRowMultiple * kRowMultiple;
-  const int64_t capacity = (decoder.options().capacity_tokens + kRowMultiple - 1) / kRowMultiple * kRowMultiple;
+  const int64_t capacity =
+      (decoder.options().capacity_tokens + kRowMultiple - 1) / kRowMultiple * kRowMultiple;
   chunk_tokens_ = std::min(rounded, capacity);
   targets_.resize(chunk_tokens_);
 }
@@ -78,8 +80,8 @@ void Head::LayoutActivations(Arena& arena) {
 void Head::Bind(Buffer weights, float* gradients) {
   gradients_ = gradients;
   if (score_offset_ < 0) return;
-  score_weight_ =
-      ConstBuffer(static_cast<const char*>(weights.data) + score_offset_ * SizeOf(weights.dtype), weights.dtype);
+  score_weight_ = ConstBuffer(static_cast<const char*>(weights.data) + score_offset_ * SizeOf(weights.dtype),
+                              weights.dtype);
 }
 
 template <class Body>
@@ -119,8 +121,8 @@ kernels::LogitShard Head::Shard(const MicroBatch& batch, const Chunk& chunk, flo
 }
 
 void Head::MakeLogits(const kernels::LogitShard& shard) {
-  decoder_.vocabulary_head().Forward(decoder_.mesh().stream, shard.rows, {x_, decoder_.shape().width}, ConstBuffer(),
-                                     {Buffer(logits_), shard.vocab});
+  decoder_.vocabulary_head().Forward(decoder_.mesh().stream, shard.rows, {x_, decoder_.shape().width},
+                                     ConstBuffer(), {Buffer(logits_), shard.vocab});
 }
 
 void Head::MakeStatistics(const kernels::LogitShard& shard) {
@@ -129,12 +131,14 @@ void Head::MakeStatistics(const kernels::LogitShard& shard) {
   kernels::LogitRowMax(stream, shard, logits_, max_);
   if (tensor.size() > 1) tensor.AllReduce(stream, "logit maximum", Buffer(max_), shard.rows, ReduceOp::kMax);
   kernels::LogitRowSums(stream, shard, logits_, max_, sums_);
-  if (tensor.size() > 1) tensor.AllReduce(stream, "logit sums", Buffer(sums_), 3 * shard.rows, ReduceOp::kSum);
+  if (tensor.size() > 1)
+    tensor.AllReduce(stream, "logit sums", Buffer(sums_), 3 * shard.rows, ReduceOp::kSum);
   kernels::TokenStatistics(stream, shard.rows, max_, sums_, logp_, lse_, entropy_);
 }
 
 void Head::MakeValues(const Chunk& chunk) {
-  kernels::ScalarHeadForward(decoder_.mesh().stream, chunk.rows, decoder_.shape().width, x_, score_weight_, 0, value_);
+  kernels::ScalarHeadForward(decoder_.mesh().stream, chunk.rows, decoder_.shape().width, x_, score_weight_, 0,
+                             value_);
 }
 
 void Head::ClearRest(const Chunk& chunk, const TokenSeedsView& seeds) {
@@ -155,8 +159,8 @@ void Head::BackwardLogits(const kernels::LogitShard& shard, const Chunk& chunk, 
   kernels::ScatterAddRows(stream, chunk.count, width, chunk.positions->data() + chunk.begin, dx_, dhidden_);
 }
 
-// Every tensor rank sees all rows; each takes the rows of its own tokens, and the shares are summed with those
-// of the vocabulary head.
+// Every tensor rank sees all rows; each takes the rows of its own tokens, and the shares are summed with
+// those of the vocabulary head.
 void Head::BackwardValues(const Chunk& chunk, float* dvalue) {
   const Stream& stream = decoder_.mesh().stream;
   const int64_t width = decoder_.shape().width;
@@ -165,13 +169,13 @@ void Head::BackwardValues(const Chunk& chunk, float* dvalue) {
     if ((*chunk.positions)[chunk.begin + i] / local != decoder_.mesh().tensor->rank()) dvalue[i] = 0;
   }
   kernels::Fill(stream, chunk.rows * width * SizeOf(dx_.dtype), 0, dx_.data);
-  kernels::ScalarHeadBackward(stream, chunk.rows, width, dvalue, x_, score_weight_, dx_, gradients_ + score_offset_,
-                              nullptr);
+  kernels::ScalarHeadBackward(stream, chunk.rows, width, dvalue, x_, score_weight_, dx_,
+                              gradients_ + score_offset_, nullptr);
   kernels::ScatterAddRows(stream, chunk.count, width, chunk.positions->data() + chunk.begin, dx_, dhidden_);
 }
 
-void Head::Score(const MicroBatch& batch, ConstBuffer hidden, uint32_t statistics, bool per_segment, float temperature,
-                 Statistics* out) {
+void Head::Score(const MicroBatch& batch, ConstBuffer hidden, uint32_t statistics, bool per_segment,
+                 float temperature, Statistics* out) {
   *out = Statistics();
   const auto append = [](std::vector<float>& to, const float* from, int64_t count) {
     to.insert(to.end(), from, from + count);
@@ -216,8 +220,8 @@ void Head::Run(const MicroBatch& batch, ConstBuffer hidden, const Loss& loss, co
   }
 }
 
-void Head::RunTokens(const MicroBatch& batch, ConstBuffer hidden, const Loss& loss, const Normalizers& normalizers,
-                     bool gradients, double* sums) {
+void Head::RunTokens(const MicroBatch& batch, ConstBuffer hidden, const Loss& loss,
+                     const Normalizers& normalizers, bool gradients, double* sums) {
   const uint32_t statistics = loss.statistics();
   const GatheredColumns columns = Gather(batch, loss.columns());
   const auto asked = [&](Statistic bit, float* pointer) { return (statistics & bit) ? pointer : nullptr; };
@@ -231,13 +235,11 @@ void Head::RunTokens(const MicroBatch& batch, ConstBuffer hidden, const Loss& lo
     }
     if (statistics & kValue) MakeValues(chunk);
     const std::vector<const float*> chunk_columns = columns.At(chunk.begin);
-    const TokenStatsView view{chunk.count,
-                              asked(kLogp, logp_),
-                              asked(kLse, lse_),
-                              asked(kEntropy, entropy_),
-                              asked(kValue, value_),
-                              chunk_columns.data()};
-    const TokenSeedsView seeds{dlogp_, asked(kLse, dlse_), asked(kEntropy, dentropy_), asked(kValue, dvalue_)};
+    const TokenStatsView view{chunk.count,           asked(kLogp, logp_),
+                              asked(kLse, lse_),     asked(kEntropy, entropy_),
+                              asked(kValue, value_), chunk_columns.data()};
+    const TokenSeedsView seeds{dlogp_, asked(kLse, dlse_), asked(kEntropy, dentropy_),
+                               asked(kValue, dvalue_)};
     loss.Tokens(decoder_.mesh().stream, view, normalizers, seeds, sums);
     if (!gradients) return;
     ClearRest(chunk, seeds);
@@ -246,8 +248,8 @@ void Head::RunTokens(const MicroBatch& batch, ConstBuffer hidden, const Loss& lo
   });
 }
 
-void Head::RunSegments(const MicroBatch& batch, ConstBuffer hidden, const Loss& loss, const Normalizers& normalizers,
-                       bool gradients, double* sums) {
+void Head::RunSegments(const MicroBatch& batch, ConstBuffer hidden, const Loss& loss,
+                       const Normalizers& normalizers, bool gradients, double* sums) {
   const int64_t segments = batch.segments();
   // The log-sum-exp is kept so that the gradient pass makes the logits only.
   const uint32_t vocabulary = (loss.statistics() & kLogp) ? uint32_t{kLogp | kLse} : 0;
@@ -288,8 +290,8 @@ void Head::RunSegments(const MicroBatch& batch, ConstBuffer hidden, const Loss& 
   if (gradients && value) BackwardSegmentValues(batch, hidden, dvalue);
 }
 
-void Head::BackwardSegments(const MicroBatch& batch, ConstBuffer hidden, float temperature, const std::vector<float>& lse,
-                            const std::vector<float>& dlogp_sum) {
+void Head::BackwardSegments(const MicroBatch& batch, ConstBuffer hidden, float temperature,
+                            const std::vector<float>& lse, const std::vector<float>& dlogp_sum) {
   ForChunks(batch.trained, [&](const Chunk& chunk) {
     GatherChunk(chunk, hidden);
     const kernels::LogitShard shard = Shard(batch, chunk, temperature);
@@ -303,7 +305,8 @@ void Head::BackwardSegments(const MicroBatch& batch, ConstBuffer hidden, float t
   });
 }
 
-void Head::BackwardSegmentValues(const MicroBatch& batch, ConstBuffer hidden, const std::vector<float>& dvalue) {
+void Head::BackwardSegmentValues(const MicroBatch& batch, ConstBuffer hidden,
+                                 const std::vector<float>& dvalue) {
   const std::vector<int32_t> last_tokens = LastTokens(batch);
   ForChunks(last_tokens, [&](const Chunk& chunk) {
     GatherChunk(chunk, hidden);

@@ -2,8 +2,8 @@
 //
 // Hidden states at the trained positions are compacted first and taken in chunks of `chunk_tokens` rows, so
 // full logits never exist: a chunk's logits [chunk, vocabulary / tensor size] are the largest piece. With a
-// token loss the gradient of a chunk is made in the same pass; with a sequence loss the logits are made twice.
-// The vocabulary is split over the tensor axis; per row only a maximum and three sums cross it.
+// token loss the gradient of a chunk is made in the same pass; with a sequence loss the logits are made
+// twice. The vocabulary is split over the tensor axis; per row only a maximum and three sums cross it.
 #ifndef TANREN_CORE_MODEL_HEAD_H_
 #define TANREN_CORE_MODEL_HEAD_H_
 
@@ -18,8 +18,8 @@
 
 namespace tanren {
 
-// Statistics of one micro-batch. Per trained position, in order of MicroBatch::trained; those not asked for are
-// empty. `segment_value` is the scalar head at the last token of each segment of a unit.
+// Statistics of one micro-batch. Per trained position, in order of MicroBatch::trained; those not asked for
+// are empty. `segment_value` is the scalar head at the last token of each segment of a unit.
 struct Statistics {
   std::vector<float> logp;
   std::vector<float> lse;
@@ -41,11 +41,11 @@ class Head {
   Buffer dhidden() const { return dhidden_; }
 
   // Statistics only (bits of Statistic). `per_segment` asks for segment values instead of token values.
-  void Score(const MicroBatch& batch, ConstBuffer hidden, uint32_t statistics, bool per_segment, float temperature,
-             Statistics* out);
+  void Score(const MicroBatch& batch, ConstBuffer hidden, uint32_t statistics, bool per_segment,
+             float temperature, Statistics* out);
 
-  // The loss of a micro-batch, added to `sums`; with `gradients` also fills dhidden() and adds to the gradients
-  // of the heads' parameters.
+  // The loss of a micro-batch, added to `sums`; with `gradients` also fills dhidden() and adds to the
+  // gradients of the heads' parameters.
   void Run(const MicroBatch& batch, ConstBuffer hidden, const Loss& loss, const Normalizers& normalizers,
            bool gradients, double* sums);
 
@@ -69,12 +69,12 @@ class Head {
   void BackwardValues(const Chunk& chunk, float* dvalue);
   void ClearRest(const Chunk& chunk, const TokenSeedsView& seeds);
 
-  void RunTokens(const MicroBatch& batch, ConstBuffer hidden, const Loss& loss, const Normalizers& normalizers,
-                 bool gradients, double* sums);
-  void RunSegments(const MicroBatch& batch, ConstBuffer hidden, const Loss& loss, const Normalizers& normalizers,
-                   bool gradients, double* sums);
-  void BackwardSegments(const MicroBatch& batch, ConstBuffer hidden, float temperature, const std::vector<float>& lse,
-                        const std::vector<float>& dlogp_sum);
+  void RunTokens(const MicroBatch& batch, ConstBuffer hidden, const Loss& loss,
+                 const Normalizers& normalizers, bool gradients, double* sums);
+  void RunSegments(const MicroBatch& batch, ConstBuffer hidden, const Loss& loss,
+                   const Normalizers& normalizers, bool gradients, double* sums);
+  void BackwardSegments(const MicroBatch& batch, ConstBuffer hidden, float temperature,
+                        const std::vector<float>& lse, const std::vector<float>& dlogp_sum);
   void BackwardSegmentValues(const MicroBatch& batch, ConstBuffer hidden, const std::vector<float>& dvalue);
 
   Decoder& decoder_;
@@ -83,9 +83,9 @@ class Head {
   ConstBuffer score_weight_;
   float* gradients_ = nullptr;
 
-  Buffer dhidden_;   // [capacity, width]
-  Buffer x_;         // [chunk, width]
-  Buffer dx_;        // [chunk, width]
+  Buffer dhidden_;           // [capacity, width]
+  Buffer x_;                 // [chunk, width]
+  Buffer dx_;                // [chunk, width]
   float* logits_ = nullptr;  // [chunk, local vocabulary]
   Buffer dlogits_;           // the logits' memory in fp32
   float* max_ = nullptr;     // [chunk]

@@ -102,7 +102,8 @@ void ParameterSet::AddLayer(const ModelShape& shape, const LocalShape& local, in
     ShardAxis(parameter, axis, begin, extent, extent);
     return parameter;
   };
-  // With more tensor ranks than key/value heads, each head is held by `copies` neighbours; the first writes it.
+  // With more tensor ranks than key/value heads, each head is held by `copies` neighbours; the first writes
+  // it.
   const int64_t copies = std::max<int64_t>(1, tensor_size / shape.kv_heads);
   const int64_t query_begin = options_.tensor_rank * local.heads * shape.head_dim;
   const int64_t key_begin = options_.tensor_rank / copies * local.kv_heads * shape.head_dim;
@@ -115,13 +116,14 @@ void ParameterSet::AddLayer(const ModelShape& shape, const LocalShape& local, in
   Norm(prefix + "attention_norm", shape, shape.width);
   const int64_t query_rows = local.heads * shape.head_dim;
   const int64_t key_rows = local.kv_heads * shape.head_dim;
-  matrix("attention.query.weight", shape.heads * shape.head_dim, shape.width, 0, query_begin, query_rows, 1, false);
+  matrix("attention.query.weight", shape.heads * shape.head_dim, shape.width, 0, query_begin, query_rows, 1,
+         false);
   for (const char* name : {"attention.key.weight", "attention.value.weight"}) {
     key_value(matrix(name, shape.kv_heads * shape.head_dim, shape.width, 0, key_begin, key_rows, 1, true));
   }
   if (shape.qkv_bias) {
-    ShardAxis(Add(prefix + "attention.query.bias", {shape.heads * shape.head_dim}, false), 0, query_begin, query_rows,
-              query_rows);
+    ShardAxis(Add(prefix + "attention.query.bias", {shape.heads * shape.head_dim}, false), 0, query_begin,
+              query_rows, query_rows);
     for (const char* name : {"attention.key.bias", "attention.value.bias"}) {
       Parameter& bias = Add(prefix + name, {shape.kv_heads * shape.head_dim}, true);
       ShardAxis(bias, 0, key_begin, key_rows, key_rows);
@@ -153,7 +155,8 @@ void ParameterSet::AddLayer(const ModelShape& shape, const LocalShape& local, in
     ShardAxis(Add(prefix + "mlp.up.bias", {shape.mlp_width}, shape.gated()), 0, mlp_begin, local.mlp_width,
               local.mlp_width);
   }
-  matrix("mlp.down.weight", shape.width, shape.mlp_width, 1, mlp_begin, local.mlp_width, residual_scale, false);
+  matrix("mlp.down.weight", shape.width, shape.mlp_width, 1, mlp_begin, local.mlp_width, residual_scale,
+         false);
   if (shape.mlp_bias) Add(prefix + "mlp.down.bias", {shape.width}, false);
 }
 

@@ -1,8 +1,8 @@
 // The parameters of one model as one tensor rank holds them.
 //
 // Every parameter has a canonical name, a global shape and a place in one flat buffer; weights, gradients and
-// optimizer state share that order. Fused matrices (query|key|value, gate|up) are neighbours in the buffer, so
-// a fused product is a view and no layout change can interleave them wrongly.
+// optimizer state share that order. Fused matrices (query|key|value, gate|up) are neighbours in the buffer,
+// so a fused product is a view and no layout change can interleave them wrongly.
 //
 // The flat order is cut into buckets of whole parameters, each padded so that the data axis divides it: data
 // rank d owns part d of every bucket (ZeRO stage 1, Rajbhandari et al. 2020).
@@ -26,7 +26,8 @@ enum class TensorSync : uint8_t {
   kNone,      // each rank holds its own shard
   kComplete,  // replicated, and every rank computes the whole gradient
   kSum,       // replicated, each rank has the share of its tokens or heads: sum over the axis
-  kSubgroup,  // a key/value shard held by several ranks, each with the share of its query heads: sum over them
+  kSubgroup,  // a key/value shard held by several ranks, each with the share of its query heads: sum over
+              // them
 };
 
 struct Parameter {

@@ -8,7 +8,8 @@
 namespace tanren {
 namespace {
 
-// Wavelengths above original/low are stretched by `factor`, those below original/high kept, between them blended.
+// Wavelengths above original/low are stretched by `factor`, those below original/high kept, between them
+// blended.
 double Llama3Frequency(const RotaryShape& rotary, double frequency) {
   const double wavelength = 2 * std::numbers::pi / frequency;
   const double original = static_cast<double>(rotary.original_context_length);
@@ -35,7 +36,8 @@ double YarnFrequency(const RotaryShape& rotary, int64_t head_dim, int64_t pair, 
 
 }  // namespace
 
-void FillRotaryTables(const RotaryShape& rotary, int64_t head_dim, int64_t positions, float* cosine, float* sine) {
+void FillRotaryTables(const RotaryShape& rotary, int64_t head_dim, int64_t positions, float* cosine,
+                      float* sine) {
   const int64_t half = head_dim / 2;
   std::vector<double> frequencies(half);
   // YaRN also tempers the scores: both tables carry the square root of that factor.
@@ -46,10 +48,18 @@ void FillRotaryTables(const RotaryShape& rotary, int64_t head_dim, int64_t posit
   for (int64_t i = 0; i < half; ++i) {
     const double plain = std::pow(rotary.base, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim));
     switch (rotary.scaling) {
-      case RotaryShape::Scaling::kNone: frequencies[i] = plain; break;
-      case RotaryShape::Scaling::kLinear: frequencies[i] = plain / rotary.factor; break;
-      case RotaryShape::Scaling::kLlama3: frequencies[i] = Llama3Frequency(rotary, plain); break;
-      case RotaryShape::Scaling::kYarn: frequencies[i] = YarnFrequency(rotary, head_dim, i, plain); break;
+      case RotaryShape::Scaling::kNone:
+        frequencies[i] = plain;
+        break;
+      case RotaryShape::Scaling::kLinear:
+        frequencies[i] = plain / rotary.factor;
+        break;
+      case RotaryShape::Scaling::kLlama3:
+        frequencies[i] = Llama3Frequency(rotary, plain);
+        break;
+      case RotaryShape::Scaling::kYarn:
+        frequencies[i] = YarnFrequency(rotary, head_dim, i, plain);
+        break;
     }
   }
   for (int64_t position = 0; position < positions; ++position) {

@@ -18,13 +18,15 @@ int64_t RoundUp(int64_t value, int64_t multiple) { return (value + multiple - 1)
 absl::Status CheckTensorParallel(const ModelShape& shape, int tensor_size) {
   const int64_t size = tensor_size;
   if (shape.heads % size != 0) {
-    return InvalidInput("parallel.tensor: %d ranks cannot share %d attention heads evenly; choose a divisor of %d",
-                        size, shape.heads, shape.heads);
+    return InvalidInput(
+        "parallel.tensor: %d ranks cannot share %d attention heads evenly; choose a divisor of %d", size,
+        shape.heads, shape.heads);
   }
   if (shape.kv_heads % size != 0 && size % shape.kv_heads != 0) {
     return InvalidInput(
-        "parallel.tensor: %d ranks and %d key/value heads: one must divide the other; choose another tensor size", size,
-        shape.kv_heads);
+        "parallel.tensor: %d ranks and %d key/value heads: one must divide the other; choose another tensor "
+        "size",
+        size, shape.kv_heads);
   }
   if (shape.mlp_width % size != 0) {
     return InvalidInput("parallel.tensor: %d ranks cannot share a feed-forward width of %d evenly", size,

@@ -61,9 +61,9 @@ struct ModelShape {
 
 // Sizes of one tensor rank's part.
 struct LocalShape {
-  int64_t heads = 0;      // query heads
-  int64_t kv_heads = 0;   // key/value heads, at least one
-  int64_t qkv_width = 0;  // (heads + 2 kv_heads) * head_dim
+  int64_t heads = 0;            // query heads
+  int64_t kv_heads = 0;         // key/value heads, at least one
+  int64_t qkv_width = 0;        // (heads + 2 kv_heads) * head_dim
   int64_t attention_width = 0;  // heads * head_dim
   int64_t mlp_width = 0;
   int64_t mlp_in_width = 0;  // twice mlp_width when gated

@@ -14,8 +14,11 @@ double LearningRate(const Schedule& schedule, int64_t step) {
   };
   double shape = 1;
   switch (schedule.kind) {
-    case Schedule::Kind::kConstant: return schedule.peak;
-    case Schedule::Kind::kLinear: shape = 1 - progress(schedule.warmup_steps); break;
+    case Schedule::Kind::kConstant:
+      return schedule.peak;
+    case Schedule::Kind::kLinear:
+      shape = 1 - progress(schedule.warmup_steps);
+      break;
     case Schedule::Kind::kCosine:
       shape = (1 + std::cos(std::numbers::pi * progress(schedule.warmup_steps))) / 2;
       break;

@@ -9,10 +9,10 @@ namespace tanren {
 struct Schedule {
   enum class Kind { kConstant, kLinear, kCosine, kWarmupStableDecay };
   Kind kind = Kind::kCosine;
-  double peak = 0;             // learning rate at the top
-  int64_t warmup_steps = 0;    // linear from 0
-  int64_t total_steps = 0;     // linear and cosine reach final_fraction * peak here
-  int64_t decay_steps = 0;     // kWarmupStableDecay: length of the linear decay that ends at total_steps
+  double peak = 0;           // learning rate at the top
+  int64_t warmup_steps = 0;  // linear from 0
+  int64_t total_steps = 0;   // linear and cosine reach final_fraction * peak here
+  int64_t decay_steps = 0;   // kWarmupStableDecay: length of the linear decay that ends at total_steps
   double final_fraction = 0;
 };
 

@@ -149,7 +149,8 @@ void ShardedAdamW::PublishWeights() {
   if (mesh_.data->size() == 1) return;
   for (const Bucket& bucket : parameters_.buckets()) {
     const Bucket shard = parameters_.Shard(bucket, mesh_.data->rank());
-    mesh_.data->AllGather(mesh_.stream, "weight bucket", at(shard.begin), at(bucket.begin), shard.end - shard.begin);
+    mesh_.data->AllGather(mesh_.stream, "weight bucket", at(shard.begin), at(bucket.begin),
+                          shard.end - shard.begin);
   }
 }
 

@@ -35,7 +35,8 @@ class ShardedAdamW {
   };
 
   // `parameters` must outlive this.
-  ShardedAdamW(const ParameterSet& parameters, const Mesh& mesh, DType weight_dtype, const AdamWOptions& options);
+  ShardedAdamW(const ParameterSet& parameters, const Mesh& mesh, DType weight_dtype,
+               const AdamWOptions& options);
 
   void Layout(Arena& arena);
   void Bind(Buffer weights, float* gradients);
@@ -47,7 +48,8 @@ class ShardedAdamW {
   // Consumes the accumulated gradients (they are zero afterwards) and updates the weights on every rank.
   StepResult Step(double learning_rate);
 
-  // After the owned masters were written (initial values or a checkpoint): rounds and all-gathers the weights.
+  // After the owned masters were written (initial values or a checkpoint): rounds and all-gathers the
+  // weights.
   void PublishWeights();
 
   // Steps that updated the weights: the bias correction's t. Saved and restored with the moments.

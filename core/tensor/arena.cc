@@ -29,7 +29,8 @@ Buffer Arena::Take(std::string_view label, DType dtype, int64_t count) {
   used_bytes_ += (bytes + kAlignmentBytes - 1) / kAlignmentBytes * kAlignmentBytes;
   if (planning()) {
     high_water_bytes_ = std::max(high_water_bytes_, used_bytes_);
-    auto same = std::find_if(items_.begin(), items_.end(), [&](const Item& item) { return item.label == label; });
+    auto same =
+        std::find_if(items_.begin(), items_.end(), [&](const Item& item) { return item.label == label; });
     if (same == items_.end()) {
       items_.push_back({std::string(label), bytes});
     } else {
@@ -37,8 +38,8 @@ Buffer Arena::Take(std::string_view label, DType dtype, int64_t count) {
     }
     return Buffer(nullptr, dtype);
   }
-  TANREN_CHECK_MSG(used_bytes_ <= high_water_bytes_, "arena ", name_, ", piece ", View(label), ": ", used_bytes_,
-                   " bytes used, ", high_water_bytes_, " planned");
+  TANREN_CHECK_MSG(used_bytes_ <= high_water_bytes_, "arena ", name_, ", piece ", View(label), ": ",
+                   used_bytes_, " bytes used, ", high_water_bytes_, " planned");
   return Buffer(base_ + begin, dtype);
 }
 
@@ -49,7 +50,8 @@ void Arena::Commit() {
   if (high_water_bytes_ == 0) return;
   allocated_bytes_ = high_water_bytes_;
   void* memory = mmap(nullptr, allocated_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  TANREN_CHECK_MSG(memory != MAP_FAILED, "arena ", name_, ": the system refuses ", allocated_bytes_, " bytes");
+  TANREN_CHECK_MSG(memory != MAP_FAILED, "arena ", name_, ": the system refuses ", allocated_bytes_,
+                   " bytes");
   // Huge pages cut the address-translation misses of streams over large tensors; a refusal costs only speed.
   madvise(memory, allocated_bytes_, MADV_HUGEPAGE);
   base_ = static_cast<char*>(memory);
@@ -57,7 +59,8 @@ void Arena::Commit() {
 
 std::vector<Arena::Item> Arena::Items() const {
   std::vector<Item> sorted = items_;
-  std::stable_sort(sorted.begin(), sorted.end(), [](const Item& a, const Item& b) { return a.bytes > b.bytes; });
+  std::stable_sort(sorted.begin(), sorted.end(),
+                   [](const Item& a, const Item& b) { return a.bytes > b.bytes; });
   return sorted;
 }
 

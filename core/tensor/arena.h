@@ -1,8 +1,8 @@
 // Named arenas: the owners of all large memory. Everything else holds non-owning views.
 //
-// An arena is laid out twice by the same code: first while planning, when Take() only counts and returns views
-// without data, then after Commit(), when it hands out the same pieces of one allocation. So the plan is exact
-// by construction and nothing is allocated afterwards.
+// An arena is laid out twice by the same code: first while planning, when Take() only counts and returns
+// views without data, then after Commit(), when it hands out the same pieces of one allocation. So the plan
+// is exact by construction and nothing is allocated afterwards.
 //
 //   Arena arena("activations");
 //   buffers.Layout(arena);   // planning

@@ -5,9 +5,12 @@ namespace {
 
 Role RoleOf(StatePiece::Role role) {
   switch (role) {
-    case StatePiece::Role::kWeight: return Role::kWeight;
-    case StatePiece::Role::kFirstMoment: return Role::kFirstMoment;
-    case StatePiece::Role::kSecondMoment: return Role::kSecondMoment;
+    case StatePiece::Role::kWeight:
+      return Role::kWeight;
+    case StatePiece::Role::kFirstMoment:
+      return Role::kFirstMoment;
+    case StatePiece::Role::kSecondMoment:
+      return Role::kSecondMoment;
   }
   return Role::kWeight;
 }
@@ -19,7 +22,8 @@ std::vector<TensorPiece> ToTensorPieces(std::span<const StatePiece> pieces) {
   out.reserve(pieces.size());
   for (const StatePiece& piece : pieces) {
     out.push_back(TensorPiece{piece.model, piece.name, RoleOf(piece.role), DType::kF32, piece.shape,
-                              Box{piece.box_begin, piece.box_size}, piece.range_begin, piece.range_end, piece.data});
+                              Box{piece.box_begin, piece.box_size}, piece.range_begin, piece.range_end,
+                              piece.data});
   }
   return out;
 }

@@ -14,15 +14,15 @@ namespace tanren {
 // Tokens that a prompt of these bytes and an answer may take: what to plan generation for.
 int64_t GenerationTokens(const std::string& prompt, int64_t max_tokens);
 
-// A request that begins as the model's documents do and stops at the tokenizer's end-of-text tokens. The answer is cut to
-// what `sequence_tokens` leaves after the prompt. InvalidArgument when the prompt does not encode, is empty and
-// has no begin token, or leaves no room.
+// A request that begins as the model's documents do and stops at the tokenizer's end-of-text tokens. The
+// answer is cut to what `sequence_tokens` leaves after the prompt. InvalidArgument when the prompt does not
+// encode, is empty and has no begin token, or leaves no room.
 absl::StatusOr<GenerationRequest> MakeRequest(const Tokenizer& tokenizer, int64_t sequence_tokens,
                                               const std::string& prompt, int64_t max_tokens,
                                               const kernels::SamplingParams& sampling);
 
-// The answer's text, without the token that ended it. Ids that the model has beyond the tokenizer's vocabulary
-// have no text.
+// The answer's text, without the token that ended it. Ids that the model has beyond the tokenizer's
+// vocabulary have no text.
 absl::StatusOr<std::string> AnswerText(const Tokenizer& tokenizer, const GenerationResult& result);
 
 }  // namespace tanren

@@ -117,7 +117,8 @@ absl::StatusOr<std::unique_ptr<RunLog>> RunLog::Open(const Options& options) {
   TANREN_ASSIGN_OR_RETURN(SamplesLog samples, SamplesLog::Open(options.run_directory, options.resumed_step));
   std::optional<EventWriter> events;
   if (options.tensorboard) {
-    TANREN_ASSIGN_OR_RETURN(EventWriter writer, EventWriter::Open(options.run_directory, options.resumed_step));
+    TANREN_ASSIGN_OR_RETURN(EventWriter writer,
+                            EventWriter::Open(options.run_directory, options.resumed_step));
     events = std::move(writer);
   }
   return std::make_unique<FullLog>(options, std::move(metrics), std::move(samples), std::move(events));

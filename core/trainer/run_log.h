@@ -16,8 +16,8 @@
 namespace tanren {
 
 struct StepRecord {
-  int64_t step = 0;        // steps done, this one included
-  int64_t steps = 0;       // to do in all
+  int64_t step = 0;   // steps done, this one included
+  int64_t steps = 0;  // to do in all
   double learning_rate = 0;
   double step_seconds = 0;
   double tokens_per_second = 0;
@@ -33,10 +33,10 @@ class RunLog {
     std::string run_directory;
     int rank = 0;
     int ranks = 1;
-    int threads = 1;              // compute threads of a rank
-    int64_t steps = 0;            // to do in all
+    int threads = 1;                   // compute threads of a rank
+    int64_t steps = 0;                 // to do in all
     double peak_flops_per_second = 0;  // of all ranks, measured; 0: unknown, no utilisation is shown
-    int64_t resumed_step = 0;  // records of later steps are removed: those steps will be done again
+    int64_t resumed_step = 0;          // records of later steps are removed: those steps will be done again
     bool tensorboard = true;
     std::vector<std::string> command_line;
   };

@@ -18,19 +18,26 @@ namespace {
 
 Recompute RecomputeOf(config::TrainConfig::Recompute recompute) {
   switch (recompute) {
-    case config::TrainConfig::none: return Recompute::kNone;
-    case config::TrainConfig::selective: return Recompute::kSelective;
-    case config::TrainConfig::full: return Recompute::kFull;
+    case config::TrainConfig::none:
+      return Recompute::kNone;
+    case config::TrainConfig::selective:
+      return Recompute::kSelective;
+    case config::TrainConfig::full:
+      return Recompute::kFull;
   }
   return Recompute::kNone;
 }
 
 Schedule::Kind KindOf(config::ScheduleConfig::Kind kind) {
   switch (kind) {
-    case config::ScheduleConfig::constant: return Schedule::Kind::kConstant;
-    case config::ScheduleConfig::linear: return Schedule::Kind::kLinear;
-    case config::ScheduleConfig::cosine: return Schedule::Kind::kCosine;
-    case config::ScheduleConfig::warmup_stable_decay: return Schedule::Kind::kWarmupStableDecay;
+    case config::ScheduleConfig::constant:
+      return Schedule::Kind::kConstant;
+    case config::ScheduleConfig::linear:
+      return Schedule::Kind::kLinear;
+    case config::ScheduleConfig::cosine:
+      return Schedule::Kind::kCosine;
+    case config::ScheduleConfig::warmup_stable_decay:
+      return Schedule::Kind::kWarmupStableDecay;
   }
   return Schedule::Kind::kCosine;
 }
@@ -48,8 +55,8 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> TokenizerFromConfig(const config::Con
   if (!tokenizer.ok()) return At("tokenizer.path", tokenizer.status());
   const std::string& wanted = config::TokenizerConfig::Kind_Name(options.kind());
   if (options.has_kind() && (*tokenizer)->kind() != wanted) {
-    return InvalidInput("tokenizer.kind: %s is asked for, and %s holds a tokenizer of kind %s", wanted, options.path(),
-                        std::string((*tokenizer)->kind()));
+    return InvalidInput("tokenizer.kind: %s is asked for, and %s holds a tokenizer of kind %s", wanted,
+                        options.path(), std::string((*tokenizer)->kind()));
   }
   return tokenizer;
 }
@@ -112,7 +119,8 @@ int64_t MemoryLimit(const config::Config& config, int ranks) {
   }
   // A container's own limit (cgroup 2); "max" and absent files do not parse.
   int64_t limit = 0, current = 0;
-  if (std::ifstream("/sys/fs/cgroup/memory.max") >> limit && std::ifstream("/sys/fs/cgroup/memory.current") >> current) {
+  if (std::ifstream("/sys/fs/cgroup/memory.max") >> limit &&
+      std::ifstream("/sys/fs/cgroup/memory.current") >> current) {
     available = std::min(available, std::max<int64_t>(limit - current, 1));
   }
   return available / ranks;

@@ -1,8 +1,8 @@
 // A stage: what to learn. It brings units (a Source) and a Loss; the engine does the rest.
 //
-// A stage is made by name (config key `stage`), opens its data before any memory is planned, says which models
-// it needs, and then is asked for one optimizer step after another. Its state is rank-free: every rank holds
-// the same, and it is saved and restored at any layout.
+// A stage is made by name (config key `stage`), opens its data before any memory is planned, says which
+// models it needs, and then is asked for one optimizer step after another. Its state is rank-free: every rank
+// holds the same, and it is saved and restored at any layout.
 #ifndef TANREN_CORE_TRAINER_STAGE_H_
 #define TANREN_CORE_TRAINER_STAGE_H_
 
@@ -45,8 +45,8 @@ class Stage {
   // every rank, before the engine exists; an error here is bad input.
   virtual absl::Status Open(const config::Config& config, const Tokenizer& tokenizer, const Mesh& mesh) = 0;
 
-  // Tells the engine's models apart from `policy`, whose options the trainer filled from the config: the stage
-  // may set heads on it and add models.
+  // Tells the engine's models apart from `policy`, whose options the trainer filled from the config: the
+  // stage may set heads on it and add models.
   virtual void DeclareModels(std::vector<ModelOptions>* models) const { (void)models; }
 
   // One optimizer step. Collective.

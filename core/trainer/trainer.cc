@@ -101,7 +101,8 @@ absl::Status Trainer::Start() {
 }
 
 absl::Status Trainer::LoadInitialWeights(const std::string& step_directory) {
-  TANREN_ASSIGN_OR_RETURN(std::unique_ptr<CheckpointReader> reader, CheckpointReader::Open(world(), step_directory));
+  TANREN_ASSIGN_OR_RETURN(std::unique_ptr<CheckpointReader> reader,
+                          CheckpointReader::Open(world(), step_directory));
   std::vector<std::unique_ptr<StateAccess>> accesses;
   std::vector<TensorPiece> weights;
   for (TensorPiece& piece : Pieces(&accesses)) {
@@ -133,8 +134,7 @@ absl::Status Trainer::Resume() {
   request.run_dir = config_.run_directory();
   request.resume = options_.resume;
   std::vector<std::unique_ptr<StateAccess>> accesses;
-  TANREN_ASSIGN_OR_RETURN(LoadResult loaded,
-                          LoadCheckpoint(world(), request, [&](const CheckpointReader&) {
+  TANREN_ASSIGN_OR_RETURN(LoadResult loaded, LoadCheckpoint(world(), request, [&](const CheckpointReader&) {
                             accesses.clear();
                             return absl::StatusOr<std::vector<TensorPiece>>(Pieces(&accesses));
                           }));
@@ -171,7 +171,8 @@ absl::Status Trainer::CheckNewest() const {
   TANREN_ASSIGN_OR_RETURN(const std::vector<std::string> steps, ListSteps(lock_->run()));
   if (steps.empty() || ParseStepName(steps.front()) <= step_) return absl::OkStatus();
   return InvalidInput(
-      "--resume: %s has a later step than %d, %s, which would not be overwritten; choose another run_directory for the "
+      "--resume: %s has a later step than %d, %s, which would not be overwritten; choose another "
+      "run_directory for the "
       "new branch",
       config_.run_directory(), step_, steps.front());
 }
@@ -180,8 +181,10 @@ absl::Status Trainer::RestoreState(const CheckpointReader& reader) {
   step_ = reader.manifest().step;
   run_id_ = reader.manifest().run_id;
   if (reader.manifest().stage != config_.stage()) {
-    return InvalidInput("%s was saved by stage %s and cannot be resumed by stage %s; start it from its weights with init.from",
-                        reader.path(), reader.manifest().stage, config_.stage());
+    return InvalidInput(
+        "%s was saved by stage %s and cannot be resumed by stage %s; start it from its weights with "
+        "init.from",
+        reader.path(), reader.manifest().stage, config_.stage());
   }
   TANREN_ASSIGN_OR_RETURN(tokens_, NumberOf(reader, "trainer.tokens"));
   for (const ModelOptions& model : engine_.options().models) {
@@ -220,20 +223,22 @@ absl::Status Trainer::Save() {
   request.state = StateToSave();
   request.config_text = options_.config_text;
   request.tokenizer = tokenizer_files_;
-  request.retention = {static_cast<int>(config_.checkpoint().keep()), config_.checkpoint().keep_every_steps()};
+  request.retention = {static_cast<int>(config_.checkpoint().keep()),
+                       config_.checkpoint().keep_every_steps()};
   const double begin = Now();
   absl::StatusOr<SaveReport> report = SaveCheckpoint(world(), request);
   if (!report.ok()) {
     // The ranks agree on the failure, so all go on, or all give up.
     if (++failed_saves_in_a_row_ >= config_.checkpoint().max_failed_saves()) return report.status();
-    log_->Warning(absl::StrCat("step ", step_, " was not saved (", failed_saves_in_a_row_, " in a row): ",
-                               report.status().message()));
+    log_->Warning(absl::StrCat("step ", step_, " was not saved (", failed_saves_in_a_row_,
+                               " in a row): ", report.status().message()));
     return absl::OkStatus();
   }
   failed_saves_in_a_row_ = 0;
   saved_step_ = step_;
   for (const std::string& warning : report->warnings) log_->Warning(warning);
-  log_->Info(absl::StrFormat("saved %s (%.1f MiB, %.2f s)", report->path, report->bytes / 1048576.0, Now() - begin));
+  log_->Info(
+      absl::StrFormat("saved %s (%.1f MiB, %.2f s)", report->path, report->bytes / 1048576.0, Now() - begin));
   return absl::OkStatus();
 }
 
@@ -252,9 +257,10 @@ absl::Status Trainer::TrainOneStep() {
                                "); no weight was changed"));
   }
   if (skipped_in_a_row_ >= kMaxSkippedSteps) {
-    return absl::InternalError(absl::StrCat(kMaxSkippedSteps, " steps in a row, up to step ", step_,
-                                            ", had gradients that are not finite; lower optimizer.learning_rate or "
-                                            "resume from an earlier checkpoint"));
+    return absl::InternalError(
+        absl::StrCat(kMaxSkippedSteps, " steps in a row, up to step ", step_,
+                     ", had gradients that are not finite; lower optimizer.learning_rate or "
+                     "resume from an earlier checkpoint"));
   }
   const int64_t steps = config_.train().steps();
   if (step_ % config_.train().log_interval() != 0 && step_ != steps && step_ != 1) return absl::OkStatus();
@@ -288,8 +294,9 @@ absl::StatusOr<std::vector<GenerationRequest>> Trainer::SampleRequests() const {
     sampling.top_p = static_cast<float>(samples.top_p());
     sampling.seed = static_cast<uint64_t>(config_.seed());
     sampling.stream_id = static_cast<uint64_t>(step_) * samples.prompts_size() + i;
-    absl::StatusOr<GenerationRequest> request = MakeRequest(
-        *options_.tokenizer, engine_.options().generation_tokens, samples.prompts(i), samples.max_tokens(), sampling);
+    absl::StatusOr<GenerationRequest> request =
+        MakeRequest(*options_.tokenizer, engine_.options().generation_tokens, samples.prompts(i),
+                    samples.max_tokens(), sampling);
     if (!request.ok()) return At(absl::StrCat("samples.prompts.", i), request.status());
     requests.push_back(*std::move(request));
   }
@@ -318,12 +325,14 @@ bool Trainer::StopAgreed() {
 absl::StatusOr<Trainer::Outcome> Trainer::Stop() {
   TANREN_RETURN_IF_ERROR(Save());
   if (saved_step_ != step_) return NotSaved();
-  log_->Info(absl::StrCat("stopped at step ", step_, " of ", config_.train().steps(), "; run again to continue"));
+  log_->Info(
+      absl::StrCat("stopped at step ", step_, " of ", config_.train().steps(), "; run again to continue"));
   return Outcome::kStopped;
 }
 
 absl::Status Trainer::NotSaved() const {
-  return absl::InternalError(absl::StrCat("step ", step_, " could not be saved; the newest commit is of step ", saved_step_));
+  return absl::InternalError(
+      absl::StrCat("step ", step_, " could not be saved; the newest commit is of step ", saved_step_));
 }
 
 absl::StatusOr<Trainer::Outcome> Trainer::Run() {

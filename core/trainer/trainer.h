@@ -33,10 +33,10 @@ struct TrainerOptions {
   Engine* engine = nullptr;
   Stage* stage = nullptr;
   const Tokenizer* tokenizer = nullptr;
-  std::function<bool()> stop_requested;    // asked between steps, on every rank
-  std::vector<std::string> command_line;   // for env.json
-  int threads = 1;                         // compute threads of a rank
-  double peak_flops_per_second = 0;        // of all ranks, for the utilisation; 0: unknown
+  std::function<bool()> stop_requested;   // asked between steps, on every rank
+  std::vector<std::string> command_line;  // for env.json
+  int threads = 1;                        // compute threads of a rank
+  double peak_flops_per_second = 0;       // of all ranks, for the utilisation; 0: unknown
 };
 
 class Trainer {
@@ -81,11 +81,11 @@ class Trainer {
   std::unique_ptr<RunLog> log_;
   std::string run_id_;
   std::map<std::string, std::string> tokenizer_files_;
-  int64_t step_ = 0;        // steps done
+  int64_t step_ = 0;         // steps done
   int64_t saved_step_ = -1;  // the newest commit of this run
   int64_t validated_step_ = -1;
-  double tokens_ = 0;       // tokens trained on, all steps
-  double seconds_ = 0;      // spent in steps since this start
+  double tokens_ = 0;   // tokens trained on, all steps
+  double seconds_ = 0;  // spent in steps since this start
   int64_t skipped_in_a_row_ = 0;
   int64_t failed_saves_in_a_row_ = 0;
 };

@@ -19,8 +19,9 @@ absl::Status CheckRequests(const Model& model, const EngineOptions& options,
     const int64_t prompt = static_cast<int64_t>(request.prompt.size());
     if (prompt == 0) return InvalidInput("request %d has an empty prompt; give it at least one token", i);
     if (request.max_tokens < 1 || prompt + request.max_tokens > options.generation_tokens) {
-      return InvalidInput("request %d: %d prompt tokens and max_tokens %d exceed the %d tokens a sequence may have", i,
-                          prompt, request.max_tokens, options.generation_tokens);
+      return InvalidInput(
+          "request %d: %d prompt tokens and max_tokens %d exceed the %d tokens a sequence may have", i,
+          prompt, request.max_tokens, options.generation_tokens);
     }
     for (int32_t id : request.prompt) {
       if (id < 0 || id >= model.options.shape.vocab_size) {
@@ -99,8 +100,8 @@ class Generator {
       const ConstBuffer hidden =
           model_.decoder.Step(rows, ids.data(), slots.data(), positions.data(), model_.cache);
       if (begin + count < length) continue;
-      std::memcpy(model_.sample_rows.as<char>() + slot * row_bytes_, hidden.as<char>() + (count - 1) * row_bytes_,
-                  row_bytes_);
+      std::memcpy(model_.sample_rows.as<char>() + slot * row_bytes_,
+                  hidden.as<char>() + (count - 1) * row_bytes_, row_bytes_);
     }
     slots_[slot]->length = length;
   }
@@ -113,7 +114,8 @@ class Generator {
       slots[s] = static_cast<int32_t>(s);
       positions[s] = static_cast<int32_t>(slots_[s]->length++);
     }
-    const ConstBuffer hidden = model_.decoder.Step(rows, ids.data(), slots.data(), positions.data(), model_.cache);
+    const ConstBuffer hidden =
+        model_.decoder.Step(rows, ids.data(), slots.data(), positions.data(), model_.cache);
     std::memcpy(model_.sample_rows.data, hidden.data, rows * row_bytes_);
   }
 
@@ -122,8 +124,8 @@ class Generator {
     const int64_t rows = static_cast<int64_t>(slots_.size());
     const int64_t local = model_.decoder.local().vocab;
     const int64_t size = model_.mesh.tensor->size();
-    model_.decoder.vocabulary_head().Forward(model_.mesh.stream, rows, {model_.sample_rows, width_}, ConstBuffer(),
-                                             {Buffer(model_.logits_local), local});
+    model_.decoder.vocabulary_head().Forward(model_.mesh.stream, rows, {model_.sample_rows, width_},
+                                             ConstBuffer(), {Buffer(model_.logits_local), local});
     if (size == 1) return;
     model_.mesh.tensor->AllGather(model_.mesh.stream, "logits", ConstBuffer(model_.logits_local),
                                   Buffer(model_.logits_gathered), rows * local);
@@ -188,7 +190,9 @@ class Generator {
 // Results of the requests `rank`, `rank + size`, ... as bytes, and back.
 std::string PackResults(const std::vector<GenerationResult>& results, int rank, int size) {
   std::string text;
-  const auto append = [&](const void* data, size_t bytes) { text.append(static_cast<const char*>(data), bytes); };
+  const auto append = [&](const void* data, size_t bytes) {
+    text.append(static_cast<const char*>(data), bytes);
+  };
   for (size_t i = rank; i < results.size(); i += size) {
     const int64_t count = static_cast<int64_t>(results[i].tokens.size());
     append(&count, sizeof(count));

@@ -23,16 +23,17 @@ absl::Status CheckOptions(const EngineOptions& options, const Mesh& mesh) {
     if (!names.insert(model.name).second) return InvalidInput("two models are named %s", model.name);
     TANREN_RETURN_IF_ERROR(At(model.name, CheckTensorParallel(model.shape, static_cast<int>(tensor))));
     if (model.generates && (options.decode_slots < 1 || options.prefill_tokens < 1)) {
-      return InvalidInput("model %s: generation needs at least one slot and one prefill row; %d and %d were given",
-                          model.name, options.decode_slots, options.prefill_tokens);
+      return InvalidInput(
+          "model %s: generation needs at least one slot and one prefill row; %d and %d were given",
+          model.name, options.decode_slots, options.prefill_tokens);
     }
     if (model.generates && options.generation_tokens > model.shape.context_length) {
       return InvalidInput("model %s: generation of %d tokens exceeds its context_length of %d", model.name,
                           options.generation_tokens, model.shape.context_length);
     }
     if (model.generates && (!model.shape.vocabulary_head || options.generation_tokens <= 0)) {
-      return InvalidInput("model %s cannot generate: it needs a vocabulary head and generation_tokens above 0",
-                          model.name);
+      return InvalidInput(
+          "model %s cannot generate: it needs a vocabulary head and generation_tokens above 0", model.name);
     }
   }
   if (options.models.empty()) return InvalidInput("an engine needs at least one model");
@@ -43,7 +44,8 @@ absl::Status CheckOptions(const EngineOptions& options, const Mesh& mesh) {
 }
 
 // What the loss reads must be there: heads on the model, columns on every micro-batch that has units.
-absl::Status CheckLoss(const ModelOptions& model, std::span<const MicroBatch> micro_batches, const Loss& loss) {
+absl::Status CheckLoss(const ModelOptions& model, std::span<const MicroBatch> micro_batches,
+                       const Loss& loss) {
   if ((loss.statistics() & kValue) && !model.shape.scalar_head) {
     return InvalidInput("the loss reads values, and model %s has no scalar head", model.name);
   }
@@ -53,7 +55,8 @@ absl::Status CheckLoss(const ModelOptions& model, std::span<const MicroBatch> mi
   for (const MicroBatch& batch : micro_batches) {
     if (batch.units() <= 0) continue;
     for (const std::string& name : loss.columns()) {
-      if (batch.columns.Find(name) == nullptr) return InvalidInput("the loss reads column %s, which the batch lacks", name);
+      if (batch.columns.Find(name) == nullptr)
+        return InvalidInput("the loss reads column %s, which the batch lacks", name);
     }
     for (const std::string& name : loss.segment_columns()) {
       if (batch.segment_columns.Find(name) == nullptr) {
@@ -67,8 +70,8 @@ absl::Status CheckLoss(const ModelOptions& model, std::span<const MicroBatch> mi
 // A token, target or position that no table holds would be read from beyond it.
 absl::Status CheckBatch(const MicroBatch& batch, const ModelShape& shape, int64_t capacity) {
   if (batch.capacity != capacity) {
-    return InvalidInput("a micro-batch of %d tokens does not match the engine's capacity of %d", batch.capacity,
-                        capacity);
+    return InvalidInput("a micro-batch of %d tokens does not match the engine's capacity of %d",
+                        batch.capacity, capacity);
   }
   for (int64_t t = 0; t < batch.used_tokens; ++t) {
     if (batch.ids[t] < 0 || batch.ids[t] >= shape.vocab_size || batch.targets[t] >= shape.vocab_size) {
@@ -76,7 +79,8 @@ absl::Status CheckBatch(const MicroBatch& batch, const ModelShape& shape, int64_
                           batch.ids[t], batch.targets[t], shape.vocab_size);
     }
     if (batch.positions[t] >= shape.context_length) {
-      return InvalidInput("a segment of a micro-batch is longer than model.context_length %d", shape.context_length);
+      return InvalidInput("a segment of a micro-batch is longer than model.context_length %d",
+                          shape.context_length);
     }
   }
   return absl::OkStatus();
@@ -122,8 +126,9 @@ class MeshEngine final : public Engine {
     return Run(Find(name), micro_batches, loss, false);
   }
 
-  absl::StatusOr<StepResult> GradientsForTest(const std::string& name, std::span<const MicroBatch> micro_batches,
-                                              const Loss& loss, std::vector<float>* gradients) override {
+  absl::StatusOr<StepResult> GradientsForTest(const std::string& name,
+                                              std::span<const MicroBatch> micro_batches, const Loss& loss,
+                                              std::vector<float>* gradients) override {
     Model& model = Find(name);
     if (!model.optimizer) return InvalidInput("model %s is frozen and has no gradients", name);
     TANREN_ASSIGN_OR_RETURN(StepResult result, Run(model, micro_batches, loss, true));
@@ -148,8 +153,8 @@ class MeshEngine final : public Engine {
     return out;
   }
 
-  absl::StatusOr<std::vector<GenerationResult>> Generate(const std::string& name,
-                                                         std::span<const GenerationRequest> requests) override {
+  absl::StatusOr<std::vector<GenerationResult>> Generate(
+      const std::string& name, std::span<const GenerationRequest> requests) override {
     Model& model = Find(name);
     if (!model.options.generates) return InvalidInput("model %s was not declared to generate", name);
     return GenerateOnMesh(model, options_, mesh_, requests);
@@ -181,7 +186,8 @@ class MeshEngine final : public Engine {
 
   void MakePlan() {
     for (Arena* arena : Arenas()) {
-      for (const Arena::Item& item : arena->Items()) plan_.entries.push_back({arena->name(), item.label, item.bytes});
+      for (const Arena::Item& item : arena->Items())
+        plan_.entries.push_back({arena->name(), item.label, item.bytes});
       plan_.total_bytes += arena->high_water_bytes();
     }
   }
@@ -232,8 +238,8 @@ Normalizers MeshEngine::Count(std::span<const MicroBatch> micro_batches) {
   return normalizers;
 }
 
-absl::StatusOr<StepResult> MeshEngine::Run(Model& model, std::span<const MicroBatch> micro_batches, const Loss& loss,
-                                           bool gradients) {
+absl::StatusOr<StepResult> MeshEngine::Run(Model& model, std::span<const MicroBatch> micro_batches,
+                                           const Loss& loss, bool gradients) {
   absl::Status local = CheckLoss(model.options, micro_batches, loss);
   for (const MicroBatch& batch : micro_batches) {
     local.Update(CheckBatch(batch, model.options.shape, options_.micro_batch_tokens));
@@ -279,10 +285,12 @@ absl::Status CheckMemory(const MemoryPlan& plan, int64_t limit_bytes) {
                    [](const MemoryPlan::Entry& a, const MemoryPlan::Entry& b) { return a.bytes > b.bytes; });
   std::string consumers;
   for (size_t i = 0; i < std::min<size_t>(3, largest.size()); ++i) {
-    absl::StrAppendFormat(&consumers, "%s%s %.1f MiB", i ? ", " : "", largest[i].label, largest[i].bytes / 1048576.0);
+    absl::StrAppendFormat(&consumers, "%s%s %.1f MiB", i ? ", " : "", largest[i].label,
+                          largest[i].bytes / 1048576.0);
   }
   return InvalidInput(
-      "the plan needs %.1f MiB on this rank and %.1f MiB are allowed (largest: %s); lower batch.micro_batch_tokens or "
+      "the plan needs %.1f MiB on this rank and %.1f MiB are allowed (largest: %s); lower "
+      "batch.micro_batch_tokens or "
       "set train.recompute: full, or use more ranks (parallel.tensor, parallel.data)",
       plan.total_bytes / 1048576.0, limit_bytes / 1048576.0, consumers);
 }

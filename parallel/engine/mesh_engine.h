@@ -8,8 +8,8 @@
 
 namespace tanren {
 
-// Plans the memory of this rank without allocating it. InvalidArgument when the shape cannot be split over the
-// mesh's tensor axis or the options are inconsistent.
+// Plans the memory of this rank without allocating it. InvalidArgument when the shape cannot be split over
+// the mesh's tensor axis or the options are inconsistent.
 absl::StatusOr<MemoryPlan> PlanMemory(const EngineOptions& options, const Mesh& mesh);
 
 // OK when the plan fits `limit_bytes`; otherwise names the largest consumers and two ways out.

@@ -37,16 +37,17 @@ class Model {
 
   // Generation.
   KeyValueCache cache;
-  float* logits_local = nullptr;    // [slots, local vocabulary]
+  float* logits_local = nullptr;     // [slots, local vocabulary]
   float* logits_gathered = nullptr;  // [tensor size, slots, local vocabulary]; null on one tensor rank
-  float* logits = nullptr;          // [slots, tensor size * local vocabulary]
-  Buffer sample_rows;               // [slots, width]
+  float* logits = nullptr;           // [slots, tensor size * local vocabulary]
+  Buffer sample_rows;                // [slots, width]
 
  private:
   void InitializeWeights();
 };
 
-// The pieces of the model's state on this rank, in fp32 memory: the optimizer's shards, or a copy for a frozen model.
+// The pieces of the model's state on this rank, in fp32 memory: the optimizer's shards, or a copy for a
+// frozen model.
 std::unique_ptr<StateAccess> AccessState(Model& model);
 
 }  // namespace tanren

@@ -76,21 +76,23 @@ void TrainableState::SpreadReplicas() {
   for (const ShardedAdamW::Owned& owned : optimizer.owned()) {
     const Parameter& parameter = *owned.parameter;
     if (parameter.sync == TensorSync::kNone) continue;
-    for (float* data : {optimizer.master(owned), optimizer.first_moment(owned), optimizer.second_moment(owned)}) {
+    for (float* data :
+         {optimizer.master(owned), optimizer.first_moment(owned), optimizer.second_moment(owned)}) {
       if (parameter.sync != TensorSync::kSubgroup) {
         tensor.Broadcast(model_.mesh.stream, "replicated state", Buffer(data), owned.count, 0);
         continue;
       }
       gathered.resize(owned.count * tensor.size());
-      tensor.AllGather(model_.mesh.stream, "key/value state", ConstBuffer(data), Buffer(gathered.data()), owned.count);
+      tensor.AllGather(model_.mesh.stream, "key/value state", ConstBuffer(data), Buffer(gathered.data()),
+                       owned.count);
       const int64_t source = tensor.rank() / copies * copies;
       std::copy_n(gathered.begin() + source * owned.count, owned.count, data);
     }
   }
 }
 
-// A frozen model keeps no fp32 copy: its pieces are whole local boxes in temporary memory, dealt over the data
-// axis parameter by parameter.
+// A frozen model keeps no fp32 copy: its pieces are whole local boxes in temporary memory, dealt over the
+// data axis parameter by parameter.
 class FrozenState final : public StateAccess {
  public:
   explicit FrozenState(Model& model) : model_(model) {
@@ -127,7 +129,8 @@ class FrozenState final : public StateAccess {
           tensor.Broadcast(model_.mesh.stream, "replicated state", values, parameter.count, 0);
         } else if (parameter.sync == TensorSync::kSubgroup) {
           gathered.resize(parameter.count * tensor.size());
-          tensor.AllGather(model_.mesh.stream, "key/value state", values, Buffer(gathered.data()), parameter.count);
+          tensor.AllGather(model_.mesh.stream, "key/value state", values, Buffer(gathered.data()),
+                           parameter.count);
           std::copy_n(gathered.begin() + tensor.rank() / copies * copies * parameter.count, parameter.count,
                       values_[i].data());
         }

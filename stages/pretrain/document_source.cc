@@ -18,11 +18,13 @@ constexpr uint64_t kShiftStream = 0x7368696674;
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<DocumentSource>> DocumentSource::Make(std::vector<Part> parts, const Options& options) {
+absl::StatusOr<std::unique_ptr<DocumentSource>> DocumentSource::Make(std::vector<Part> parts,
+                                                                     const Options& options) {
   if (parts.empty()) return InvalidInput("there is no corpus to read");
   for (const Part& part : parts) {
     if (part.store->num_tokens() < 2) {
-      return InvalidInput("a corpus of %d tokens is too small: a prediction needs two", part.store->num_tokens());
+      return InvalidInput("a corpus of %d tokens is too small: a prediction needs two",
+                          part.store->num_tokens());
     }
     if (!(part.weight > 0) || !std::isfinite(part.weight)) {
       return InvalidInput("a corpus has the weight %g; weights are above 0", part.weight);
@@ -90,11 +92,12 @@ DocumentSource::Slice DocumentSource::SliceOf(const UnitRef& ref) const {
   // Each (store, epoch) has its own order and shift.
   const uint64_t stream = (static_cast<uint64_t>(ref.key) << 40) ^ epoch;
   if (options_.shuffle && options_.endless) {
-    place = kernels::PermuteIndex(options_.seed, kOrderStream ^ (stream << 8), static_cast<uint64_t>(grid.slices), place);
+    place = kernels::PermuteIndex(options_.seed, kOrderStream ^ (stream << 8),
+                                  static_cast<uint64_t>(grid.slices), place);
   }
   if (grid.shifts > 1) {
-    shift = static_cast<int64_t>(kernels::RandomBelow(options_.seed, kShiftStream, stream,
-                                                      static_cast<uint64_t>(grid.shifts)));
+    shift = static_cast<int64_t>(
+        kernels::RandomBelow(options_.seed, kShiftStream, stream, static_cast<uint64_t>(grid.shifts)));
   }
   Slice slice;
   slice.begin = shift + static_cast<int64_t>(place) * grid.slice_tokens;
@@ -135,9 +138,10 @@ absl::Status DocumentSource::Load(const UnitRef& ref, Unit* unit) {
 }
 
 std::string DocumentSource::Identity() const {
-  std::string identity = absl::StrCat("documents 1 ", options_.sequence_length, " ", options_.isolate_documents, " ",
-                                      options_.shuffle, " ", options_.seed);
-  for (const Part& part : parts_) absl::StrAppend(&identity, " ", part.store->content_hash(), "*", part.weight);
+  std::string identity = absl::StrCat("documents 1 ", options_.sequence_length, " ",
+                                      options_.isolate_documents, " ", options_.shuffle, " ", options_.seed);
+  for (const Part& part : parts_)
+    absl::StrAppend(&identity, " ", part.store->content_hash(), "*", part.weight);
   return identity;
 }
 
@@ -151,8 +155,10 @@ absl::Status DocumentSource::RestoreState(const std::string& state) {
   const std::vector<std::string> lines = absl::StrSplit(state, '\n');
   if (lines[0] != Identity()) {
     return InvalidInput(
-        "the checkpoint's data cursor belongs to other data or another order (was \"%s\", is \"%s\"); restore "
-        "data.train (weights too), data.sequence_length, data.documents, data.shuffle and seed, or start a new run with init.from",
+        "the checkpoint's data cursor belongs to other data or another order (was \"%s\", is \"%s\"); "
+        "restore "
+        "data.train (weights too), data.sequence_length, data.documents, data.shuffle and seed, or start a "
+        "new run with init.from",
         lines[0], Identity());
   }
   if (lines.size() != parts_.size() + 2) return InvalidInput("the checkpoint's data cursor is damaged");

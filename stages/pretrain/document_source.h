@@ -15,17 +15,17 @@ namespace tanren {
 // A unit is a slice of `sequence_length` input tokens; position t predicts token t + 1.
 //
 // Training is endless. Each epoch of a store goes through it once, in a new order, on a grid of whole slices
-// that is shifted by a new random amount, so that boundaries do not repeat and every token gets its turn; what
-// the grid leaves over at both ends, less than two slices, waits for another epoch. Several stores are blended: the next
-// unit comes from the store that is furthest behind its share. Validation is one pass in order, the last slice
-// of a store being shorter.
+// that is shifted by a new random amount, so that boundaries do not repeat and every token gets its turn;
+// what the grid leaves over at both ends, less than two slices, waits for another epoch. Several stores are
+// blended: the next unit comes from the store that is furthest behind its share. Validation is one pass in
+// order, the last slice of a store being shorter.
 class DocumentSource final : public Source {
  public:
   struct Options {
     int64_t sequence_length = 0;
     bool isolate_documents = true;  // a segment a document: no attention and no prediction across boundaries
     bool shuffle = true;
-    bool endless = true;            // training; else one pass
+    bool endless = true;  // training; else one pass
     uint64_t seed = 1;
   };
   struct Part {
@@ -34,7 +34,8 @@ class DocumentSource final : public Source {
   };
 
   // InvalidArgument when a store has fewer than two tokens or a weight is not positive.
-  static absl::StatusOr<std::unique_ptr<DocumentSource>> Make(std::vector<Part> parts, const Options& options);
+  static absl::StatusOr<std::unique_ptr<DocumentSource>> Make(std::vector<Part> parts,
+                                                              const Options& options);
 
   absl::StatusOr<UnitRef> Next() override;
   absl::Status Load(const UnitRef& ref, Unit* unit) override;
@@ -52,7 +53,7 @@ class DocumentSource final : public Source {
     int64_t shifts = 1;        // places where the grid may begin
   };
   struct Slice {
-    int64_t begin = 0;   // offset of the first input token
+    int64_t begin = 0;  // offset of the first input token
     int64_t tokens = 0;
   };
 

@@ -22,7 +22,8 @@ absl::StatusOr<std::vector<DocumentSource::Part>> OpenCorpora(const char* key, c
     if (!corpus.ok()) return At(place, corpus.status());
     if ((*corpus)->manifest().tokenizer_hash != tokenizer.Hash()) {
       return InvalidInput(
-          "%s: %s was made by another tokenizer (a %s of %d tokens) than the run's (a %s of %d); set tokenizer.path to "
+          "%s: %s was made by another tokenizer (a %s of %d tokens) than the run's (a %s of %d); set "
+          "tokenizer.path to "
           "%s or tokenise the text again",
           place, sources[i].path(), (*corpus)->manifest().tokenizer_kind, (*corpus)->vocab_size(),
           std::string(tokenizer.kind()), tokenizer.vocab_size(), (*corpus)->tokenizer_directory());
@@ -42,7 +43,8 @@ absl::Status PretrainStage::Open(const config::Config& config, const Tokenizer& 
   options.shuffle = config.data().shuffle();
   options.seed = static_cast<uint64_t>(config.seed());
   if (config.data().train().empty()) {
-    return InvalidInput("data.train: stage pretrain needs at least one corpus made by `tanren data tokenize`");
+    return InvalidInput(
+        "data.train: stage pretrain needs at least one corpus made by `tanren data tokenize`");
   }
   TANREN_ASSIGN_OR_RETURN(std::vector<DocumentSource::Part> train,
                           OpenCorpora("train", config.data().train(), tokenizer));
@@ -75,8 +77,8 @@ absl::Status PretrainStage::Open(const config::Config& config, const Tokenizer& 
 
 absl::StatusOr<std::vector<MicroBatch>> PretrainStage::LoadDealt(DocumentSource& source, const StepPlan& plan,
                                                                  const Mesh& mesh) {
-  const DealtRange mine = DealMicroBatches(static_cast<int64_t>(plan.micro_batches.size()), mesh.data->rank(),
-                                           mesh.data->size());
+  const DealtRange mine =
+      DealMicroBatches(static_cast<int64_t>(plan.micro_batches.size()), mesh.data->rank(), mesh.data->size());
   std::vector<MicroBatch> batches(mine.end - mine.begin);
   absl::Status local;
   for (int64_t m = mine.begin; m < mine.end && local.ok(); ++m) {
@@ -100,7 +102,8 @@ absl::StatusOr<StageStep> PretrainStage::Step(Engine& engine, int64_t step, doub
     for (const UnitRef& unit : micro_batch) out.tokens += static_cast<double>(unit.tokens);
   }
   if (result.metrics[0] != result.loss) out.metrics.push_back({"cross_entropy", result.metrics[0]});
-  if (plan.oversize_units > 0) out.metrics.push_back({"oversize_units", static_cast<double>(plan.oversize_units)});
+  if (plan.oversize_units > 0)
+    out.metrics.push_back({"oversize_units", static_cast<double>(plan.oversize_units)});
   return out;
 }
 
@@ -123,7 +126,8 @@ absl::StatusOr<std::vector<Metric>> PretrainStage::Validate(Engine& engine) {
       if (static_cast<int64_t>(plan->micro_batches.size()) > left) plan->micro_batches.resize(left);
     }
     done += static_cast<int64_t>(plan->micro_batches.size());
-    TANREN_ASSIGN_OR_RETURN(const std::vector<MicroBatch> batches, LoadDealt(*validation_, *plan, engine.mesh()));
+    TANREN_ASSIGN_OR_RETURN(const std::vector<MicroBatch> batches,
+                            LoadDealt(*validation_, *plan, engine.mesh()));
     TANREN_ASSIGN_OR_RETURN(const StepResult result, engine.Evaluate("policy", batches, loss_));
     nats += result.metrics[0] * result.normalizers.trained_tokens;
     tokens += result.normalizers.trained_tokens;
@@ -135,7 +139,9 @@ absl::StatusOr<std::vector<Metric>> PretrainStage::Validate(Engine& engine) {
   return metrics;
 }
 
-std::map<std::string, std::string> PretrainStage::SaveState() const { return {{"train", planner_->SaveState()}}; }
+std::map<std::string, std::string> PretrainStage::SaveState() const {
+  return {{"train", planner_->SaveState()}};
+}
 
 absl::Status PretrainStage::RestoreState(const std::map<std::string, std::string>& state) {
   const auto found = state.find("train");

@@ -23,7 +23,8 @@ class PretrainStage final : public Stage {
 
  private:
   // This rank's micro-batches of a planned step.
-  absl::StatusOr<std::vector<MicroBatch>> LoadDealt(DocumentSource& source, const StepPlan& plan, const Mesh& mesh);
+  absl::StatusOr<std::vector<MicroBatch>> LoadDealt(DocumentSource& source, const StepPlan& plan,
+                                                    const Mesh& mesh);
 
   std::unique_ptr<DocumentSource> train_;
   std::unique_ptr<DocumentSource> validation_;

@@ -13,11 +13,13 @@ namespace {
 
 using testing::HasSubstr;
 
-std::shared_ptr<const SyntheticTokenStore> Store(int64_t tokens, uint64_t seed = 3, int64_t mean_document = 20) {
+std::shared_ptr<const SyntheticTokenStore> Store(int64_t tokens, uint64_t seed = 3,
+                                                 int64_t mean_document = 20) {
   return std::make_shared<SyntheticTokenStore>(tokens, mean_document, 97, seed);
 }
 
-std::unique_ptr<DocumentSource> Make(std::vector<DocumentSource::Part> parts, DocumentSource::Options options) {
+std::unique_ptr<DocumentSource> Make(std::vector<DocumentSource::Part> parts,
+                                     DocumentSource::Options options) {
   auto source = DocumentSource::Make(std::move(parts), options);
   TANREN_CHECK(source.ok());
   return *std::move(source);
@@ -40,7 +42,8 @@ TEST(DocumentSource, SlicesAreTheStoresTokensCutAtDocuments) {
     for (int32_t length : unit.segment_lengths) {
       for (int32_t i = 0; i < length; ++i, ++at) {
         EXPECT_EQ(unit.ids[at], store->TokenAt(offset + at));
-        const bool last = store->DocumentContaining(offset + at) != store->DocumentContaining(offset + at + 1);
+        const bool last =
+            store->DocumentContaining(offset + at) != store->DocumentContaining(offset + at + 1);
         EXPECT_EQ(unit.mask[at] != 0, !last);
         EXPECT_EQ(unit.targets[at], last ? -1 : store->TokenAt(offset + at + 1));
         EXPECT_TRUE(!last || i == length - 1);
@@ -111,7 +114,8 @@ TEST(DocumentSource, RefusesTheCursorOfOtherData) {
   const auto a = Make({{Store(5000, 1), 1}}, {64, true, true, true, 5});
   for (const DocumentSource::Options& options :
        {DocumentSource::Options{32, true, true, true, 5}, DocumentSource::Options{64, false, true, true, 5},
-        DocumentSource::Options{64, true, false, true, 5}, DocumentSource::Options{64, true, true, true, 6}}) {
+        DocumentSource::Options{64, true, false, true, 5},
+        DocumentSource::Options{64, true, true, true, 6}}) {
     const auto b = Make({{Store(5000, 1), 1}}, options);
     EXPECT_THAT(b->RestoreState(a->SaveState()).message(), HasSubstr("other data or another order"));
   }

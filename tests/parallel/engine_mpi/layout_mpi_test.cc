@@ -83,7 +83,8 @@ TEST(TwoModels, FiftyStepsMatchOneRank) {
   TrainTwoModels(*engine, 0, 50, true, &actual);
   ASSERT_EQ(expected.values.size(), actual.values.size());
   for (size_t i = 0; i < expected.values.size(); ++i) {
-    EXPECT_NEAR(actual.values[i], expected.values[i], 10 * Tolerance() * std::max(1.0, std::abs(expected.values[i])))
+    EXPECT_NEAR(actual.values[i], expected.values[i],
+                10 * Tolerance() * std::max(1.0, std::abs(expected.values[i])))
         << "loss " << i;
   }
   for (int model = 0; model < 3; ++model) {
@@ -145,7 +146,8 @@ TEST(TwoModels, ResumeIsBitForBitAndAnyLayoutLoads) {
   Losses rest;
   TrainTwoModels(*resumed, 12, 24, true, &rest);
   ASSERT_EQ(rest.values.size() * 2, all.values.size());
-  for (size_t i = 0; i < rest.values.size(); ++i) EXPECT_EQ(rest.values[i], all.values[rest.values.size() + i]);
+  for (size_t i = 0; i < rest.values.size(); ++i)
+    EXPECT_EQ(rest.values[i], all.values[rest.values.size() + i]);
 
   // One rank: the same tensors, so the same losses within the layouts' tolerance.
   SoloMesh solo;
@@ -221,7 +223,8 @@ TEST(Engine, AnswersDoNotDependOnTheNumberOfDataRanks) {
     EXPECT_EQ((*actual)[i].finish, (*expected)[i].finish);
     for (size_t t = 0; t < (*actual)[i].logp.size(); ++t) {
       // NEAR with 0 is equality.
-      EXPECT_NEAR((*actual)[i].logp[t], (*expected)[i].logp[t], exact ? 0 : 1e-4) << "request " << i << " token " << t;
+      EXPECT_NEAR((*actual)[i].logp[t], (*expected)[i].logp[t], exact ? 0 : 1e-4)
+          << "request " << i << " token " << t;
     }
   }
   // Alone in the engine, with other neighbours gone: the same bits.
@@ -266,7 +269,8 @@ TEST(Engine, GenerationAgreesWithScoring) {
 TEST(Engine, RefusesWhatCannotBeTrained) {
   ModelOptions frozen = MakeModel("reference", Gpt2Shape());
   frozen.trainable = false;
-  const auto engine = MakeEngine(MakeOptions({MakeModel("policy", Gpt2Shape()), frozen}), TestRuntime().mesh());
+  const auto engine =
+      MakeEngine(MakeOptions({MakeModel("policy", Gpt2Shape()), frozen}), TestRuntime().mesh());
   const auto batches = Deal(MakeStep(4, 61, 1), engine->mesh());
   EXPECT_EQ(engine->Train("reference", batches, NextTokenLoss(), 1e-3).status().code(),
             absl::StatusCode::kInvalidArgument);

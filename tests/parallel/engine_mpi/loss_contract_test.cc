@@ -17,16 +17,18 @@ void CheckTokenFunctor(const Functor& functor, uint32_t seed) {
   std::normal_distribution<double> normal;
   const Normalizers normalizers{37, 29.5, 11, 5};
   for (int repeat = 0; repeat < 50; ++repeat) {
-    TokenStats<double> stats{-std::abs(normal(random)), normal(random), std::abs(normal(random)), normal(random)};
+    TokenStats<double> stats{-std::abs(normal(random)), normal(random), std::abs(normal(random)),
+                             normal(random)};
     double columns[kMaxLossColumns];
     for (double& column : columns) column = normal(random);
     TokenStats<double> seeds;
     double metrics[kMaxLossMetrics] = {};
     functor(stats, columns, normalizers, &seeds, metrics);
-    const std::pair<double TokenStats<double>::*, const char*> fields[] = {{&TokenStats<double>::logp, "logp"},
-                                                                           {&TokenStats<double>::lse, "lse"},
-                                                                           {&TokenStats<double>::entropy, "entropy"},
-                                                                           {&TokenStats<double>::value, "value"}};
+    const std::pair<double TokenStats<double>::*, const char*> fields[] = {
+        {&TokenStats<double>::logp, "logp"},
+        {&TokenStats<double>::lse, "lse"},
+        {&TokenStats<double>::entropy, "entropy"},
+        {&TokenStats<double>::value, "value"}};
     for (const auto& [field, name] : fields) {
       TokenStats<double> high = stats, low = stats, unused;
       high.*field += kStep;

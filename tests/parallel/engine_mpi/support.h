@@ -91,7 +91,8 @@ inline std::unique_ptr<Engine> MakeEngine(const EngineOptions& options, const Me
   return *std::move(engine);
 }
 
-// A step of `count` micro-batches of random pairs: units of two segments with columns that the toy losses read.
+// A step of `count` micro-batches of random pairs: units of two segments with columns that the toy losses
+// read.
 inline std::vector<MicroBatch> MakeStep(int count, int vocab, uint32_t seed) {
   std::mt19937 random(seed);
   std::vector<MicroBatch> batches(count);
@@ -125,7 +126,8 @@ inline std::vector<MicroBatch> MakeStep(int count, int vocab, uint32_t seed) {
 
 // This rank's part of a step.
 inline std::vector<MicroBatch> Deal(const std::vector<MicroBatch>& step, const Mesh& mesh) {
-  const DealtRange mine = DealMicroBatches(static_cast<int64_t>(step.size()), mesh.data->rank(), mesh.data->size());
+  const DealtRange mine =
+      DealMicroBatches(static_cast<int64_t>(step.size()), mesh.data->rank(), mesh.data->size());
   return {step.begin() + mine.begin, step.begin() + mine.end};
 }
 

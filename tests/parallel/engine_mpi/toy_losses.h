@@ -45,8 +45,8 @@ struct ScoreFunctor {
   static std::vector<std::string> Metrics() { return {}; }
 
   template <class T>
-  T operator()(int64_t segments, const SegmentStats<T>* stats, const Normalizers& normalizers, SegmentSeed<T>* seeds,
-               T*) const {
+  T operator()(int64_t segments, const SegmentStats<T>* stats, const Normalizers& normalizers,
+               SegmentSeed<T>* seeds, T*) const {
     const T scale = T(1) / static_cast<T>(normalizers.units);
     const T margin = stats[0].value - stats[1].value;
     const T slope = -scale / (T(1) + std::exp(margin));
@@ -69,8 +69,8 @@ struct ActorCriticFunctor {
   static std::vector<std::string> Metrics() { return {"entropy"}; }
 
   template <class T>
-  T operator()(const TokenStats<T>& stats, const T* columns, const Normalizers& normalizers, TokenStats<T>* seed,
-               T* metrics) const {
+  T operator()(const TokenStats<T>& stats, const T* columns, const Normalizers& normalizers,
+               TokenStats<T>* seed, T* metrics) const {
     const T scale = T(1) / static_cast<T>(normalizers.trained_tokens);
     const T error = stats.value - columns[0];
     seed->value = scale * error;
