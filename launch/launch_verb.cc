@@ -27,6 +27,7 @@ namespace {
 constexpr int kWrongOptions = 2;
 constexpr int kCannotStart = 127;
 constexpr int kInterrupted = 128 + SIGINT;
+constexpr int kRequeue = 75;
 constexpr double kRepeatSeconds = 1;
 // mpirun gives its ranks two seconds after SIGTERM.
 constexpr double kKillAfterSeconds = 5;
@@ -209,8 +210,10 @@ class Job {
     if (ended == 0 || (ended < 0 && errno == EINTR)) return std::nullopt;
     if (kill_time_ > 0) return killed_by_interrupt_ ? kInterrupted : 128 + SIGHUP;
     if (ended < 0) return kCannotStart;
-    if (WIFSIGNALED(status)) return 128 + WTERMSIG(status);
-    return WEXITSTATUS(status);
+    const int code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+    // A rank that had not come as far as handling the signal was ended by it: nothing was begun, nothing is lost.
+    if (stop_time_ > 0 && code == 128 + SIGUSR1) return kRequeue;
+    return code;
   }
 
  private:

@@ -4,9 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <regex>
 #include <set>
 #include <sstream>
 
@@ -38,15 +38,25 @@ int64_t Calculate(int64_t a, char operation, int64_t b) {
   return operation == '+' ? a + b : operation == '-' ? a - b : a * b;
 }
 
+// The runs of digits in a text.
+std::vector<std::string> NumbersIn(const std::string& text) {
+  std::vector<std::string> numbers;
+  bool inside = false;
+  for (const char c : text) {
+    const bool digit = c >= '0' && c <= '9';
+    if (digit && !inside) numbers.emplace_back();
+    if (digit) numbers.back().push_back(c);
+    inside = digit;
+  }
+  return numbers;
+}
+
 // The canonical key from the text alone: the two operands of the question and what is done with them.
 std::string KeyFromText(const json& record) {
   const auto question = record.at("question").get<std::string>();
-  static const std::regex number("[0-9]+");
-  std::vector<int64_t> numbers;
-  for (std::sregex_iterator it(question.begin(), question.end(), number), end; it != end; ++it) {
-    numbers.push_back(std::stoll(it->str()));
-  }
-  EXPECT_EQ(numbers.size(), 2) << question;
+  const std::vector<std::string> found = NumbersIn(question);
+  EXPECT_EQ(found.size(), 2) << question;
+  int64_t numbers[2] = {std::stoll(found.at(0)), std::stoll(found.at(1))};
   const auto has = [&](const char* text) { return question.find(text) != std::string::npos; };
   const char operation = has(" - ") || has("gives away") || has("takes") ? '-'
                          : has(" * ") || has("boxes")                    ? '*'
@@ -56,28 +66,34 @@ std::string KeyFromText(const json& record) {
   return std::to_string(numbers[0]) + operation + std::to_string(numbers[1]);
 }
 
+// "4+3+1", from left to right.
+int64_t Evaluate(const std::string& expression) {
+  const std::vector<std::string> numbers = NumbersIn(expression);
+  int64_t value = std::stoll(numbers.at(0));
+  size_t next = 1;
+  for (const char c : expression) {
+    if (c < '0' || c > '9') value = Calculate(value, c, std::stoll(numbers.at(next++)));
+  }
+  return value;
+}
+
 // Every equation that the steps state is true, and the last number they find is the answer.
 void CheckSteps(const json& record) {
   const auto text = record.at("text").get<std::string>();
   const auto answer = record.at("answer").get<std::string>();
   ASSERT_EQ(text.rfind("Question: " + record.at("question").get<std::string>() + "\nSteps:\n", 0), 0) << text;
   ASSERT_EQ(text.substr(text.rfind("\n#### ") + 6), answer) << text;
-  static const std::regex equation("([0-9]+(?:[-+*][0-9]+)+)=([0-9]+)");
-  static const std::regex term("([-+*]?)([0-9]+)");
+  const std::string steps =
+      text.substr(text.find("\nSteps:\n") + 8, text.rfind("\n#### ") - text.find("\nSteps:\n") - 8);
   int equations = 0;
-  for (std::sregex_iterator it(text.begin(), text.end(), equation), end; it != end; ++it, ++equations) {
-    const std::string left = (*it)[1];
-    int64_t value = 0;
-    for (std::sregex_iterator t(left.begin(), left.end(), term); t != end; ++t) {
-      const std::string operation = (*t)[1];
-      value = operation.empty() ? std::stoll((*t)[2]) : Calculate(value, operation[0], std::stoll((*t)[2]));
-    }
-    ASSERT_EQ(value, std::stoll((*it)[2])) << text;
+  for (size_t equals = steps.find('='); equals != std::string::npos; equals = steps.find('=', equals + 1)) {
+    size_t begin = equals;
+    while (begin > 0 && std::string("0123456789+-*").find(steps[begin - 1]) != std::string::npos) --begin;
+    ASSERT_EQ(Evaluate(steps.substr(begin, equals - begin)), std::stoll(steps.substr(equals + 1))) << text;
+    ++equations;
   }
   ASSERT_GT(equations, 0) << text;
-  const std::string steps = text.substr(0, text.rfind("\n#### "));
-  const size_t last = steps.find_last_not_of("0123456789");
-  ASSERT_EQ(std::stoll(steps.substr(last + 1)), std::stoll(answer)) << text;
+  ASSERT_EQ(std::stoll(NumbersIn(steps).back()), std::stoll(answer)) << text;
 }
 
 TEST(Synth, ProblemsAreRightAndSidesAreDisjoint) {
@@ -111,8 +127,9 @@ TEST(Synth, ProblemsAreRightAndSidesAreDisjoint) {
         ASSERT_TRUE(questions.insert(record.at("question")).second);
         if (record.at("difficulty") != "harder") continue;
         ++harder;
-        const bool longer = std::regex_search(record.at("question").get<std::string>(),
-                                              std::regex("[0-9]{" + std::to_string(digits + 1) + "}"));
+        const std::vector<std::string> numbers = NumbersIn(record.at("question"));
+        const bool longer = std::any_of(numbers.begin(), numbers.end(),
+                                        [&](const std::string& n) { return n.size() == digits + 1; });
         ASSERT_TRUE(longer) << record.dump();
       }
       EXPECT_EQ(harder, options.held_out / 5);
