@@ -10,7 +10,7 @@ build_packages=(
   g++ cmake ninja-build pkg-config
   libopenmpi-dev openmpi-bin
   libprotobuf-dev protobuf-compiler
-  libabsl-dev libyaml-cpp-dev libcli11-dev nlohmann-json3-dev libsimdjson-dev libfmt-dev
+  libabsl-dev libyaml-cpp-dev libcli11-dev nlohmann-json3-dev libsimdjson-dev
   libdnnl-dev libhwy-dev
   libsentencepiece-dev libpcre2-dev libutf8proc-dev
   libzstd-dev zlib1g-dev libisal-dev libssl-dev

@@ -10,8 +10,11 @@ namespace tanren {
 
 class StopSignal {
  public:
-  // Installs the handlers, which stay for the life of the process: a late signal must not kill a rank that is
-  // already saving. A second SIGINT ends a process that handles the first.
+  // Once per process, from the main thread, before any other thread exists: blocks the signals in this thread
+  // and in those it starts, and starts one that waits for them. They stay handled for the life of the
+  // process: a late signal must not kill a rank that is already saving. A second SIGINT ends a process that
+  // handles the first. A program that this process starts inherits the blocked signals and should unblock
+  // them.
   static void Install(bool with_term_and_int);
 
   // True once a signal has come.

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/base/status.h"
+#include "kernels/matmul.h"
 #include "launch/doctor_verb.h"
 #include "parallel/runtime/runtime.h"
 #include "parallel/runtime/stop_signal.h"
@@ -70,6 +71,26 @@ void Mismatch(Comm& comm, const std::string& kind) {
   }
 }
 
+// Weight gradients for some seconds, each compared with the first. The rows are enough for oneDNN's gemm to
+// use a workspace on the heap, and the heap is used in between.
+int Compute(double seconds) {
+  constexpr int64_t kRows = 3000, kOut = 40, kIn = 24;
+  kernels::Linear linear(kOut, kIn, DType::kF32);
+  std::vector<float> dy(kRows * kOut), x(kRows * kIn), first;
+  for (size_t i = 0; i < dy.size(); ++i) dy[i] = static_cast<float>(i % 17) - 8;
+  for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i % 13) - 6;
+  timespec begin, now;
+  clock_gettime(CLOCK_MONOTONIC, &begin);
+  do {
+    std::vector<float> dw(kOut * kIn, 0);
+    linear.BackwardWeight(kHost, kRows, {dy.data(), kOut}, {x.data(), kIn}, dw.data(), nullptr);
+    if (first.empty()) first = dw;
+    if (dw != first) return 4;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+  } while (static_cast<double>(now.tv_sec - begin.tv_sec) < seconds);
+  return StopSignal::Requested() ? kExitRequeue : 0;
+}
+
 int Run(const std::string& scene, const std::string& argument) {
   if (scene == "doctor") {
     DoctorOptions options;
@@ -123,6 +144,7 @@ int Run(const std::string& scene, const std::string& argument) {
       return kExitRequeue;
     }
   }
+  if (scene == "compute") return Compute(std::stod(argument));
   if (scene == "wait") {
     // Rank 0 computes for long; the others sit in a collective.
     if (world.rank() == 0) Pause(600);

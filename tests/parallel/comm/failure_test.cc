@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include <map>
 #include <string>
@@ -157,6 +158,19 @@ TEST(RuntimeTest, RunsAloneWithoutMpi) {
     alone.Signal(number);
     EXPECT_EQ(alone.Wait(kSeconds), 75) << alone.Output();
   }
+}
+
+// Inside oneDNN's gemm the stack pointer points into the heap: a signal handled there would corrupt it.
+TEST(RuntimeTest, SignalsDoNotDisturbMatrixProducts) {
+  PidDirectory pids;
+  ChildProcess alone({TANREN_COMM_CHILD, "compute", "5"},
+                     {{"COMM_CHILD_PIDS", pids.path()}, {"OMP_NUM_THREADS", "1"}});
+  ASSERT_EQ(pids.WaitForRanks(1, kSeconds).size(), 1);
+  for (int i = 0; i < 40'000 && IsAlive(alone.pid()); ++i) {
+    alone.Signal(SIGUSR1);
+    usleep(100);
+  }
+  EXPECT_EQ(alone.Wait(kSeconds), 75) << alone.Output();
 }
 
 TEST(RuntimeTest, SrunWithoutPmixIsExplained) {
