@@ -16,6 +16,7 @@ void AddTrainVerbs(CLI::App& app, const std::vector<std::string>& command_line,
                    int* exit_code);                      // train, launch, estimate, doctor
 void AddModelVerbs(CLI::App& app, int* exit_code);       // generate, eval
 void AddReportVerb(CLI::App& app, int* exit_code);       // report
+void AddAnnotateVerb(CLI::App& app, int* exit_code);     // annotate
 void AddDataVerbs(CLI::App& app, int* exit_code);        // data, tokenizer
 void AddCheckpointVerbs(CLI::App& app, int* exit_code);  // ckpt
 void AddConfigVerbs(CLI::App& app, int* exit_code);      // config

@@ -1,6 +1,7 @@
 #include "CLI/CLI.hpp"
 #include "launch/command_line.h"
 #include "launch/data_verbs.h"
+#include "launch/show_examples.h"
 #include "launch/tokenizer_verbs.h"
 
 namespace tanren {
@@ -37,14 +38,32 @@ void AddTokenize(CLI::App* data, int* exit_code) {
 }
 
 void AddShow(CLI::App* data, int* exit_code) {
-  auto* verb = data->add_subcommand("show", "Print the first documents of a corpus");
+  auto* verb =
+      data->add_subcommand("show", "Print the first documents of a corpus, or the first examples of a file");
   auto options = std::make_shared<DataShowOptions>();
-  verb->add_option("directory", options->directory, "Directory of a corpus")->required();
+  auto examples = std::make_shared<ShowExamplesOptions>();
+  verb->add_option("path", options->directory,
+                   "Directory of a corpus, or a .jsonl[.gz|.zst] file of examples")
+      ->required();
   verb->add_option("--first", options->first, "First document shown")->capture_default_str();
   verb->add_option("--documents", options->documents, "Number of documents")->capture_default_str();
-  verb->add_option("--max-tokens", options->max_tokens, "Of each document")->capture_default_str();
-  verb->add_flag("--ids", options->ids, "Show token ids instead of text");
-  verb->callback([options, exit_code] { *exit_code = DataShow(*options); });
+  verb->add_option("--max-tokens", options->max_tokens, "Of each document of a corpus")
+      ->capture_default_str();
+  verb->add_flag("--ids", options->ids, "Show token ids instead of text (of a corpus)");
+  verb->add_option("--tokenizer", examples->tokenizer, "Of examples: a directory or file, or \"bytes\"");
+  verb->add_option("--template", examples->chat_template, "Of examples: plain or chatml")
+      ->capture_default_str();
+  verb->add_option("--color", examples->color, "Of examples: auto, always or never")->capture_default_str();
+  verb->callback([options, examples, exit_code] {
+    if (!IsExampleFile(options->directory)) {
+      *exit_code = DataShow(*options);
+      return;
+    }
+    examples->path = options->directory;
+    examples->first = options->first;
+    examples->documents = options->documents;
+    *exit_code = ShowExamples(*examples);
+  });
 }
 
 void AddStats(CLI::App* data, int* exit_code) {
@@ -56,12 +75,22 @@ void AddStats(CLI::App* data, int* exit_code) {
 }
 
 void AddSynth(CLI::App* data, int* exit_code) {
-  auto* verb = data->add_subcommand("synth", "Generate arithmetic with worked steps, train and held-out");
+  auto* verb = data->add_subcommand("synth", "Generate arithmetic with worked steps, for every stage");
   auto options = std::make_shared<DataSynthOptions>();
   verb->add_option("--out", options->out, "Directory")->required();
   verb->add_option("--seed", options->seed, "Seed")->capture_default_str();
-  verb->add_option("--problems", options->problems, "Training problems")->capture_default_str();
+  verb->add_option("--problems", options->problems, "Problems of train.jsonl")->capture_default_str();
+  verb->add_option("--pretrain", options->pretrain, "Documents of pretrain.jsonl")->capture_default_str();
+  verb->add_option("--sft", options->sft, "Examples of sft.jsonl and sft_answers.jsonl")
+      ->capture_default_str();
+  verb->add_option("--wordings", options->wordings, "Instructions of wordings.jsonl")->capture_default_str();
+  verb->add_option("--prompts", options->prompts, "Questions of prompts.jsonl")->capture_default_str();
   verb->add_option("--held-out", options->held_out, "Held-out problems")->capture_default_str();
+  verb->add_option("--harder-prompts", options->harder_prompts, "Share of prompts.jsonl that is harder")
+      ->capture_default_str();
+  verb->add_option("--held-out-wordings", options->held_out_wordings,
+                   "Sentence patterns of each operation that no training file shows")
+      ->capture_default_str();
   verb->add_option("--digits", options->digits, "Longest operand of a training problem")
       ->capture_default_str();
   verb->add_flag("--force", options->force, "Replace another synthetic corpus");

@@ -221,16 +221,23 @@ int DataSynth(const DataSynthOptions& options) {
   synth.out = options.out;
   synth.seed = options.seed;
   synth.problems = options.problems;
+  synth.pretrain = options.pretrain;
+  synth.sft = options.sft;
+  synth.wordings = options.wordings;
+  synth.prompts = options.prompts;
   synth.held_out = options.held_out;
+  synth.harder_prompts = options.harder_prompts;
+  synth.held_out_wordings = options.held_out_wordings;
   synth.digits = options.digits;
   synth.force = options.force;
   const absl::StatusOr<SynthSummary> summary = WriteSynthCorpus(synth);
   if (!summary.ok()) return WrongInput(summary.status());
   if (summary->up_to_date) Print("up to date\n");
-  Print(
-      absl::StrFormat("%s: %d problems\n%s: %d problems, %d of them harder, none of them in the first file\n",
-                      summary->train_path, summary->train_problems, summary->held_out_path,
-                      summary->held_out_problems, summary->harder_problems));
+  for (const SynthFile& file : summary->files) {
+    Print(absl::StrFormat("%s: %d %s\n", file.path, file.records, file.use));
+  }
+  Print(absl::StrFormat("harder: %d of prompts.jsonl, %d of heldout.jsonl; none of either is trained on\n",
+                        summary->harder_prompts, summary->harder_held_out));
   Print(absl::StrCat("the first problem:\n", summary->example, "\n"));
   return 0;
 }

@@ -45,12 +45,18 @@ struct DataStatsOptions {
 };
 
 struct DataSynthOptions {
-  std::string out;           // --out
-  uint64_t seed = 1;         // --seed
-  int64_t problems = 20000;  // --problems
-  int64_t held_out = 500;    // --held-out
-  int digits = 2;            // --digits
-  bool force = false;        // --force
+  std::string out;               // --out
+  uint64_t seed = 1;             // --seed
+  int64_t problems = 20000;      // --problems
+  int64_t pretrain = 30000;      // --pretrain
+  int64_t sft = 8000;            // --sft
+  int64_t wordings = 2000;       // --wordings
+  int64_t prompts = 4000;        // --prompts
+  int64_t held_out = 500;        // --held-out
+  double harder_prompts = 0.25;  // --harder-prompts
+  int held_out_wordings = 2;     // --held-out-wordings
+  int digits = 2;                // --digits
+  bool force = false;            // --force
 };
 
 // Each prints what it did on stdout, errors on stderr, and returns the exit code: 0, or 2 for wrong input.

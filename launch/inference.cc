@@ -10,43 +10,50 @@
 #include "core/trainer/pieces.h"
 #include "core/trainer/setup.h"
 #include "parallel/engine/mesh_engine.h"
+#include "stages/common/checkpoint_model.h"
 
 namespace tanren {
 namespace {
 
 // The step directory that `path` names or, for a run directory, its newest commit. Chosen by rank 0.
 absl::StatusOr<std::string> ChooseStep(Comm& world, const std::string& path) {
-  std::string chosen = path;
-  absl::Status status;
-  if (world.rank() == 0) {
-    const size_t slash = path.find_last_not_of('/');
-    const std::string trimmed = path.substr(0, slash + 1);
-    const std::string name = trimmed.substr(trimmed.find_last_of('/') + 1);
-    if (ParseStepName(name) < 0) {
-      absl::StatusOr<Directory> run = Directory::Open(path);
-      if (!run.ok()) {
-        status = run.status();
-      } else {
-        absl::StatusOr<std::vector<std::string>> steps = ListSteps(*run);
-        status = steps.status();
-        chosen.clear();
-        if (steps.ok()) {
-          for (const std::string& step : *steps) {
-            if (chosen.empty() && LooksCommitted(*run, step)) chosen = trimmed + "/" + step;
-          }
-        }
-        if (status.ok() && chosen.empty()) {
-          // Not a run: perhaps a step directory under another name.
-          chosen = path;
-        }
-      }
-    }
-  }
-  TANREN_RETURN_IF_ERROR(AgreeStatus(world, "choose checkpoint", status));
-  return BroadcastString(world, "checkpoint", chosen, 0);
+  absl::StatusOr<std::string> chosen = path;
+  if (world.rank() == 0) chosen = FindStep(path);
+  TANREN_RETURN_IF_ERROR(AgreeStatus(world, "choose checkpoint", chosen.status()));
+  return BroadcastString(world, "checkpoint", *chosen, 0);
 }
 
 }  // namespace
+
+// Fills the weights of engine model `name` from the checkpoint's model "policy".
+absl::Status FillModel(Comm& world, Engine& engine, const std::string& name, CheckpointReader& reader) {
+  const std::unique_ptr<StateAccess> access = engine.State(name);
+  std::vector<TensorPiece> pieces = ToTensorPieces(access->pieces());
+  for (TensorPiece& piece : pieces) piece.model = "policy";
+  ReadOptions read;
+  read.may_be_dropped = [](const TensorInfo& tensor) {
+    return tensor.role != Role::kWeight || tensor.model != "policy";
+  };
+  TANREN_RETURN_IF_ERROR(reader.Read(world, pieces, read).status());
+  access->Commit();
+  return absl::OkStatus();
+}
+
+// Adds the reward model to the engine's options and tells its scale.
+absl::Status DeclareReward(const std::string& path, const Tokenizer& tokenizer, EngineOptions* engine,
+                           InferenceModel* model, std::string* step) {
+  TANREN_ASSIGN_OR_RETURN(const CheckpointModel source, DescribeCheckpoint("--reward", path, tokenizer));
+  const auto normalization = source.state.find("stage.normalization");
+  if (!source.shape.scalar_head || normalization == source.state.end()) {
+    return InvalidInput("--reward: %s is no reward model", source.path);
+  }
+  TANREN_ASSIGN_OR_RETURN(model->scores, ScoreNormalizer::FromState(normalization->second));
+  ModelOptions reward = engine->models[0];
+  SetFrozen(source, "reward", &reward);
+  engine->models.push_back(std::move(reward));
+  *step = source.path;
+  return absl::OkStatus();
+}
 
 absl::StatusOr<InferenceModel> LoadForInference(Runtime& runtime, const InferenceOptions& options) {
   InferenceModel model;
@@ -77,16 +84,19 @@ absl::StatusOr<InferenceModel> LoadForInference(Runtime& runtime, const Inferenc
   policy.generates = true;
   engine.generation_tokens = std::min(policy.shape.context_length, options.generation_tokens);
   engine.decode_slots = options.slots;
+  std::string reward_step;
+  if (!options.reward.empty()) {
+    TANREN_RETURN_IF_ERROR(
+        AgreeStatus(world, "reward model",
+                    DeclareReward(options.reward, *model.tokenizer, &engine, &model, &reward_step)));
+  }
   TANREN_ASSIGN_OR_RETURN(
       model.engine, MakeMeshEngine(engine, runtime.mesh(), MemoryLimit(model.config, runtime.node_size())));
-  const std::unique_ptr<StateAccess> access = model.engine->State(policy.name);
-  const std::vector<TensorPiece> pieces = ToTensorPieces(access->pieces());
-  ReadOptions read;
-  read.may_be_dropped = [](const TensorInfo& tensor) {
-    return tensor.role != Role::kWeight || tensor.model != "policy";
-  };
-  TANREN_RETURN_IF_ERROR(reader->Read(world, pieces, read).status());
-  access->Commit();
+  TANREN_RETURN_IF_ERROR(FillModel(world, *model.engine, "policy", *reader));
+  if (reward_step.empty()) return model;
+  TANREN_ASSIGN_OR_RETURN(const std::unique_ptr<CheckpointReader> reward_reader,
+                          CheckpointReader::Open(world, reward_step));
+  TANREN_RETURN_IF_ERROR(FillModel(world, *model.engine, "reward", *reward_reader));
   return model;
 }
 

@@ -11,6 +11,7 @@
 #include "core/proto/config.pb.h"
 #include "core/tokenizer/tokenizer.h"
 #include "parallel/runtime/runtime.h"
+#include "stages/reward_model/reward_model_stage.h"
 
 namespace tanren {
 
@@ -19,13 +20,15 @@ struct InferenceOptions {
   std::vector<std::string> overrides;  // on the checkpoint's config: parallel.tensor=2, train.precision=bf16
   int64_t generation_tokens = 0;       // longest prompt and answer; cut to the model's context length
   int64_t slots = 16;                  // sequences that are decoded at once, per data rank
+  std::string reward;                  // checkpoint of a reward model, loaded as model "reward"; empty: none
 };
 
 struct InferenceModel {
   std::string path;  // the step directory
   config::Config config;
   std::unique_ptr<Tokenizer> tokenizer;
-  std::unique_ptr<Engine> engine;  // one frozen model, "policy", that generates
+  std::unique_ptr<Engine> engine;  // frozen: "policy", that generates, and "reward" where it was asked for
+  ScoreNormalizer scores;          // of the reward model
 };
 
 // Collective: builds the mesh, loads the weights at this job's layout.

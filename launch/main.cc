@@ -20,6 +20,7 @@ int Run(int argc, char** argv) {
   tanren::AddTrainVerbs(app, command_line, &exit_code);
   tanren::AddModelVerbs(app, &exit_code);
   tanren::AddReportVerb(app, &exit_code);
+  tanren::AddAnnotateVerb(app, &exit_code);
   tanren::AddDataVerbs(app, &exit_code);
   tanren::AddCheckpointVerbs(app, &exit_code);
   tanren::AddConfigVerbs(app, &exit_code);

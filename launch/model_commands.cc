@@ -40,6 +40,12 @@ void AddEval(CLI::App& app, int* exit_code) {
   verb->add_option("--limit", options->limit, "First cases only; 0: all")->capture_default_str();
   verb->add_option("--max-tokens", options->max_tokens, "Longest answer")->capture_default_str();
   verb->add_option("--slots", options->slots, "Sequences decoded at once")->capture_default_str();
+  verb->add_option("--samples", options->samples, "Sampled answers to each case: majority, pass@k, best of n")
+      ->capture_default_str();
+  verb->add_option("--temperature", options->temperature, "Of the samples")->capture_default_str();
+  verb->add_option("--seed", options->seed, "Of the samples")->capture_default_str();
+  verb->add_option("--reward", options->reward,
+                   "Checkpoint of a reward model that chooses among the samples");
   verb->add_option("--out", options->out, "Write every case with its answer to this JSONL file");
   verb->add_option("--summary", options->summary, "Write the figures to this JSON file");
   verb->callback([options, exit_code] { *exit_code = Eval(*options); });

@@ -64,8 +64,7 @@ absl::Status Prepare(const std::string& path, const std::vector<std::string>& ov
   TANREN_ASSIGN_OR_RETURN(job->tokenizer, TokenizerFromConfig(job->config));
   TANREN_ASSIGN_OR_RETURN(job->engine, EngineOptionsFromConfig(job->config, job->tokenizer->vocab_size()));
   job->config.mutable_model()->set_vocab_size(job->engine.models[0].shape.vocab_size);
-  job->stage->DeclareModels(&job->engine.models);
-  return absl::OkStatus();
+  return job->stage->Declare(job->config, *job->tokenizer, &job->engine);
 }
 
 MeshShape ShapeOf(const config::ParallelConfig& parallel) {

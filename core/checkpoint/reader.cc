@@ -73,6 +73,7 @@ absl::Status CheckpointReader::LoadManifest(const std::string& bytes, const std:
   if (commit != sum + "\n") {
     return InvalidInput("COMMIT \"%s\" is not the SHA-256 of manifest.pb, %s", Escaped(commit), sum);
   }
+  identity_ = sum;
   TANREN_ASSIGN_OR_RETURN(manifest_, DecodeManifest(bytes));
   TANREN_RETURN_IF_ERROR(ValidateManifest(manifest_));
   const std::string name = path().substr(path().rfind('/') + 1);

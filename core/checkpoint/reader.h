@@ -50,6 +50,8 @@ class CheckpointReader {
 
   const std::string& path() const { return directory_.path(); }
   const Manifest& manifest() const { return manifest_; }
+  // SHA-256 of the manifest, which holds the checksums of all data: equal for equal checkpoints only.
+  const std::string& Identity() const { return identity_; }
   const std::map<std::string, std::string>& state() const { return manifest_.state; }
   // InvalidArgument when the run saved no such state.
   absl::StatusOr<std::string> State(const std::string& key) const;
@@ -92,6 +94,7 @@ class CheckpointReader {
   int IndexOf(const TensorInfo& tensor) const;
 
   Directory directory_;
+  std::string identity_;
   Manifest manifest_;
   std::map<std::string, int> tensor_index_;         // by TensorKey
   std::vector<std::vector<int>> chunks_of_tensor_;  // ascending

@@ -96,6 +96,19 @@ bool LooksCommitted(const Directory& run, const std::string& step_name) {
   return commit.ok() && manifest.ok() && *commit == Sha256Hex(*manifest) + "\n";
 }
 
+absl::StatusOr<std::string> FindStep(const std::string& path) {
+  const std::string trimmed = path.substr(0, path.find_last_not_of('/') + 1);
+  if (ParseStepName(trimmed.substr(trimmed.find_last_of('/') + 1)) >= 0) return path;
+  TANREN_ASSIGN_OR_RETURN(const Directory run, Directory::Open(path));
+  TANREN_ASSIGN_OR_RETURN(const std::vector<std::string> steps, ListSteps(run));
+  for (const std::string& step : steps) {
+    if (LooksCommitted(run, step)) return trimmed + "/" + step;
+  }
+  if (steps.empty()) return path;  // perhaps a step directory under another name
+  return absl::NotFoundError(
+      absl::StrCat(path, " has ", steps.size(), " steps and none of them is committed"));
+}
+
 absl::StatusOr<std::unique_ptr<RunLock>> RunLock::Acquire(const std::string& run_dir,
                                                           const std::string& owner) {
   std::error_code error;

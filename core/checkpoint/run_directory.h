@@ -33,6 +33,10 @@ absl::StatusOr<std::vector<std::string>> ListSteps(const Directory& run);
 absl::StatusOr<bool> HasDamagedSteps(const Directory& run);
 // Whether COMMIT is there and is the SHA-256 of the manifest: the cheap test for "a commit".
 bool LooksCommitted(const Directory& run, const std::string& step_name);
+// `path` as it is when it names a step or holds none, else the path of the newest commit of the run at
+// `path`. NotFound when there is nothing, or the run has steps but no commit. Local: on several ranks, let
+// one choose.
+absl::StatusOr<std::string> FindStep(const std::string& path);
 
 // The right to write into a run directory, held until destruction or the end of the process, however it ends.
 class RunLock {

@@ -70,7 +70,7 @@ constexpr int kFar = 1 << 20;
 int Distance(std::string_view key, std::string_view name) {
   if (key.size() > kLongestName) return kFar;
   const int distance = EditDistance(key, name);
-  const int limit = std::max<int>(1, static_cast<int>(std::min(key.size(), name.size())) / 3);
+  const int limit = static_cast<int>(std::min(key.size(), name.size())) / 3;  // none for two letters
   return distance <= limit ? distance : kFar;
 }
 
@@ -206,8 +206,8 @@ std::string SuggestKey(const Descriptor* root, std::string_view section, std::st
     const auto& others = RulesOf(field).other_names();
     if (std::find(others.begin(), others.end(), name) != others.end()) distance = 0;
     if (distance == kFar) return;
-    // A key of this section counts for nearer than one letter more, but not than the very name elsewhere.
-    const int cost = 2 * distance + (is_here ? 0 : 1);
+    // A key of this section that is one letter off is as near as the very name elsewhere.
+    const int cost = distance + (is_here ? 0 : 1);
     if (cost < best) nearest.clear();
     best = std::min(best, cost);
     if (cost == best) nearest.push_back(is_here ? JoinPath(section, KeyOf(field)) : path);

@@ -132,7 +132,9 @@ class ZstdStream : public CompressedStream {
       next_ += in.pos;
       available_ -= static_cast<int64_t>(in.pos);
       in_frame_ = result != 0;
-      flushing_ = out.pos == out.size;  // the decoder may hold more than there was room for
+      // The decoder may hold more than there was room for, but not of a frame that has ended: asked again
+      // without input it would begin another.
+      flushing_ = result != 0 && out.pos == out.size;
     }
     return static_cast<int64_t>(out.pos);
   }

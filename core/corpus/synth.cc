@@ -7,10 +7,10 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "absl/container/flat_hash_set.h"
 #include "core/base/sha256.h"
 #include "core/base/status.h"
 #include "core/corpus/staged_directory.h"
+#include "core/corpus/synth_wordings.h"
 #include "core/tokenizer/files.h"
 #include "core/tokenizer/json_file.h"
 
@@ -20,147 +20,155 @@ namespace {
 using nlohmann::json;
 
 constexpr const char* kRecordFile = "synth.json";
-constexpr uint64_t kTrainStream = 1;
-constexpr uint64_t kHeldOutStream = 2;
-constexpr uint64_t kHarderStream = 3;
-constexpr uint64_t kHeldOutOf = 10;  // one key in ten is held out
 
-absl::Status CheckOptions(const SynthOptions& options) {
-  constexpr int64_t kMost = 100'000'000;
-  if (options.problems < 1 || options.problems > kMost) {
-    return InvalidInput("%d training problems; 1 to %d are possible", options.problems, kMost);
-  }
-  if (options.held_out < 1 || options.held_out > kMost) {
-    return InvalidInput("%d held-out problems; 1 to %d are possible", options.held_out, kMost);
-  }
-  if (options.digits < 1 || options.digits > 7) {
-    return InvalidInput("operands of %d digits; 1 to 7 are possible", options.digits);
-  }
-  return absl::OkStatus();
-}
+const char* DifficultyOf(const SynthProblem& entry) { return entry.harder ? "harder" : "same"; }
 
-bool IsHeldOut(const Problem& problem, uint64_t seed) {
-  uint64_t hash = seed;
-  for (const char c : CanonicalKey(problem)) hash = CounterRandom(hash, static_cast<unsigned char>(c));
-  return hash % kHeldOutOf == 0;
-}
-
-ProblemKind DrawKind(RandomStream* random) {
-  return static_cast<ProblemKind>(random->Between(0, kProblemKinds - 1));
-}
-
-// Distinct held-out problems: `count` of them that `accept`.
-template <class Draw, class Accept>
-absl::Status DrawDistinct(int64_t count, const char* what, Draw draw, Accept accept, bool harder,
-                          std::vector<SynthProblem>* problems) {
-  absl::flat_hash_set<std::string> questions;
-  int64_t misses = 0;
-  while (static_cast<int64_t>(questions.size()) < count) {
-    Problem problem = draw();
-    if (accept(problem) && questions.insert(problem.question).second) {
-      problems->push_back({std::move(problem), harder});
-      misses = 0;
-    } else if (++misses > 100'000) {
-      return InvalidInput(
-          "only %d distinct %s problems exist at this number of digits, not %d; ask for fewer, or for "
-          "more digits",
-          questions.size(), what, count);
-    }
-  }
-  return absl::OkStatus();
-}
-
-json ToJson(const SynthProblem& entry) {
+json TextRecord(const SynthProblem& entry) {
   return {{"text", TextOf(entry.problem)},
           {"question", entry.problem.question},
           {"answer", absl::StrCat(AnswerOf(entry.problem))},
           {"kind", NameOf(entry.problem.kind)},
-          {"difficulty", entry.harder ? "harder" : "same"}};
+          {"difficulty", DifficultyOf(entry)}};
 }
 
-std::string ToJsonl(const std::vector<SynthProblem>& problems) {
-  std::string lines;
-  for (const SynthProblem& problem : problems) absl::StrAppend(&lines, ToJson(problem).dump(), "\n");
-  return lines;
+json HeldOutRecord(const SynthProblem& entry) {
+  json record = TextRecord(entry);
+  record["prompt"] = entry.problem.question;
+  return record;
+}
+
+json PromptRecord(const SynthProblem& entry) {
+  return {{"prompt", entry.problem.question},
+          {"answer", absl::StrCat(AnswerOf(entry.problem))},
+          {"kind", NameOf(entry.problem.kind)},
+          {"difficulty", DifficultyOf(entry)}};
+}
+
+json SftRecord(const SynthProblem& entry) {
+  json record = PromptRecord(entry);
+  record["completion"] = absl::StrCat(WorkOf(entry.problem), "\n#### ", AnswerOf(entry.problem));
+  return record;
+}
+
+json SftAnswerRecord(const SynthProblem& entry) {
+  json record = PromptRecord(entry);
+  record["completion"] = absl::StrCat("#### ", AnswerOf(entry.problem));
+  return record;
+}
+
+json WordingRecord(const WordingProblem& entry) {
+  return {{"prompt", SentencePrompt(entry.problem)},
+          {"answer", absl::StrCat(AnswerOf(entry.problem))},
+          {"kind", "wording"},
+          {"completions", entry.seen}};
+}
+
+json HeldOutWordingRecord(const WordingProblem& entry) {
+  return {{"prompt", SentencePrompt(entry.problem)},
+          {"answer", absl::StrCat(AnswerOf(entry.problem))},
+          {"kind", "wording"},
+          {"seen", entry.seen},
+          {"unseen", entry.unseen},
+          {"wrong", entry.wrong}};
+}
+
+// A file in memory.
+struct MadeFile {
+  const char* name;
+  const char* use;
+  int64_t records = 0;
+  std::string content;
+};
+
+template <class Entry, class ToJson>
+MadeFile Make(const char* name, const char* use, const std::vector<Entry>& entries, ToJson to_json) {
+  MadeFile file{name, use, static_cast<int64_t>(entries.size()), ""};
+  for (const Entry& entry : entries) absl::StrAppend(&file.content, to_json(entry).dump(), "\n");
+  return file;
+}
+
+std::vector<MadeFile> MakeFiles(const SynthSets& sets) {
+  std::vector<MadeFile> files;
+  files.push_back(
+      Make("pretrain.jsonl", "texts for a base model", sets.pretrain, [](const std::string& text) -> json {
+        return {{"text", text}};
+      }));
+  files.push_back(Make("train.jsonl", "worked problems as texts", sets.train, TextRecord));
+  files.push_back(Make("sft.jsonl", "questions with worked answers", sets.sft, SftRecord));
+  files.push_back(
+      Make("sft_answers.jsonl", "the same questions, answers without steps", sets.sft, SftAnswerRecord));
+  files.push_back(
+      Make("wordings.jsonl", "instructions with several right answers", sets.wordings, WordingRecord));
+  files.push_back(Make("prompts.jsonl", "questions to practise on", sets.prompts, PromptRecord));
+  files.push_back(Make("heldout.jsonl", "questions to measure with", sets.held_out, HeldOutRecord));
+  files.push_back(Make("heldout_wordings.jsonl", "right and wrong sentences to measure with",
+                       sets.held_out_wordings, HeldOutWordingRecord));
+  return files;
 }
 
 json Record(const SynthOptions& options) {
-  return {{"format", "tanren.synth"},     {"version", 1},
-          {"seed", options.seed},         {"problems", options.problems},
-          {"held_out", options.held_out}, {"digits", options.digits}};
+  return {{"format", "tanren.synth"},     {"version", 2},
+          {"seed", options.seed},         {"digits", options.digits},
+          {"problems", options.problems}, {"pretrain", options.pretrain},
+          {"sft", options.sft},           {"wordings", options.wordings},
+          {"prompts", options.prompts},   {"harder_prompts", options.harder_prompts},
+          {"held_out", options.held_out}, {"held_out_wordings", options.held_out_wordings}};
 }
 
-// True when `out` holds what these options make, false when it may be written.
-absl::StatusOr<bool> LookForEarlier(const SynthOptions& options) {
+// True when `out` holds these files, false when it may be written.
+absl::StatusOr<bool> LookForEarlier(const SynthOptions& options, const json& record,
+                                    const std::vector<MadeFile>& files) {
   if (IsAbsentOrEmpty(options.out)) return false;
   const std::string path = absl::StrCat(options.out, "/", kRecordFile);
   if (access(path.c_str(), F_OK) != 0) {
     return InvalidInput("%s is there already and was not made by `tanren data synth`; choose another --out",
                         options.out);
   }
-  absl::StatusOr<json> earlier = ReadJsonFile(path);
-  if (earlier.ok() && earlier->is_object()) {
-    bool same = true;
-    for (const char* file : {"train.jsonl", "heldout.jsonl"}) {
-      const auto hash = earlier->find(file);
-      const absl::StatusOr<std::string> text =
-          ReadSmallFile(absl::StrCat(options.out, "/", file), int64_t{1} << 36);
-      same &= text.ok() && hash != earlier->end() && *hash == Sha256Hex(*text);
-      if (hash != earlier->end()) earlier->erase(hash);
-    }
-    if (same && *earlier == Record(options)) return true;
-  }
-  if (options.force) return false;
+  const absl::StatusOr<json> earlier = ReadJsonFile(path);
+  const bool same = earlier.ok() && *earlier == record &&
+                    std::all_of(files.begin(), files.end(), [&](const MadeFile& file) {
+                      const absl::StatusOr<std::string> content =
+                          ReadSmallFile(absl::StrCat(options.out, "/", file.name), int64_t{1} << 36);
+                      return content.ok() && *content == file.content;
+                    });
+  if (same || options.force) return same;
   return InvalidInput(
       "%s holds other problems, or was changed; choose another --out, or replace it with --force",
       options.out);
 }
 
-}  // namespace
-
-absl::StatusOr<SynthSets> MakeSynthSets(const SynthOptions& options) {
-  TANREN_RETURN_IF_ERROR(CheckOptions(options));
-  SynthSets sets;
-  RandomStream train(options.seed, kTrainStream);
-  while (static_cast<int64_t>(sets.train.size()) < options.problems) {
-    Problem problem = MakeProblem(DrawKind(&train), options.digits, false, &train);
-    if (!IsHeldOut(problem, options.seed)) sets.train.push_back({std::move(problem), false});
+SynthSummary Summarize(const SynthOptions& options, const SynthSets& sets,
+                       const std::vector<MadeFile>& files) {
+  const auto count_harder = [](const std::vector<SynthProblem>& problems) {
+    return std::count_if(problems.begin(), problems.end(), [](const SynthProblem& p) { return p.harder; });
+  };
+  SynthSummary summary;
+  for (const MadeFile& file : files) {
+    summary.files.push_back({absl::StrCat(options.out, "/", file.name), file.records, file.use});
   }
-  const int64_t harder = options.held_out / 5;
-  RandomStream held_out(options.seed, kHeldOutStream);
-  TANREN_RETURN_IF_ERROR(DrawDistinct(
-      options.held_out - harder, "held-out",
-      [&] { return MakeProblem(DrawKind(&held_out), options.digits, false, &held_out); },
-      [&](const Problem& problem) { return IsHeldOut(problem, options.seed); }, false, &sets.held_out));
-  RandomStream longer(options.seed, kHarderStream);
-  TANREN_RETURN_IF_ERROR(DrawDistinct(
-      harder, "harder", [&] { return MakeProblem(DrawKind(&longer), options.digits + 1, true, &longer); },
-      [](const Problem&) { return true; }, true, &sets.held_out));
-  return sets;
+  summary.harder_prompts = count_harder(sets.prompts);
+  summary.harder_held_out = count_harder(sets.held_out);
+  summary.example = TextOf(sets.train[0].problem);
+  return summary;
 }
+
+}  // namespace
 
 absl::StatusOr<SynthSummary> WriteSynthCorpus(const SynthOptions& options) {
   if (options.out.empty()) return InvalidInput("no output directory");
   TANREN_ASSIGN_OR_RETURN(const SynthSets sets, MakeSynthSets(options));
-  SynthSummary summary;
-  summary.train_path = absl::StrCat(options.out, "/train.jsonl");
-  summary.held_out_path = absl::StrCat(options.out, "/heldout.jsonl");
-  summary.train_problems = static_cast<int64_t>(sets.train.size());
-  summary.held_out_problems = static_cast<int64_t>(sets.held_out.size());
-  summary.harder_problems = options.held_out / 5;
-  summary.example = TextOf(sets.train[0].problem);
-  TANREN_ASSIGN_OR_RETURN(summary.up_to_date, LookForEarlier(options));
+  const std::vector<MadeFile> files = MakeFiles(sets);
+  json record = Record(options);
+  for (const MadeFile& file : files) record[file.name] = Sha256Hex(file.content);
+  SynthSummary summary = Summarize(options, sets, files);
+  TANREN_ASSIGN_OR_RETURN(summary.up_to_date, LookForEarlier(options, record, files));
   if (summary.up_to_date) return summary;
 
   TANREN_ASSIGN_OR_RETURN(const std::unique_ptr<StagedDirectory> staged,
                           StagedDirectory::Create(options.out));
-  json record = Record(options);
-  const std::string train = ToJsonl(sets.train);
-  const std::string held_out = ToJsonl(sets.held_out);
-  record["train.jsonl"] = Sha256Hex(train);
-  record["heldout.jsonl"] = Sha256Hex(held_out);
-  TANREN_RETURN_IF_ERROR(WriteSmallFile(staged->path() + "/train.jsonl", train));
-  TANREN_RETURN_IF_ERROR(WriteSmallFile(staged->path() + "/heldout.jsonl", held_out));
+  for (const MadeFile& file : files) {
+    TANREN_RETURN_IF_ERROR(WriteSmallFile(absl::StrCat(staged->path(), "/", file.name), file.content));
+  }
   TANREN_RETURN_IF_ERROR(
       WriteSmallFile(absl::StrCat(staged->path(), "/", kRecordFile), record.dump(1) + "\n"));
   TANREN_RETURN_IF_ERROR(staged->Commit(options.force));

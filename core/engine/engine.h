@@ -39,12 +39,18 @@ struct ModelOptions {
   AdamWOptions optimizer;
   uint64_t init_seed = 1;
 
-  // How a checkpoint of another stage fills this model (init.from): by the tensors of the model of that name
-  // (empty: its own name); tensors that may be missing there keep their random start values, tensors that
-  // this model does not have may stay behind.
+  // How a checkpoint of another stage fills this model: which one (a step directory; empty: random start
+  // values), by the tensors of which model in it (empty: its own name); tensors that may be missing there
+  // keep their random start values, tensors that this model does not have may stay behind.
+  std::string init_from;
   std::string init_model;
   std::vector<std::string> new_tensors;
   std::vector<std::string> dropped_tensors;
+
+  // False for a frozen model that is read from `init_from` at every start instead of being kept in the run's
+  // own checkpoints. Those remember the identity of what was read: a run does not go on with another
+  // reference.
+  bool saved = true;
 };
 
 struct EngineOptions {
@@ -88,6 +94,7 @@ struct GenerationResult {
   std::vector<int32_t> tokens;
   std::vector<float> logp;  // of each token under the full distribution at the sampling temperature
   FinishReason finish = FinishReason::kLength;
+  int32_t stop_tokens = 0;  // how many of the last tokens are the stop sequence; 0 when cut off
 };
 
 // A tensor's place in the rank's memory, for checkpoints and exchange with other formats: elements

@@ -40,7 +40,7 @@ absl::StatusOr<GenerationRequest> MakeRequest(const Tokenizer& tokenizer, int64_
 
 absl::StatusOr<std::string> AnswerText(const Tokenizer& tokenizer, const GenerationResult& result) {
   std::vector<int32_t> ids = result.tokens;
-  if (result.finish == FinishReason::kStop) ids.pop_back();
+  ids.resize(ids.size() - result.stop_tokens);
   std::erase_if(ids, [&](int32_t id) { return id >= tokenizer.vocab_size(); });
   return tokenizer.Decode(ids);
 }

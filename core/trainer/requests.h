@@ -21,7 +21,7 @@ absl::StatusOr<GenerationRequest> MakeRequest(const Tokenizer& tokenizer, int64_
                                               const std::string& prompt, int64_t max_tokens,
                                               const kernels::SamplingParams& sampling);
 
-// The answer's text, without the token that ended it. Ids that the model has beyond the tokenizer's
+// The answer's text, without the tokens that ended it. Ids that the model has beyond the tokenizer's
 // vocabulary have no text.
 absl::StatusOr<std::string> AnswerText(const Tokenizer& tokenizer, const GenerationResult& result);
 

@@ -73,6 +73,7 @@ absl::StatusOr<EngineOptions> EngineOptionsFromConfig(const config::Config& conf
   policy.optimizer.weight_decay = config.optimizer().weight_decay();
   policy.optimizer.clip_norm = config.optimizer().clip_norm();
   policy.init_seed = static_cast<uint64_t>(config.seed());
+  policy.init_from = config.init().from();
   policy.generates = config.samples().interval_steps() > 0 && config.samples().prompts_size() > 0;
   if (policy.generates) {
     for (const std::string& prompt : config.samples().prompts()) {

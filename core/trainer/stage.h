@@ -33,27 +33,48 @@ struct StageStep {
   double loss = 0;
   double gradient_norm = 0;
   bool skipped = false;
-  double tokens = 0;            // tokens of units that went through the model, global
-  std::vector<Metric> metrics;  // beyond those above
+  double tokens = 0;                  // tokens of units that went through the model, global
+  std::vector<Metric> metrics;        // beyond those above
+  std::vector<std::string> warnings;  // said once a step, on rank 0
+  std::string stop;                   // a guard that ends the run (it is saved first), and why; "" goes on
+};
+
+struct StageValidation {
+  std::vector<Metric> metrics;  // the first is the validation loss, where there is one
+  std::vector<std::string> warnings;
+  std::string stop;
 };
 
 class Stage {
  public:
   virtual ~Stage() = default;
 
+  // Tells what the stage needs of the engine. `engine` comes with one model, `policy`, whose options were
+  // filled from the config: the stage may set heads on it, add models and ask for generation. Reads no data,
+  // but may look at the checkpoints that the config names. Called once, before Open, on every rank and by
+  // `tanren estimate`; an error is bad input.
+  virtual absl::Status Declare(const config::Config& config, const Tokenizer& tokenizer,
+                               EngineOptions* engine) {
+    (void)config, (void)tokenizer, (void)engine;
+    return absl::OkStatus();
+  }
+
   // Opens and checks the data. `config` is resolved and outlives the stage; `tokenizer` too. Called once, on
   // every rank, before the engine exists; an error here is bad input.
   virtual absl::Status Open(const config::Config& config, const Tokenizer& tokenizer, const Mesh& mesh) = 0;
 
-  // Tells the engine's models apart from `policy`, whose options the trainer filled from the config: the
-  // stage may set heads on it and add models.
-  virtual void DeclareModels(std::vector<ModelOptions>* models) const { (void)models; }
+  // Before the first step of a fresh run, not of a resumed one: weights are as they start. Checks what must
+  // hold then, and measures what later figures are compared with. Collective.
+  virtual absl::Status Begin(Engine& engine) {
+    (void)engine;
+    return absl::OkStatus();
+  }
 
   // One optimizer step. Collective.
   virtual absl::StatusOr<StageStep> Step(Engine& engine, int64_t step, double learning_rate) = 0;
 
-  // Figures on held-out data; the first is the validation loss. Empty when there is none. Collective.
-  virtual absl::StatusOr<std::vector<Metric>> Validate(Engine& engine) = 0;
+  // Figures on held-out data; no metrics when there is none. Collective.
+  virtual absl::StatusOr<StageValidation> Validate(Engine& engine) = 0;
 
   // Everything beside tensors that the next step depends on.
   virtual std::map<std::string, std::string> SaveState() const = 0;

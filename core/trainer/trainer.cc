@@ -63,6 +63,7 @@ Trainer::~Trainer() = default;
 std::vector<TensorPiece> Trainer::Pieces(std::vector<std::unique_ptr<StateAccess>>* accesses) {
   std::vector<TensorPiece> pieces;
   for (const ModelOptions& model : engine_.options().models) {
+    if (!model.saved) continue;
     accesses->push_back(engine_.State(model.name));
     std::vector<TensorPiece> more = ToTensorPieces(accesses->back()->pieces());
     std::move(more.begin(), more.end(), std::back_inserter(pieces));
@@ -100,32 +101,61 @@ absl::Status Trainer::Start() {
   return AgreeStatus(world(), "resolved config", written);
 }
 
-absl::Status Trainer::LoadInitialWeights(const std::string& step_directory) {
+// The models that are filled from the checkpoint `from`: on a fresh start all of them, else those that are
+// not saved. One model a pass, for several may be filled from the same tensors.
+absl::Status Trainer::LoadInitialWeights(const std::string& from, bool fresh) {
+  absl::StatusOr<std::string> step = from;
+  if (world().rank() == 0) step = FindStep(from);
+  TANREN_RETURN_IF_ERROR(AgreeStatus(world(), "choose checkpoint", step.status()));
+  const std::string step_directory = BroadcastString(world(), "checkpoint", *step, 0);
   TANREN_ASSIGN_OR_RETURN(std::unique_ptr<CheckpointReader> reader,
                           CheckpointReader::Open(world(), step_directory));
-  std::vector<std::unique_ptr<StateAccess>> accesses;
-  std::vector<TensorPiece> weights;
-  for (TensorPiece& piece : Pieces(&accesses)) {
-    if (piece.role != Role::kWeight) continue;
-    const std::string& source = engine_.model(piece.model).init_model;
-    if (!source.empty()) piece.model = source;
-    weights.push_back(std::move(piece));
-  }
-  const auto declared = [this](const TensorInfo& tensor, std::vector<std::string> ModelOptions::*list) {
-    for (const ModelOptions& model : engine_.options().models) {
-      const std::string& source = model.init_model.empty() ? model.name : model.init_model;
-      if (source == tensor.model && std::ranges::count(model.*list, tensor.name) > 0) return true;
+  for (const ModelOptions& model : engine_.options().models) {
+    if (model.init_from != from || (model.saved && !fresh)) continue;
+    const std::string& source = model.init_model.empty() ? model.name : model.init_model;
+    if (!model.saved) TANREN_RETURN_IF_ERROR(CheckSource(model, reader->Identity()));
+    const std::unique_ptr<StateAccess> access = engine_.State(model.name);
+    std::vector<TensorPiece> weights;
+    for (TensorPiece& piece : ToTensorPieces(access->pieces())) {
+      if (piece.role != Role::kWeight) continue;
+      piece.model = source;
+      weights.push_back(std::move(piece));
     }
-    return false;
-  };
-  // Moments of the run that made the weights stay behind: this run starts its own.
-  ReadOptions read;
-  read.may_be_new = [&](const TensorInfo& tensor) { return declared(tensor, &ModelOptions::new_tensors); };
-  read.may_be_dropped = [&](const TensorInfo& tensor) {
-    return tensor.role != Role::kWeight || declared(tensor, &ModelOptions::dropped_tensors);
-  };
-  TANREN_RETURN_IF_ERROR(At("init.from", reader->Read(world(), weights, read).status()));
-  for (auto& access : accesses) access->Commit();
+    // Moments of the run that made the weights stay behind: this run starts its own.
+    ReadOptions read;
+    read.may_be_new = [&](const TensorInfo& tensor) {
+      return std::ranges::count(model.new_tensors, tensor.name) > 0;
+    };
+    read.may_be_dropped = [&](const TensorInfo& tensor) {
+      return tensor.role != Role::kWeight || tensor.model != source ||
+             std::ranges::count(model.dropped_tensors, tensor.name) > 0;
+    };
+    TANREN_RETURN_IF_ERROR(
+        At(absl::StrCat("weights of model ", model.name), reader->Read(world(), weights, read).status()));
+    access->Commit();
+  }
+  return absl::OkStatus();
+}
+
+// A model that is read anew at every start must be the same one each time.
+absl::Status Trainer::CheckSource(const ModelOptions& model, const std::string& identity) {
+  const auto [known, is_new] = sources_.emplace(model.name, identity);
+  if (is_new || known->second == identity) return absl::OkStatus();
+  return InvalidInput(
+      "%s is not the checkpoint that this run's model %s was read from (its manifest had the SHA-256 %s, now "
+      "it is "
+      "%s); restore it, or start a new run",
+      model.init_from, model.name, known->second, identity);
+}
+
+absl::Status Trainer::LoadModels(bool fresh) {
+  std::vector<std::string> done;
+  for (const ModelOptions& model : engine_.options().models) {
+    if (model.init_from.empty() || (model.saved && !fresh)) continue;
+    if (std::ranges::count(done, model.init_from) > 0) continue;
+    TANREN_RETURN_IF_ERROR(LoadInitialWeights(model.init_from, fresh));
+    done.push_back(model.init_from);
+  }
   return absl::OkStatus();
 }
 
@@ -141,12 +171,11 @@ absl::Status Trainer::Resume() {
   if (world().rank() == 0) {
     for (const std::string& warning : loaded.warnings) std::fprintf(stderr, "warning: %s\n", warning.c_str());
   }
-  if (loaded.reader == nullptr) {
-    if (!config_.init().from().empty()) return LoadInitialWeights(config_.init().from());
-    return absl::OkStatus();
-  }
+  if (loaded.reader == nullptr) return LoadModels(/*fresh=*/true);
+  fresh_ = false;
   TANREN_RETURN_IF_ERROR(AgreeStatus(world(), "resumed state", RestoreState(*loaded.reader)));
   for (auto& access : accesses) access->Commit();
+  TANREN_RETURN_IF_ERROR(LoadModels(/*fresh=*/false));
   // A checkpoint of another run is not yet in this run's directory.
   std::error_code error;
   const std::filesystem::path home = std::filesystem::path(loaded.reader->path()).parent_path();
@@ -195,6 +224,7 @@ absl::Status Trainer::RestoreState(const CheckpointReader& reader) {
   std::map<std::string, std::string> stage_state;
   for (const auto& [key, value] : reader.state()) {
     if (key.rfind("stage.", 0) == 0) stage_state[key.substr(6)] = value;
+    if (key.rfind("source.", 0) == 0) sources_[key.substr(7)] = value;
   }
   return stage_.RestoreState(stage_state);
 }
@@ -206,6 +236,7 @@ std::map<std::string, std::string> Trainer::StateToSave() const {
     if (model.trainable) state["updates." + model.name] = std::to_string(engine_.updates(model.name));
   }
   for (const auto& [key, value] : stage_.SaveState()) state["stage." + key] = value;
+  for (const auto& [model, identity] : sources_) state["source." + model] = identity;
   return state;
 }
 
@@ -262,6 +293,7 @@ absl::Status Trainer::TrainOneStep() {
                      ", had gradients that are not finite; lower optimizer.learning_rate or "
                      "resume from an earlier checkpoint"));
   }
+  TANREN_RETURN_IF_ERROR(Heed(record.result.warnings, record.result.stop));
   const int64_t steps = config_.train().steps();
   if (step_ % config_.train().log_interval() != 0 && step_ != steps && step_ != 1) return absl::OkStatus();
   record.step = step_;
@@ -277,9 +309,16 @@ absl::Status Trainer::TrainOneStep() {
 
 absl::Status Trainer::Validate() {
   if (validated_step_ == step_) return absl::OkStatus();
-  TANREN_ASSIGN_OR_RETURN(const std::vector<Metric> metrics, stage_.Validate(engine_));
-  if (!metrics.empty()) log_->Validation(step_, metrics);
+  TANREN_ASSIGN_OR_RETURN(const StageValidation validation, stage_.Validate(engine_));
+  if (!validation.metrics.empty()) log_->Validation(step_, validation.metrics);
   validated_step_ = step_;
+  return Heed(validation.warnings, validation.stop);
+}
+
+absl::Status Trainer::Heed(const std::vector<std::string>& warnings, const std::string& stop) {
+  for (const std::string& warning : warnings) log_->Warning(absl::StrCat("step ", step_, ": ", warning));
+  if (stop.empty() || !guard_stop_.empty()) return absl::OkStatus();
+  guard_stop_ = absl::StrCat("step ", step_, ": ", stop);
   return absl::OkStatus();
 }
 
@@ -339,7 +378,12 @@ absl::StatusOr<Trainer::Outcome> Trainer::Run() {
   TANREN_RETURN_IF_ERROR(Start());
   const int64_t steps = config_.train().steps();
   const auto due = [this](int64_t interval) { return interval > 0 && step_ % interval == 0; };
+  if (fresh_) TANREN_RETURN_IF_ERROR(stage_.Begin(engine_));
   while (step_ < steps) {
+    if (!guard_stop_.empty()) {
+      TANREN_RETURN_IF_ERROR(Save());
+      return absl::AbortedError(absl::StrCat("a guard ended the run, ", guard_stop_));
+    }
     if (StopAgreed()) return Stop();
     TANREN_RETURN_IF_ERROR(TrainOneStep());
     // What was learned is safe before anything else is tried with it.
@@ -353,6 +397,7 @@ absl::StatusOr<Trainer::Outcome> Trainer::Run() {
   TANREN_RETURN_IF_ERROR(Save());
   if (saved_step_ != step_) return NotSaved();
   if (config_.validation().interval_steps() > 0) TANREN_RETURN_IF_ERROR(Validate());
+  if (!guard_stop_.empty()) return absl::AbortedError(absl::StrCat("a guard failed, ", guard_stop_));
   log_->Info(absl::StrFormat("finished: %d steps, %.0f tokens, %.1f s in steps", steps, tokens_, seconds_));
   return Outcome::kFinished;
 }

@@ -54,7 +54,9 @@ class Trainer {
 
  private:
   absl::Status Start();
-  absl::Status LoadInitialWeights(const std::string& step_directory);
+  absl::Status LoadInitialWeights(const std::string& from, bool fresh);
+  absl::Status LoadModels(bool fresh);
+  absl::Status CheckSource(const ModelOptions& model, const std::string& identity);
   absl::Status Resume();
   absl::Status CheckNewest() const;
   absl::Status RestoreState(const CheckpointReader& reader);
@@ -65,6 +67,7 @@ class Trainer {
   absl::Status Save();
   bool StopAgreed();
   absl::StatusOr<Outcome> Stop();
+  absl::Status Heed(const std::vector<std::string>& warnings, const std::string& stop);
   absl::Status NotSaved() const;
 
   // The tensors of all models on this rank. `accesses` keeps temporary copies alive.
@@ -81,6 +84,9 @@ class Trainer {
   std::unique_ptr<RunLog> log_;
   std::string run_id_;
   std::map<std::string, std::string> tokenizer_files_;
+  std::map<std::string, std::string> sources_;  // identity of what each model that is not saved was read from
+  bool fresh_ = true;
+  std::string guard_stop_;   // why a guard ends the run
   int64_t step_ = 0;         // steps done
   int64_t saved_step_ = -1;  // the newest commit of this run
   int64_t validated_step_ = -1;

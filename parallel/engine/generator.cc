@@ -33,12 +33,14 @@ absl::Status CheckRequests(const Model& model, const EngineOptions& options,
   return absl::OkStatus();
 }
 
-bool EndsWithStop(const GenerationRequest& request, const std::vector<int32_t>& tokens) {
+// The length of the longest stop sequence that ends `tokens`; 0: none.
+int32_t StopLength(const GenerationRequest& request, const std::vector<int32_t>& tokens) {
+  size_t longest = 0;
   for (const std::vector<int32_t>& stop : request.stop) {
-    if (stop.empty() || stop.size() > tokens.size()) continue;
-    if (std::equal(stop.rbegin(), stop.rend(), tokens.rbegin())) return true;
+    if (stop.size() <= longest || stop.size() > tokens.size()) continue;
+    if (std::equal(stop.rbegin(), stop.rend(), tokens.rbegin())) longest = stop.size();
   }
-  return false;
+  return static_cast<int32_t>(longest);
 }
 
 class Generator {
@@ -171,7 +173,8 @@ class Generator {
     result.tokens.push_back(sample.token);
     result.logp.push_back(sample.logp);
     slot.last_token = sample.token;
-    const bool stop = EndsWithStop(request, result.tokens);
+    result.stop_tokens = StopLength(request, result.tokens);
+    const bool stop = result.stop_tokens > 0;
     if (!stop && static_cast<int64_t>(result.tokens.size()) < request.max_tokens) return absl::OkStatus();
     result.finish = stop ? FinishReason::kStop : FinishReason::kLength;
     slots_[s].reset();
@@ -197,6 +200,7 @@ std::string PackResults(const std::vector<GenerationResult>& results, int rank, 
     const int64_t count = static_cast<int64_t>(results[i].tokens.size());
     append(&count, sizeof(count));
     append(&results[i].finish, sizeof(results[i].finish));
+    append(&results[i].stop_tokens, sizeof(results[i].stop_tokens));
     append(results[i].tokens.data(), count * sizeof(int32_t));
     append(results[i].logp.data(), count * sizeof(float));
   }
@@ -214,6 +218,7 @@ void UnpackResults(const std::string& text, int rank, int size, std::vector<Gene
     int64_t count = 0;
     take(&count, sizeof(count));
     take(&result.finish, sizeof(result.finish));
+    take(&result.stop_tokens, sizeof(result.stop_tokens));
     result.tokens.resize(count);
     result.logp.resize(count);
     take(result.tokens.data(), count * sizeof(int32_t));

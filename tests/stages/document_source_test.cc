@@ -1,4 +1,4 @@
-#include "stages/pretrain/document_source.h"
+#include "stages/common/document_source.h"
 
 #include <map>
 #include <set>

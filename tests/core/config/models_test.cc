@@ -33,6 +33,7 @@ TEST(Models, EachValidatesWithItsPublishedSize) {
                                                     {"llama3_8b", 8'030'261'248},
                                                     {"qwen2_0_5b", 494'032'768},
                                                     {"qwen3_0_6b", 596'049'920},
+                                                    {"reasoner", 0},
                                                     {"tiny_gpt2", 0},
                                                     {"tiny_llama", 0},
                                                     {"tiny_qwen3", 0}};

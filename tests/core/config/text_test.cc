@@ -45,7 +45,8 @@ TEST(SuggestKey, FindsNearAndElsewhere) {
   EXPECT_EQ(SuggestKey(root, "optimizer", "leraning_rate"), "; did you mean optimizer.learning_rate?");
   EXPECT_EQ(SuggestKey(root, "optimizer", "learning-rate"), "; did you mean optimizer.learning_rate?");
   EXPECT_EQ(SuggestKey(root, "optimizer", "Beta1"), "; did you mean optimizer.beta1?");
-  EXPECT_EQ(SuggestKey(root, "optimizer", "beta"), "; did you mean optimizer.beta1 or optimizer.beta2?");
+  EXPECT_EQ(SuggestKey(root, "optimizer", "beta"),
+            "; did you mean optimizer.beta1, optimizer.beta2, preference.beta or rl.kl_coefficient?");
   EXPECT_EQ(SuggestKey(root, "", "modle"), "; did you mean model?");
   EXPECT_EQ(SuggestKey(root, "", "layers"), "; did you mean model.layers?");
   EXPECT_EQ(SuggestKey(root, "optimizer", "steps"), "; did you mean train.steps?");

@@ -128,12 +128,18 @@ TEST(ToYaml, AnyConfigReadsBackEqual) {
     Config config;
     Randomise(&config, &random);
     // Paths hold no control characters, so the loader would refuse them.
-    for (auto* path : {config.mutable_run_directory(), config.mutable_tokenizer()->mutable_path(),
-                       config.mutable_init()->mutable_from()}) {
+    InitConfig& init = *config.mutable_init();
+    for (auto* path :
+         {config.mutable_run_directory(), config.mutable_tokenizer()->mutable_path(), init.mutable_from(),
+          init.mutable_reference(), init.mutable_reward(), init.mutable_critic()}) {
       *path = "p";
     }
     for (auto* sources :
          {config.mutable_data()->mutable_train(), config.mutable_data()->mutable_validation()}) {
+      for (auto& source : *sources) source.set_path("s");
+    }
+    for (auto* sources :
+         {config.mutable_data()->mutable_examples(), config.mutable_data()->mutable_validation_examples()}) {
       for (auto& source : *sources) source.set_path("s");
     }
     config.clear_plugins();

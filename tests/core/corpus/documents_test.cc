@@ -84,6 +84,29 @@ TEST(TextDocuments, ALongLineIsSkippedInBoundedMemory) {
   EXPECT_THAT(outcome.damage.examples[0], HasSubstr("a.txt:2: line too long: more than 1048576 bytes"));
 }
 
+// A frame that ends just where the reader's buffer does was taken for one that is cut off.
+TEST(TextDocuments, ACompressedFileThatEndsWithTheBufferIsWhole) {
+  TemporaryDirectory directory;
+  std::string text;
+  for (int i = 0; text.size() < 70'000; ++i) text += std::to_string(i * 7919) + " ";
+  const std::string path = directory / "a.txt.zst";
+  WriteAll(path, Zstd(text));
+  for (const size_t parts : {1, 2, 7}) {
+    text.resize(text.size() / parts * parts);
+    WriteAll(path, Zstd(text));
+    absl::StatusOr<std::unique_ptr<InputStream>> stream = InputStream::Open(path);
+    ASSERT_TRUE(stream.ok()) << stream.status();
+    std::string read, buffer(text.size() / parts, '\0');
+    while (true) {
+      const absl::StatusOr<int64_t> got = (*stream)->Read(buffer.data(), static_cast<int64_t>(buffer.size()));
+      ASSERT_TRUE(got.ok()) << got.status();
+      if (*got == 0) break;
+      read.append(buffer, 0, *got);
+    }
+    EXPECT_EQ(read, text);
+  }
+}
+
 TEST(TextDocuments, LongDocumentsComeInPartsOrAreRefused) {
   TemporaryDirectory directory;
   std::string text;

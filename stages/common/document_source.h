@@ -1,6 +1,6 @@
-// Slices of tokenised documents: the source of pre-training.
-#ifndef TANREN_STAGES_PRETRAIN_DOCUMENT_SOURCE_H_
-#define TANREN_STAGES_PRETRAIN_DOCUMENT_SOURCE_H_
+// Slices of tokenised documents: the source of pre-training and of replay.
+#ifndef TANREN_STAGES_COMMON_DOCUMENT_SOURCE_H_
+#define TANREN_STAGES_COMMON_DOCUMENT_SOURCE_H_
 
 #include <cstdint>
 #include <memory>
@@ -69,4 +69,4 @@ class DocumentSource final : public Source {
 
 }  // namespace tanren
 
-#endif  // TANREN_STAGES_PRETRAIN_DOCUMENT_SOURCE_H_
+#endif  // TANREN_STAGES_COMMON_DOCUMENT_SOURCE_H_

@@ -1,0 +1,149 @@
+#include "stages/common/example_units.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "core/base/status.h"
+#include "core/proto/config.pb.h"
+
+namespace tanren {
+namespace {
+
+std::optional<ExampleFormat> FormatOf(config::ExampleSource::Format format) {
+  switch (format) {
+    case config::ExampleSource::by_content:
+      return std::nullopt;
+    case config::ExampleSource::ranking:
+      return ExampleFormat::kRanking;
+    case config::ExampleSource::preference:
+      return ExampleFormat::kPreference;
+    case config::ExampleSource::labelled:
+      return ExampleFormat::kLabelled;
+    case config::ExampleSource::references:
+      return ExampleFormat::kReferences;
+    case config::ExampleSource::messages:
+      return ExampleFormat::kMessages;
+    case config::ExampleSource::prompt_completion:
+      return ExampleFormat::kPromptCompletion;
+    case config::ExampleSource::alpaca:
+      return ExampleFormat::kAlpaca;
+    case config::ExampleSource::answer:
+      return ExampleFormat::kAnswer;
+    case config::ExampleSource::text:
+      return ExampleFormat::kText;
+  }
+  return std::nullopt;
+}
+
+// What of an example no model of this run could take; OK when there is nothing.
+absl::Status CheckLengths(const config::Config& config, const Unit& unit) {
+  for (const int32_t length : unit.segment_lengths) {
+    if (length > config.model().context_length()) return InvalidInput("longer than model.context_length");
+  }
+  if (unit.tokens() > config.batch().micro_batch_tokens()) {
+    return InvalidInput("longer than batch.micro_batch_tokens");
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<UnitSet> ReadSet(const config::Config& config, const config::ExampleSource& source,
+                                const MakeUnit& make, UnitReport* report) {
+  ExampleOptions options;
+  options.format = FormatOf(source.format());
+  options.max_damaged_fraction = config.data().max_damaged();
+  TANREN_ASSIGN_OR_RETURN(std::vector<Example> examples, ReadExamples(source.path(), options, &report->read));
+  if (source.limit() > 0 && static_cast<int64_t>(examples.size()) > source.limit())
+    examples.resize(source.limit());
+  UnitSet set;
+  set.weight = source.weight();
+  std::string first_dropped;
+  for (const Example& example : examples) {
+    Unit unit;
+    absl::Status made = make(example, &unit);
+    if (made.ok()) made = CheckLengths(config, unit);
+    if (absl::IsInvalidArgument(made)) {
+      ++report->dropped[std::string(View(made.message()))];
+      if (first_dropped.empty()) first_dropped = absl::StrCat(example.source, ": ", made.message());
+      continue;
+    }
+    TANREN_RETURN_IF_ERROR(made);
+    report->segments += static_cast<int64_t>(unit.segment_lengths.size());
+    report->tokens += unit.tokens();
+    report->trained_tokens += std::count(unit.mask.begin(), unit.mask.end(), 1);
+    set.units.push_back(std::move(unit));
+  }
+  report->units = static_cast<int64_t>(set.units.size());
+  const double dropped = static_cast<double>(examples.size() - set.units.size());
+  if (set.units.empty() || dropped > config.data().max_damaged() * static_cast<double>(examples.size())) {
+    return InvalidInput(
+        "%s: %.0f of %d examples are of no use to stage %s (the first: %s); mend them, or raise "
+        "data.max_damaged",
+        source.path(), dropped, examples.size(), config.stage(), first_dropped);
+  }
+  return set;
+}
+
+}  // namespace
+
+absl::StatusOr<ChatTemplate> ChatTemplateFromConfig(const config::Config& config,
+                                                    const Tokenizer& tokenizer) {
+  const ChatTemplateKind kind = config.chat().template_() == config::ChatConfig::chatml
+                                    ? ChatTemplateKind::kChatml
+                                    : ChatTemplateKind::kPlain;
+  absl::StatusOr<ChatTemplate> chat = ChatTemplate::Make(kind, tokenizer);
+  if (!chat.ok()) return At("chat.template", chat.status());
+  return chat;
+}
+
+std::string UnitReport::ToString() const {
+  std::string text = absl::StrCat(path, ": ", units, " units, ", segments, " sequences, ", tokens,
+                                  " tokens, ", trained_tokens, " of them trained; ", read.ToString());
+  for (const auto& [reason, count] : dropped) absl::StrAppend(&text, "; left out ", count, " (", reason, ")");
+  return text;
+}
+
+absl::StatusOr<std::vector<UnitSet>> ReadUnits(const config::Config& config, bool validation,
+                                               const MakeUnit& make, std::vector<UnitReport>* reports) {
+  const auto& sources = validation ? config.data().validation_examples() : config.data().examples();
+  const char* key = validation ? "validation_examples" : "examples";
+  std::vector<UnitSet> sets;
+  for (int i = 0; i < sources.size(); ++i) {
+    UnitReport report;
+    report.path = sources[i].path();
+    absl::StatusOr<UnitSet> set = ReadSet(config, sources[i], make, &report);
+    if (!set.ok()) return At(absl::StrCat("data.", key, ".", i), set.status());
+    sets.push_back(*std::move(set));
+    reports->push_back(std::move(report));
+  }
+  return sets;
+}
+
+std::vector<Message> PromptMessages(const config::Config& config, const Example& example) {
+  std::vector<Message> messages = example.prompt;
+  const bool has_system = !messages.empty() && messages[0].role == MessageRole::kSystem;
+  if (!has_system && !config.chat().system().empty()) {
+    messages.insert(messages.begin(), {MessageRole::kSystem, config.chat().system(), false});
+  }
+  return messages;
+}
+
+void AddSegment(const RenderedConversation& conversation, bool whole, Unit* unit) {
+  const size_t inputs = conversation.ids.size() - (whole ? 0 : 1);
+  for (size_t t = 0; t < inputs; ++t) {
+    const bool has_target = t + 1 < conversation.ids.size();
+    unit->ids.push_back(conversation.ids[t]);
+    unit->targets.push_back(has_target ? conversation.ids[t + 1] : -1);
+    unit->mask.push_back(has_target ? conversation.trained[t + 1] : 0);
+  }
+  unit->segment_lengths.push_back(static_cast<int32_t>(inputs));
+}
+
+absl::StatusOr<RenderedConversation> RenderResponse(const ChatTemplate& chat, std::vector<Message> prompt,
+                                                    const std::string& response, bool earlier_turns) {
+  for (Message& message : prompt) message.trained = message.trained && earlier_turns;
+  prompt.push_back({MessageRole::kAssistant, response, true});
+  return chat.RenderForTraining(prompt);
+}
+
+}  // namespace tanren

@@ -1,0 +1,203 @@
+#include "stages/reward_model/reward_model_stage.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_split.h"
+#include "core/base/status.h"
+#include "core/proto/config.pb.h"
+#include "stages/common/checkpoint_model.h"
+#include "stages/losses/reward_losses.h"
+
+namespace tanren {
+namespace {
+
+// Metrics of a step by the loss's names, and those that are meant for the normaliser.
+double MetricOf(const Loss& loss, const std::vector<double>& values, const std::string& name) {
+  for (size_t m = 0; m < values.size(); ++m) {
+    if (loss.metrics()[m] == name) return values[m];
+  }
+  TANREN_CHECK_MSG(false, "the loss has no metric ", name);
+  return 0;
+}
+
+// Lengths of better and worse answers, printed before step 1: where sides were swapped, or length alone
+// decides, it shows here.
+void PrintLengths(const std::vector<UnitSet>& sets) {
+  double better = 0, worse = 0, longer = 0, pairs = 0;
+  for (const UnitSet& set : sets) {
+    for (const Unit& unit : set.units) {
+      const std::vector<float>& rank = *unit.segment_columns.Find("rank");
+      for (size_t i = 0; i < rank.size(); ++i) {
+        for (size_t j = 0; j < rank.size(); ++j) {
+          if (!(rank[i] < rank[j])) continue;
+          better += unit.segment_lengths[i];
+          worse += unit.segment_lengths[j];
+          longer += unit.segment_lengths[i] > unit.segment_lengths[j];
+          longer += unit.segment_lengths[i] == unit.segment_lengths[j] ? 0.5 : 0;
+          ++pairs;
+        }
+      }
+    }
+  }
+  std::printf(
+      "%.0f pairs: the better answer has %.1f tokens, the worse %.1f (prompts included); a rule \"longer is "
+      "better\" would be right in %.1f %%\n",
+      pairs, better / pairs, worse / pairs, 100 * longer / pairs);
+}
+
+}  // namespace
+
+void ScoreNormalizer::Add(double mean, double mean_of_squares) {
+  mean_ = kDecay * mean_ + (1 - kDecay) * mean;
+  square_ = kDecay * square_ + (1 - kDecay) * mean_of_squares;
+  weight_ = kDecay * weight_ + (1 - kDecay);
+}
+
+double ScoreNormalizer::mean() const { return weight_ > 0 ? mean_ / weight_ : 0; }
+
+double ScoreNormalizer::deviation() const {
+  if (weight_ == 0) return 1;
+  const double variance = square_ / weight_ - mean() * mean();
+  return variance > 1e-12 ? std::sqrt(variance) : 1;
+}
+
+std::string ScoreNormalizer::ToState() const {
+  return absl::StrFormat("%.17g %.17g %.17g", mean_, square_, weight_);
+}
+
+absl::StatusOr<ScoreNormalizer> ScoreNormalizer::FromState(const std::string& state) {
+  const std::vector<std::string> fields = absl::StrSplit(state, ' ');
+  ScoreNormalizer normalizer;
+  if (fields.size() != 3 || !absl::SimpleAtod(fields[0], &normalizer.mean_) ||
+      !absl::SimpleAtod(fields[1], &normalizer.square_) ||
+      !absl::SimpleAtod(fields[2], &normalizer.weight_)) {
+    return InvalidInput("the saved score normalisation \"%s\" is damaged", state);
+  }
+  return normalizer;
+}
+
+absl::Status MakeRankingUnit(const config::Config& config, const ChatTemplate& chat, const Example& example,
+                             Unit* unit) {
+  if (example.format != ExampleFormat::kRanking && example.format != ExampleFormat::kPreference) {
+    return InvalidInput("a record of format %s ranks no answers", NameOf(example.format));
+  }
+  const std::vector<Message> prompt = PromptMessages(config, example);
+  for (const std::string& response : example.responses) {
+    TANREN_ASSIGN_OR_RETURN(const RenderedConversation rendered,
+                            RenderResponse(chat, prompt, response, /*earlier_turns=*/false));
+    AddSegment(rendered, /*whole=*/true, unit);
+  }
+  const int64_t segments = static_cast<int64_t>(unit->segment_lengths.size());
+  std::vector<float>& rank = unit->segment_columns.Get("rank", segments);
+  std::copy(example.ranks.begin(), example.ranks.end(), rank.begin());
+  unit->segment_columns.Get("margin", segments, static_cast<float>(example.margin));
+  return absl::OkStatus();
+}
+
+absl::Status RewardModelStage::Declare(const config::Config& config, const Tokenizer& tokenizer,
+                                       EngineOptions* engine) {
+  bool has_score = false;
+  if (!config.init().from().empty()) {
+    TANREN_ASSIGN_OR_RETURN(const CheckpointModel start,
+                            DescribeCheckpoint("init.from", config.init().from(), tokenizer));
+    has_score = start.shape.scalar_head;
+  }
+  if (config.samples().interval_steps() > 0) {
+    return InvalidInput("samples.interval_steps: %d, but a reward model writes no text; set it to 0",
+                        config.samples().interval_steps());
+  }
+  SetScalarHead(has_score, &engine->models[0]);
+  return absl::OkStatus();
+}
+
+absl::Status RewardModelStage::Open(const config::Config& config, const Tokenizer& tokenizer,
+                                    const Mesh& mesh) {
+  if (config.data().examples().empty()) {
+    return InvalidInput(
+        "data.examples: stage reward_model needs at least one file of rankings or preferences");
+  }
+  TANREN_ASSIGN_OR_RETURN(const ChatTemplate chat, ChatTemplateFromConfig(config, tokenizer));
+  const MakeUnit make = [&](const Example& example, Unit* unit) {
+    return MakeRankingUnit(config, chat, example, unit);
+  };
+  std::vector<UnitReport> reports;
+  TANREN_ASSIGN_OR_RETURN(std::vector<UnitSet> sets, ReadUnits(config, false, make, &reports));
+  TANREN_ASSIGN_OR_RETURN(std::vector<UnitSet> held_out, ReadUnits(config, true, make, &reports));
+  if (mesh.world->rank() == 0) {
+    for (const UnitReport& report : reports) std::printf("%s\n", report.ToString().c_str());
+    PrintLengths(sets);
+    std::fflush(stdout);
+  }
+  UnitSource::Options options;
+  options.shuffle = config.data().shuffle();
+  options.seed = static_cast<uint64_t>(config.seed());
+  examples_ = std::make_unique<UnitSource>(std::move(sets), options);
+  options.endless = false;
+  if (!held_out.empty()) validation_ = std::make_unique<UnitSource>(std::move(held_out), options);
+  planner_options_ = PlannerOptions(config);
+  planner_ = std::make_unique<StepPlanner>(examples_.get(), planner_options_);
+  const double centering = config.reward_model().centering();
+  if (config.reward_model().loss() == config::RewardModelConfig::listwise) {
+    loss_ = std::make_unique<SequenceLossOf<ListwiseRewardFunctor>>(ListwiseRewardFunctor{centering});
+  } else {
+    loss_ = std::make_unique<SequenceLossOf<PairwiseRewardFunctor>>(PairwiseRewardFunctor{centering});
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<StageStep> RewardModelStage::Step(Engine& engine, int64_t, double learning_rate) {
+  TANREN_ASSIGN_OR_RETURN(const StepPlan plan, planner_->Next());
+  TANREN_ASSIGN_OR_RETURN(const std::vector<MicroBatch> batches,
+                          LoadDealt(*examples_, plan, planner_options_.micro_batch_tokens, engine.mesh()));
+  TANREN_ASSIGN_OR_RETURN(const StepResult result, engine.Train("policy", batches, *loss_, learning_rate));
+  StageStep out;
+  out.loss = result.loss;
+  out.gradient_norm = result.gradient_norm;
+  out.skipped = result.skipped;
+  out.tokens = PlannedTokens(plan);
+  for (size_t m = 0; m < result.metrics.size(); ++m) {
+    out.metrics.push_back({loss_->metrics()[m], result.metrics[m]});
+  }
+  if (plan.oversize_units > 0)
+    out.metrics.push_back({"oversize_units", static_cast<double>(plan.oversize_units)});
+  scores_.Add(MetricOf(*loss_, result.metrics, "reward_mean"),
+              MetricOf(*loss_, result.metrics, "reward_square"));
+  return out;
+}
+
+absl::StatusOr<StageValidation> RewardModelStage::Validate(Engine& engine) {
+  StageValidation validation;
+  if (!validation_) return validation;
+  validation_->Rewind();
+  TANREN_ASSIGN_OR_RETURN(const MeasuredLoss measured,
+                          MeasureLoss(engine, "policy", *validation_, planner_options_, *loss_, 0));
+  validation.metrics.push_back({"loss", measured.loss});
+  for (size_t m = 0; m < measured.metrics.size(); ++m) {
+    validation.metrics.push_back({loss_->metrics()[m], measured.metrics[m]});
+  }
+  return validation;
+}
+
+std::map<std::string, std::string> RewardModelStage::SaveState() const {
+  return {{"train", planner_->SaveState()}, {"normalization", scores_.ToState()}};
+}
+
+absl::Status RewardModelStage::RestoreState(const std::map<std::string, std::string>& state) {
+  const auto cursor = state.find("train");
+  const auto normalization = state.find("normalization");
+  if (cursor == state.end() || normalization == state.end()) {
+    return InvalidInput("the checkpoint has no data cursor or no score normalisation of stage reward_model");
+  }
+  TANREN_ASSIGN_OR_RETURN(scores_, ScoreNormalizer::FromState(normalization->second));
+  return planner_->RestoreState(cursor->second);
+}
+
+void RegisterRewardModelStage() {
+  RegisterStage("reward_model", [] { return std::make_unique<RewardModelStage>(); });
+}
+
+}  // namespace tanren

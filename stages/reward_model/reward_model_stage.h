@@ -1,0 +1,64 @@
+// Reward modelling: a scalar head at the end of an answer learns to order answers as people did.
+#ifndef TANREN_STAGES_REWARD_MODEL_REWARD_MODEL_STAGE_H_
+#define TANREN_STAGES_REWARD_MODEL_REWARD_MODEL_STAGE_H_
+
+#include <map>
+#include <memory>
+#include <string>
+
+#include "core/chat/chat_template.h"
+#include "core/trainer/stage.h"
+#include "stages/common/documents.h"
+#include "stages/common/example_units.h"
+#include "stages/common/unit_source.h"
+
+namespace tanren {
+
+// Mean and deviation of the scores that the model gave lately in training: with them the scores of different
+// reward models, and a score and a check, are on one scale. Exponential averages with bias correction, stored
+// with the model.
+class ScoreNormalizer {
+ public:
+  static constexpr double kDecay = 0.95;
+
+  // Means over a step's answers.
+  void Add(double mean, double mean_of_squares);
+  double mean() const;
+  double deviation() const;  // 1 before any score
+  std::string ToState() const;
+  static absl::StatusOr<ScoreNormalizer> FromState(const std::string& state);
+
+ private:
+  double mean_ = 0;
+  double square_ = 0;
+  double weight_ = 0;
+};
+
+// A unit is a ranking: a segment for each answer, whole, with segment columns "rank" and "margin".
+absl::Status MakeRankingUnit(const config::Config& config, const ChatTemplate& chat, const Example& example,
+                             Unit* unit);
+
+class RewardModelStage final : public Stage {
+ public:
+  absl::Status Declare(const config::Config& config, const Tokenizer& tokenizer,
+                       EngineOptions* engine) override;
+  absl::Status Open(const config::Config& config, const Tokenizer& tokenizer, const Mesh& mesh) override;
+  absl::StatusOr<StageStep> Step(Engine& engine, int64_t step, double learning_rate) override;
+  absl::StatusOr<StageValidation> Validate(Engine& engine) override;
+  std::map<std::string, std::string> SaveState() const override;
+  absl::Status RestoreState(const std::map<std::string, std::string>& state) override;
+
+ private:
+  std::unique_ptr<UnitSource> examples_;
+  std::unique_ptr<UnitSource> validation_;  // null without
+  std::unique_ptr<StepPlanner> planner_;
+  StepPlanner::Options planner_options_;
+  std::unique_ptr<Loss> loss_;
+  ScoreNormalizer scores_;
+};
+
+void RegisterRewardModelStage();
+
+}  // namespace tanren
+
+#endif  // TANREN_STAGES_REWARD_MODEL_REWARD_MODEL_STAGE_H_

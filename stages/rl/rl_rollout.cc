@@ -1,0 +1,362 @@
+// The part of stage rl that makes rollouts: sampling, rewards, advantages, figures and guards.
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <set>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_split.h"
+#include "core/base/status.h"
+#include "core/proto/config.pb.h"
+#include "stages/rl/advantages.h"
+#include "stages/rl/rl_stage.h"
+
+namespace tanren {
+namespace {
+
+constexpr double kWhitenEpsilon = 1e-8;
+constexpr int kMaxSampling = 8;  // rounds of prompts until enough groups differ
+
+double Seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+double Sum(const std::vector<double>& values) {
+  double sum = 0;
+  for (const double value : values) sum += value;
+  return sum;
+}
+
+}  // namespace
+
+GenerationRequest RlStage::Request(const Prompt& prompt, const kernels::SamplingParams& sampling) const {
+  GenerationRequest request;
+  request.prompt = prompt.ids;
+  request.max_tokens = options_.max_tokens;
+  request.sampling = sampling;
+  request.stop = {chat_->end_of_turn()};
+  return request;
+}
+
+absl::StatusOr<double> RlStage::MeasureAccuracy(Engine& engine) {
+  kernels::SamplingParams greedy;
+  greedy.temperature = 0;
+  std::vector<GenerationRequest> requests;
+  for (const Prompt& prompt : held_out_) requests.push_back(Request(prompt, greedy));
+  TANREN_ASSIGN_OR_RETURN(const std::vector<GenerationResult> results, engine.Generate("policy", requests));
+  std::vector<AnswerToReward> answers;
+  for (size_t i = 0; i < results.size(); ++i) {
+    answers.push_back({held_out_[i].text, held_out_[i].answer, results[i].tokens, results[i].stop_tokens,
+                       results[i].finish == FinishReason::kStop});
+  }
+  TANREN_ASSIGN_OR_RETURN(const std::vector<AnswerReward> rewards,
+                          rewards_->Reward(*engine.mesh().world, answers));
+  const auto right =
+      std::count_if(rewards.begin(), rewards.end(), [](const AnswerReward& r) { return r.right; });
+  return static_cast<double>(right) / static_cast<double>(rewards.size());
+}
+
+absl::Status RlStage::AddRewards(Engine& engine, const std::vector<AnswerToReward>& to_reward,
+                                 std::vector<Sampled>* sampled) {
+  TANREN_ASSIGN_OR_RETURN(std::vector<AnswerReward> rewards,
+                          rewards_->Reward(*engine.mesh().world, to_reward));
+  std::vector<AnswerScores> scores(sampled->size());
+  if (model_weight_ > 0) {
+    Rollout rollout;
+    for (const Sampled& one : *sampled) rollout.answers.push_back(one.answer);
+    TANREN_RETURN_IF_ERROR(rollout.Pack(engine.options().micro_batch_tokens));
+    TANREN_ASSIGN_OR_RETURN(scores, ScoreRollout(engine, rollout, ScoreWith::kReward, 1));
+  }
+  for (size_t i = 0; i < sampled->size(); ++i) {
+    Sampled& one = (*sampled)[i];
+    if (!std::isfinite(scores[i].reward)) {
+      return absl::InternalError(absl::StrFormat("the reward model's score of an answer to \"%s\" is %g",
+                                                 to_reward[i].prompt, scores[i].reward));
+    }
+    if (model_weight_ > 0) one.model_score = (scores[i].reward - scores_.mean()) / scores_.deviation();
+    one.reward = std::move(rewards[i]);
+    one.total = one.reward.total + model_weight_ * one.model_score;
+    for (const float inside : one.reward.per_token) one.total += inside;
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<RlStage::Sampled>> RlStage::SampleOnce(Engine& engine) {
+  std::vector<GenerationRequest> requests;
+  for (int64_t p = 0; p < options_.prompts; ++p) {
+    const Prompt& prompt = PromptAt(prompts_drawn_ + p);
+    for (int64_t s = 0; s < options_.samples; ++s) {
+      kernels::SamplingParams sampling = options_.sampling;
+      sampling.stream_id = static_cast<uint64_t>((prompts_drawn_ + p) * options_.samples + s);
+      requests.push_back(Request(prompt, sampling));
+    }
+  }
+  TANREN_ASSIGN_OR_RETURN(const std::vector<GenerationResult> results, engine.Generate("policy", requests));
+  std::vector<Sampled> sampled(results.size());
+  std::vector<AnswerToReward> to_reward;
+  for (size_t i = 0; i < results.size(); ++i) {
+    const int64_t group = prompts_drawn_ + static_cast<int64_t>(i) / options_.samples;
+    const Prompt& prompt = PromptAt(group);
+    const bool ended = results[i].finish == FinishReason::kStop;
+    sampled[i].answer = MakeAnswer(prompt.ids, results[i].tokens, ended, group);
+    sampled[i].sampling_logp = results[i].logp;
+    to_reward.push_back({prompt.text, prompt.answer, results[i].tokens, results[i].stop_tokens, ended});
+  }
+  prompts_drawn_ += options_.prompts;
+  TANREN_RETURN_IF_ERROR(AddRewards(engine, to_reward, &sampled));
+  return sampled;
+}
+
+absl::StatusOr<std::vector<RlStage::Sampled>> RlStage::Sample(Engine& engine) {
+  if (!options_.drop_equal_groups) return SampleOnce(engine);
+  std::vector<Sampled> kept;
+  const size_t wanted = static_cast<size_t>(options_.prompts * options_.samples);
+  for (int round = 0; round < kMaxSampling && kept.size() < wanted; ++round) {
+    TANREN_ASSIGN_OR_RETURN(std::vector<Sampled> more, SampleOnce(engine));
+    for (size_t begin = 0; begin < more.size() && kept.size() < wanted; begin += options_.samples) {
+      const auto first = more.begin() + begin, last = first + options_.samples;
+      if (std::all_of(first, last, [&](const Sampled& one) { return one.total == first->total; })) continue;
+      std::move(first, last, std::back_inserter(kept));
+    }
+  }
+  if (kept.empty()) {
+    return InvalidInput(
+        "none of %d prompts had answers of different reward: the task is too easy or too hard for this "
+        "policy; set "
+        "rl.drop_equal_groups: no, or choose other prompts",
+        kMaxSampling * options_.prompts);
+  }
+  return kept;
+}
+
+std::vector<double> RlStage::TokenRewards(const Sampled& sampled, const AnswerScores& scores) const {
+  std::vector<double> rewards(sampled.reward.per_token.begin(), sampled.reward.per_token.end());
+  rewards.back() += sampled.reward.total + model_weight_ * sampled.model_score;
+  if (!options_.kl_in_reward || scores.reference_logp.empty()) return rewards;
+  for (size_t t = 0; t < rewards.size(); ++t) {
+    const double d = static_cast<double>(scores.old_logp[t]) - scores.reference_logp[t];
+    rewards[t] -= kl_coefficient_ * KlEstimate(options_.kl_estimator, d);
+  }
+  return rewards;
+}
+
+void RlStage::AddColumns(const std::vector<Sampled>& sampled, const std::vector<AnswerScores>& scores) {
+  std::vector<std::vector<double>> advantages(sampled.size()), returns(sampled.size());
+  std::vector<double> totals;
+  for (size_t i = 0; i < sampled.size(); ++i) {
+    const std::vector<double> rewards = TokenRewards(sampled[i], scores[i]);
+    totals.push_back(Sum(rewards));
+    if (!options_.has_critic()) continue;
+    std::vector<double> values(scores[i].values.begin(), scores[i].values.end());
+    values.push_back(sampled[i].answer.ended ? 0 : scores[i].last_value);
+    advantages[i] = GeneralizedAdvantages(rewards, values, options_.gamma, options_.lambda);
+    for (size_t t = 0; t < rewards.size(); ++t) returns[i].push_back(advantages[i][t] + values[t]);
+  }
+  if (!options_.has_critic()) {
+    std::vector<double> of_answers =
+        options_.algorithm == RlAlgorithm::kRloo
+            ? LeaveOneOutBaselines(totals, options_.samples)
+            : GroupAdvantages(totals, options_.samples, options_.scale_advantages);
+    for (size_t i = 0; i < totals.size(); ++i) {
+      const double advantage =
+          options_.algorithm == RlAlgorithm::kRloo ? totals[i] - of_answers[i] : of_answers[i];
+      advantages[i].assign(sampled[i].answer.trained_tokens(), advantage);
+    }
+  } else if (options_.whiten) {
+    std::vector<double> all;
+    for (const std::vector<double>& one : advantages) all.insert(all.end(), one.begin(), one.end());
+    Whiten(all, /*shift_mean=*/true, kWhitenEpsilon);
+    auto next = all.begin();
+    for (std::vector<double>& one : advantages) {
+      for (double& advantage : one) advantage = *next++;
+    }
+  }
+  for (size_t i = 0; i < sampled.size(); ++i) {
+    Unit& unit = rollout_.answers[i].unit;
+    const int64_t first = sampled[i].answer.prompt_tokens - 1;
+    const auto fill = [&](const char* name, const auto& values) {
+      std::vector<float>& column = unit.columns.Get(name, unit.tokens());
+      for (size_t t = 0; t < values.size(); ++t) column[first + t] = static_cast<float>(values[t]);
+    };
+    const double tokens = static_cast<double>(sampled[i].answer.trained_tokens());
+    fill("weight",
+         std::vector<double>(sampled[i].answer.trained_tokens(), options_.sequence_mean ? 1 / tokens : 1));
+    fill("old_logp", scores[i].old_logp);
+    fill("advantage", advantages[i]);
+    if (!scores[i].reference_logp.empty()) fill("reference_logp", scores[i].reference_logp);
+    if (options_.has_critic()) {
+      fill("return", returns[i]);
+      fill("old_value", scores[i].values);
+    }
+    unit.segment_columns.Get("advantage", 1, static_cast<float>(advantages[i][0]));
+  }
+}
+
+void RlStage::AddFigures(const std::vector<Sampled>& sampled, const std::vector<AnswerScores>& scores) {
+  double reward = 0, model_score = 0, right = 0, kl = 0, length = 0, cut_off = 0, failures = 0;
+  double mismatch = 0, worst_mismatch = 0, tokens = 0;
+  std::map<int64_t, std::pair<int64_t, std::set<std::string>>> right_texts;  // by group: how many, and which
+  for (size_t i = 0; i < sampled.size(); ++i) {
+    const Sampled& one = sampled[i];
+    reward += one.total;
+    model_score += one.model_score;
+    right += one.reward.right;
+    failures += one.reward.checker_failed;
+    length += static_cast<double>(one.answer.trained_tokens());
+    cut_off += !one.answer.ended;
+    if (one.reward.right) {
+      auto& [count, texts] = right_texts[one.answer.group];
+      ++count;
+      texts.insert(one.reward.text);
+    }
+    for (size_t t = 0; t < scores[i].old_logp.size(); ++t) {
+      const double difference = std::abs(static_cast<double>(one.sampling_logp[t]) - scores[i].old_logp[t]);
+      mismatch += difference;
+      worst_mismatch = std::max(worst_mismatch, difference);
+      if (!scores[i].reference_logp.empty())
+        kl += static_cast<double>(scores[i].old_logp[t]) - scores[i].reference_logp[t];
+      ++tokens;
+    }
+  }
+  const double n = static_cast<double>(sampled.size());
+  figures_ = {{"reward", reward / n}, {"length", length / n}, {"cut_off", cut_off / n}};
+  if (model_weight_ > 0) figures_.push_back({"model_score", model_score / n});
+  if (rewards_->checks()) figures_.push_back({"accuracy", right / n});
+  if (failures > 0) figures_.push_back({"checker_failures", failures});
+  if (options_.kl_coefficient > 0) {
+    figures_.push_back({"reference_kl", kl / n});
+    figures_.push_back({"kl_coefficient", kl_coefficient_});
+  }
+  double distinct = 0, right_answers = 0;
+  for (const auto& [group, entry] : right_texts) {
+    if (entry.first < 2) continue;
+    distinct += static_cast<double>(entry.second.size());
+    right_answers += static_cast<double>(entry.first);
+  }
+  if (right_answers > 0) figures_.push_back({"distinct_right", distinct / right_answers});
+  figures_.push_back({"sampling_mismatch", mismatch / tokens});
+  figures_.push_back({"sampling_mismatch_worst", worst_mismatch});
+  last_reward_ = reward / n;
+  if (rollouts_ == 0) {
+    first_reward_ = reward / n;
+    first_length_ = length / n;
+  }
+  AdaptiveKl adaptive(kl_coefficient_, options_.kl_target, options_.kl_horizon);
+  adaptive.Update(kl / n, n);
+  kl_coefficient_ = adaptive.coefficient();
+}
+
+absl::Status RlStage::NewRollout(Engine& engine) {
+  const double begin = Seconds();
+  TANREN_ASSIGN_OR_RETURN(const std::vector<Sampled> sampled, Sample(engine));
+  const double generated = Seconds();
+  rollout_ = Rollout();
+  for (const Sampled& one : sampled) rollout_.answers.push_back(one.answer);
+  TANREN_RETURN_IF_ERROR(rollout_.Pack(engine.options().micro_batch_tokens));
+  TANREN_ASSIGN_OR_RETURN(const std::vector<AnswerScores> scores,
+                          ScoreRollout(engine, rollout_, ScoreWith::kOthers, options_.sampling.temperature));
+  AddColumns(sampled, scores);
+  AddFigures(sampled, scores);
+  timings_ = {{"sampling_seconds", generated - begin}, {"scoring_seconds", Seconds() - generated}};
+  ++rollouts_;
+  epoch_ = 0;
+  next_minibatch_ = 0;
+  DivideEpochs();
+  return absl::OkStatus();
+}
+
+void RlStage::JudgeRollout(StageStep* out) const {
+  const config::GuardConfig& guards = config_->guards();
+  const auto figure = [&](const char* name) {
+    for (const Metric& metric : figures_) {
+      if (metric.name == name) return metric.value;
+    }
+    return -1.0;
+  };
+  const auto say = [&](const std::string& text) {
+    out->warnings.push_back(text);
+    if (guards.action() == config::GuardConfig::stop) out->stop = text;
+  };
+  const double kl = figure("reference_kl"), length = figure("length"), distinct = figure("distinct_right");
+  if (guards.max_kl() > 0 && kl > guards.max_kl()) {
+    say(absl::StrFormat("an answer's KL to the reference is %.4f nats, more than guards.max_kl %g", kl,
+                        guards.max_kl()));
+  }
+  if (guards.max_length_ratio() > 0 && length > guards.max_length_ratio() * first_length_) {
+    say(absl::StrFormat(
+        "answers have %.1f tokens, %.2f times the first rollout's %.1f; guards.max_length_ratio is %g",
+        length, length / first_length_, first_length_, guards.max_length_ratio()));
+  }
+  if (guards.min_distinct() > 0 && distinct >= 0 && distinct < guards.min_distinct()) {
+    say(absl::StrFormat(
+        "of the right answers to one prompt %.3f are distinct, less than guards.min_distinct %g", distinct,
+        guards.min_distinct()));
+  }
+  if (!std::isfinite(figure("reward"))) say("the mean reward is not finite");
+}
+
+void RlStage::JudgeHacking(double accuracy, StageValidation* out) const {
+  const config::GuardConfig& guards = config_->guards();
+  if (guards.max_reward_gap() <= 0 || first_accuracy_ < 0 || rollouts_ == 0) return;
+  if (last_reward_ <= first_reward_ || first_accuracy_ - accuracy <= guards.max_reward_gap()) return;
+  const std::string text = absl::StrFormat(
+      "reward hacking: the reward rose from %.4f to %.4f while the held-out accuracy fell from %.4f to %.4f, "
+      "by more than "
+      "guards.max_reward_gap %g",
+      first_reward_, last_reward_, first_accuracy_, accuracy, guards.max_reward_gap());
+  out->warnings.push_back(text);
+  if (guards.action() == config::GuardConfig::stop) out->stop = text;
+}
+
+std::map<std::string, std::string> RlStage::SaveState() const {
+  std::map<std::string, std::string> state;
+  state["prompts"] = prompts_hash_;
+  state["cursor"] = absl::StrFormat("%d %d %d %d %.17g %.17g %.17g %.17g %.17g", prompts_drawn_, rollouts_,
+                                    epoch_, next_minibatch_, kl_coefficient_, first_reward_, first_length_,
+                                    first_accuracy_, last_reward_);
+  state["rollout"] = rollout_.SaveState();
+  state["forgetting"] = forgetting_.SaveState();
+  for (const Metric& metric : figures_) {
+    absl::StrAppendFormat(&state["figures"], "%s %.17g\n", metric.name, metric.value);
+  }
+  return state;
+}
+
+absl::Status RlStage::RestoreState(const std::map<std::string, std::string>& state) {
+  const auto text = [&](const char* key) {
+    const auto found = state.find(key);
+    return found == state.end() ? std::string() : found->second;
+  };
+  if (text("prompts") != prompts_hash_) {
+    return InvalidInput(
+        "data.examples: the prompts are not those of the checkpoint; restore the files, or start a new "
+        "run with init.from");
+  }
+  const std::vector<std::string> fields = absl::StrSplit(text("cursor"), ' ');
+  const bool sound =
+      fields.size() == 9 && absl::SimpleAtoi(fields[0], &prompts_drawn_) &&
+      absl::SimpleAtoi(fields[1], &rollouts_) && absl::SimpleAtoi(fields[2], &epoch_) &&
+      absl::SimpleAtoi(fields[3], &next_minibatch_) && absl::SimpleAtod(fields[4], &kl_coefficient_) &&
+      absl::SimpleAtod(fields[5], &first_reward_) && absl::SimpleAtod(fields[6], &first_length_) &&
+      absl::SimpleAtod(fields[7], &first_accuracy_) && absl::SimpleAtod(fields[8], &last_reward_);
+  if (!sound) return InvalidInput("the checkpoint's cursor of stage rl is damaged: \"%s\"", text("cursor"));
+  TANREN_ASSIGN_OR_RETURN(rollout_, Rollout::FromState(text("rollout")));
+  forgetting_.RestoreState(text("forgetting"));
+  figures_.clear();
+  for (const auto& line : absl::StrSplit(text("figures"), '\n', absl::SkipEmpty())) {
+    const std::vector<std::string> pair = absl::StrSplit(line, ' ');
+    double value = 0;
+    if (pair.size() == 2 && absl::SimpleAtod(pair[1], &value)) figures_.push_back({pair[0], value});
+  }
+  if (!rollout_.answers.empty()) {
+    DivideEpochs();
+    if (epoch_ >= options_.epochs || next_minibatch_ >= static_cast<int64_t>(minibatches_.size())) {
+      return InvalidInput(
+          "rl.epochs or rl.minibatches are fewer than the checkpoint's rollout has done; restore them");
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace tanren

@@ -1,0 +1,309 @@
+#include "stages/rl/rl_stage.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <utility>
+
+#include "core/base/sha256.h"
+#include "core/base/status.h"
+#include "core/proto/config.pb.h"
+#include "kernels/random.h"
+#include "stages/common/checkpoint_model.h"
+#include "stages/common/example_units.h"
+#include "stages/losses/policy_losses.h"
+
+namespace tanren {
+namespace {
+
+constexpr uint64_t kPromptStream = 0x70726f6d7074;
+constexpr uint64_t kEpochStream = 0x65706f6368;
+
+double MetricOf(const Loss& loss, const std::vector<double>& values, const std::string& name) {
+  for (size_t m = 0; m < values.size(); ++m) {
+    if (loss.metrics()[m] == name) return values[m];
+  }
+  return 0;
+}
+
+}  // namespace
+
+absl::Status RlStage::DeclareReward(const config::Config& config, const Tokenizer& tokenizer,
+                                    EngineOptions* engine) {
+  const bool checked =
+      config.rewards().checker() != config::RewardConfig::none && config.rewards().checker_weight() > 0;
+  if (config.init().reward().empty() || config.rewards().model_weight() == 0) {
+    if (checked || config.rewards().step_weight() > 0) return absl::OkStatus();
+    return InvalidInput(
+        "init.reward: stage rl needs something to learn from: name a reward model, or set rewards.checker "
+        "and "
+        "rewards.checker_weight");
+  }
+  TANREN_ASSIGN_OR_RETURN(const CheckpointModel source,
+                          DescribeCheckpoint("init.reward", config.init().reward(), tokenizer));
+  if (!source.shape.scalar_head) {
+    return InvalidInput(
+        "init.reward: %s was saved by stage %s and has no score head; name a checkpoint of stage "
+        "reward_model",
+        source.path, source.stage);
+  }
+  const auto normalization = source.state.find("stage.normalization");
+  if (normalization == source.state.end()) {
+    return InvalidInput("init.reward: %s has no score normalisation", source.path);
+  }
+  absl::StatusOr<ScoreNormalizer> scores = ScoreNormalizer::FromState(normalization->second);
+  if (!scores.ok()) return At("init.reward", scores.status());
+  scores_ = *scores;
+  model_weight_ = config.rewards().model_weight();
+  ModelOptions reward = engine->models[0];
+  SetFrozen(source, "reward", &reward);
+  engine->models.push_back(std::move(reward));
+  return absl::OkStatus();
+}
+
+absl::Status RlStage::DeclareReference(const config::Config& config, const Tokenizer& tokenizer,
+                                       EngineOptions* engine) {
+  if (options_.kl_coefficient == 0) return absl::OkStatus();
+  const bool own = !config.init().reference().empty();
+  const std::string key = own ? "init.reference" : "init.from";
+  const std::string& path = own ? config.init().reference() : config.init().from();
+  if (path.empty()) {
+    return InvalidInput(
+        "init.from: rl.kl_coefficient is %g, so stage rl needs a policy to start from and to stay near",
+        options_.kl_coefficient);
+  }
+  TANREN_ASSIGN_OR_RETURN(const CheckpointModel source, DescribeCheckpoint(key, path, tokenizer));
+  if (!source.shape.vocabulary_head) {
+    return InvalidInput("%s: %s is a reward model, and a reference needs a vocabulary head", key,
+                        source.path);
+  }
+  ModelOptions reference = engine->models[0];
+  SetFrozen(source, "reference", &reference);
+  engine->models.push_back(std::move(reference));
+  return absl::OkStatus();
+}
+
+absl::Status RlStage::DeclareCritic(const config::Config& config, const Tokenizer& tokenizer,
+                                    EngineOptions* engine) {
+  if (!options_.has_critic()) return absl::OkStatus();
+  const config::InitConfig& init = config.init();
+  const auto [key, path] = !init.critic().empty()   ? std::pair("init.critic", init.critic())
+                           : !init.reward().empty() ? std::pair("init.reward", init.reward())
+                                                    : std::pair("init.from", init.from());
+  ModelOptions critic = engine->models[0];
+  critic.name = "critic";
+  critic.init_from.clear();
+  bool has_score = true;  // of random weights there is nothing to be new beside
+  if (!path.empty()) {
+    TANREN_ASSIGN_OR_RETURN(const CheckpointModel source, DescribeCheckpoint(key, path, tokenizer));
+    critic.shape = source.shape;
+    critic.init_from = source.path;
+    critic.init_model = "policy";
+    has_score = source.shape.scalar_head;
+  }
+  SetScalarHead(has_score, &critic);
+  engine->models.push_back(std::move(critic));
+  return absl::OkStatus();
+}
+
+absl::Status RlStage::Declare(const config::Config& config, const Tokenizer& tokenizer,
+                              EngineOptions* engine) {
+  TANREN_ASSIGN_OR_RETURN(options_, RlOptions::FromConfig(config));
+  ModelOptions& policy = engine->models[0];
+  policy.generates = true;
+  engine->generation_tokens = std::min(policy.shape.context_length, config.batch().micro_batch_tokens());
+  engine->decode_slots = config.rollout().decode_slots();
+  TANREN_RETURN_IF_ERROR(DeclareReward(config, tokenizer, engine));
+  TANREN_RETURN_IF_ERROR(DeclareReference(config, tokenizer, engine));
+  return DeclareCritic(config, tokenizer, engine);
+}
+
+absl::StatusOr<std::vector<RlStage::Prompt>> RlStage::ReadPrompts(bool validation, const Mesh& mesh) const {
+  // A prompt is a unit without an answer; its texts are kept beside it, in the same order.
+  std::vector<std::vector<Prompt>> files;
+  std::vector<Prompt> prompts;
+  const int64_t room = std::min(config_->model().context_length(), config_->batch().micro_batch_tokens());
+  const MakeUnit make = [&](const Example& example, Unit* unit) -> absl::Status {
+    Prompt prompt;
+    const std::vector<Message> messages = PromptMessages(*config_, example);
+    if (messages.empty()) return InvalidInput("no prompt");
+    TANREN_ASSIGN_OR_RETURN(prompt.ids, chat_->Render(messages, /*generation_prompt=*/true));
+    if (static_cast<int64_t>(prompt.ids.size()) + options_.max_tokens > room) {
+      return InvalidInput("prompt and rollout.max_tokens are longer than the context or the micro-batch");
+    }
+    prompt.text = messages.back().content;
+    prompt.answer = example.answer;
+    if (rewards_->checks() && prompt.answer.empty()) return InvalidInput("no answer to check against");
+    unit->ids = prompt.ids;
+    unit->segment_lengths = {static_cast<int32_t>(prompt.ids.size())};
+    prompts.push_back(std::move(prompt));
+    return absl::OkStatus();
+  };
+  std::vector<UnitReport> reports;
+  TANREN_RETURN_IF_ERROR(ReadUnits(*config_, validation, make, &reports).status());
+  if (mesh.world->rank() == 0) {
+    for (const UnitReport& report : reports) std::printf("prompts: %s\n", report.ToString().c_str());
+    std::fflush(stdout);
+  }
+  return prompts;
+}
+
+absl::Status RlStage::Open(const config::Config& config, const Tokenizer& tokenizer, const Mesh& mesh) {
+  config_ = &config;
+  tokenizer_ = &tokenizer;
+  if (config.data().examples().empty())
+    return InvalidInput("data.examples: stage rl needs at least one file of prompts");
+  TANREN_ASSIGN_OR_RETURN(ChatTemplate chat, ChatTemplateFromConfig(config, tokenizer));
+  chat_ = std::move(chat);
+  TANREN_ASSIGN_OR_RETURN(AnswerRewards rewards,
+                          AnswerRewards::Make(config.rewards(), tokenizer, options_.max_tokens));
+  rewards_ = std::move(rewards);
+  TANREN_ASSIGN_OR_RETURN(prompts_, ReadPrompts(false, mesh));
+  TANREN_ASSIGN_OR_RETURN(held_out_, ReadPrompts(true, mesh));
+  const int64_t most = config.validation().examples();
+  if (most > 0 && static_cast<int64_t>(held_out_.size()) > most) held_out_.resize(most);
+  Sha256 hash;
+  for (const Prompt& prompt : prompts_) {
+    hash.UpdateField(prompt.text);
+    hash.UpdateField(prompt.answer);
+    hash.UpdateNumber(static_cast<int64_t>(prompt.ids.size()));
+  }
+  prompts_hash_ = hash.HexDigest();
+  policy_loss_ = MakePolicyLoss(options_);
+  if (options_.has_critic()) {
+    value_loss_ = std::make_unique<TokenLossOf<ValueFunctor>>(ValueFunctor{options_.value_clip});
+  }
+  kl_coefficient_ = options_.kl_coefficient;
+  forgetting_.Open(config);
+  return base_.Open(config, tokenizer);
+}
+
+absl::Status RlStage::Begin(Engine& engine) {
+  if (!base_.empty()) {
+    TANREN_ASSIGN_OR_RETURN(const std::vector<Metric> base, base_.Measure(engine, "policy", "base_"));
+    forgetting_.SetStart(base[0].value);
+  }
+  if (held_out_.empty() || !rewards_->checks()) return absl::OkStatus();
+  TANREN_ASSIGN_OR_RETURN(first_accuracy_, MeasureAccuracy(engine));
+  if (engine.mesh().world->rank() == 0) {
+    std::printf("before the first step: accuracy %.4f on %zu held-out prompts\n", first_accuracy_,
+                held_out_.size());
+    std::fflush(stdout);
+  }
+  return absl::OkStatus();
+}
+
+const RlStage::Prompt& RlStage::PromptAt(int64_t drawn) const {
+  const uint64_t size = prompts_.size();
+  const uint64_t epoch = static_cast<uint64_t>(drawn) / size;
+  uint64_t place = static_cast<uint64_t>(drawn) % size;
+  if (config_->data().shuffle()) {
+    place = kernels::PermuteIndex(options_.sampling.seed, kPromptStream ^ (epoch << 8), size, place);
+  }
+  return prompts_[place];
+}
+
+void RlStage::DivideEpochs() {
+  const uint64_t stream =
+      kEpochStream ^ (static_cast<uint64_t>(rollouts_) << 16) ^ static_cast<uint64_t>(epoch_);
+  minibatches_ = DivideEpoch(static_cast<int64_t>(rollout_.micro_batches.size()), options_.minibatches,
+                             options_.sampling.seed, stream);
+}
+
+absl::StatusOr<std::vector<MicroBatch>> RlStage::LoadMinibatch(const std::vector<int32_t>& minibatch,
+                                                               const Mesh& mesh) const {
+  const DealtRange mine =
+      DealMicroBatches(static_cast<int64_t>(minibatch.size()), mesh.data->rank(), mesh.data->size());
+  std::vector<MicroBatch> batches;
+  for (int64_t m = mine.begin; m < mine.end; ++m) {
+    TANREN_ASSIGN_OR_RETURN(MicroBatch batch,
+                            rollout_.Make(minibatch[m], config_->batch().micro_batch_tokens()));
+    batches.push_back(std::move(batch));
+  }
+  return batches;
+}
+
+absl::Status RlStage::TrainCritic(Engine& engine, const std::vector<MicroBatch>& batches,
+                                  double learning_rate, StageStep* out) {
+  TANREN_ASSIGN_OR_RETURN(const StepResult result, engine.Train("critic", batches, *value_loss_,
+                                                                learning_rate * options_.critic_rate_ratio));
+  out->metrics.push_back({"value_loss", result.loss});
+  out->metrics.push_back({"critic_gradient_norm", result.gradient_norm});
+  out->metrics.push_back(
+      {"value_clip_fraction", MetricOf(*value_loss_, result.metrics, "value_clip_fraction")});
+  out->skipped |= result.skipped;
+  return absl::OkStatus();
+}
+
+void RlStage::Advance(bool leave_rollout) {
+  if (!leave_rollout && ++next_minibatch_ < static_cast<int64_t>(minibatches_.size())) return;
+  next_minibatch_ = 0;
+  if (leave_rollout || ++epoch_ == options_.epochs) {
+    epoch_ = 0;
+    rollout_ = Rollout();
+    return;
+  }
+  DivideEpochs();
+}
+
+absl::StatusOr<StageStep> RlStage::Step(Engine& engine, int64_t step, double learning_rate) {
+  StageStep out;
+  timings_.clear();
+  if (rollout_.answers.empty()) {
+    TANREN_RETURN_IF_ERROR(NewRollout(engine));
+    JudgeRollout(&out);
+  }
+  const bool on_policy = epoch_ == 0 && next_minibatch_ == 0;
+  absl::StatusOr<std::vector<MicroBatch>> batches =
+      LoadMinibatch(minibatches_[next_minibatch_], engine.mesh());
+  TANREN_RETURN_IF_ERROR(AgreeStatus(*engine.mesh().world, "load minibatch", batches.status()));
+  for (const int32_t m : minibatches_[next_minibatch_]) {
+    for (const int32_t i : rollout_.micro_batches[m])
+      out.tokens += static_cast<double>(rollout_.answers[i].unit.tokens());
+  }
+  bool leave = false;
+  if (!options_.has_critic() || step >= options_.critic_warmup_steps) {
+    TANREN_ASSIGN_OR_RETURN(const StepResult result,
+                            engine.Train("policy", *batches, *policy_loss_, learning_rate));
+    out.loss = result.loss;
+    out.gradient_norm = result.gradient_norm;
+    out.skipped = result.skipped;
+    for (size_t m = 0; m < result.metrics.size(); ++m) {
+      out.metrics.push_back({policy_loss_->metrics()[m], result.metrics[m]});
+    }
+    const double kl = MetricOf(*policy_loss_, result.metrics, "approx_kl");
+    if (on_policy && kl != 0) {
+      return absl::InternalError(
+          absl::StrFormat("the first minibatch of a rollout has a ratio that is not exactly 1 (its KL is "
+                          "%g): the policy that is trained "
+                          "is not the one that was scored",
+                          kl));
+    }
+    leave = options_.stop_kl > 0 && kl > options_.stop_kl;
+  }
+  if (value_loss_) TANREN_RETURN_IF_ERROR(TrainCritic(engine, *batches, learning_rate, &out));
+  out.metrics.insert(out.metrics.end(), figures_.begin(), figures_.end());
+  out.metrics.insert(out.metrics.end(), timings_.begin(), timings_.end());
+  if (leave) out.metrics.push_back({"stopped_by_kl", 1});
+  Advance(leave);
+  return out;
+}
+
+absl::StatusOr<StageValidation> RlStage::Validate(Engine& engine) {
+  StageValidation validation;
+  if (!base_.empty()) {
+    TANREN_ASSIGN_OR_RETURN(validation.metrics, base_.Measure(engine, "policy", "base_"));
+    forgetting_.Judge(validation.metrics[0].value, &validation);
+  }
+  if (held_out_.empty() || !rewards_->checks()) return validation;
+  TANREN_ASSIGN_OR_RETURN(const double accuracy, MeasureAccuracy(engine));
+  validation.metrics.push_back({"accuracy", accuracy});
+  JudgeHacking(accuracy, &validation);
+  return validation;
+}
+
+void RegisterRlStage() {
+  RegisterStage("rl", [] { return std::make_unique<RlStage>(); });
+}
+
+}  // namespace tanren

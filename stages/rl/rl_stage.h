@@ -1,0 +1,115 @@
+// Reinforcement learning on the model's own answers: PPO with a critic; GRPO, RLOO, DAPO and GSPO without.
+//
+// A step of the trainer is one optimizer step on a minibatch of the current rollout. When a rollout is used
+// up the next step samples a new one: prompts are drawn, the policy answers with its training weights, all
+// models score the answers on the very packing that is trained, rewards become advantages, and the columns
+// stay with the rollout. The rollout is part of the saved state, so a run resumes inside an epoch.
+#ifndef TANREN_STAGES_RL_RL_STAGE_H_
+#define TANREN_STAGES_RL_RL_STAGE_H_
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/chat/chat_template.h"
+#include "core/examples/example.h"
+#include "core/trainer/stage.h"
+#include "stages/common/documents.h"
+#include "stages/reward_model/reward_model_stage.h"
+#include "stages/rl/rewards.h"
+#include "stages/rl/rl_options.h"
+#include "stages/rl/rollout.h"
+#include "stages/rl/rollout_scores.h"
+
+namespace tanren {
+
+class RlStage final : public Stage {
+ public:
+  absl::Status Declare(const config::Config& config, const Tokenizer& tokenizer,
+                       EngineOptions* engine) override;
+  absl::Status Open(const config::Config& config, const Tokenizer& tokenizer, const Mesh& mesh) override;
+  absl::Status Begin(Engine& engine) override;
+  absl::StatusOr<StageStep> Step(Engine& engine, int64_t step, double learning_rate) override;
+  absl::StatusOr<StageValidation> Validate(Engine& engine) override;
+  std::map<std::string, std::string> SaveState() const override;
+  absl::Status RestoreState(const std::map<std::string, std::string>& state) override;
+
+ private:
+  struct Prompt {
+    std::vector<int32_t> ids;
+    std::string text;    // the last message of the user
+    std::string answer;  // "" without
+  };
+  // An answer that is sampled and rewarded, not yet scored by policy, reference and critic.
+  struct Sampled {
+    RolloutAnswer answer;
+    AnswerReward reward;
+    std::vector<float> sampling_logp;
+    double model_score = 0;  // normalised; 0 without a reward model
+    double total = 0;        // all rewards but the KL
+  };
+
+  absl::Status DeclareReward(const config::Config& config, const Tokenizer& tokenizer, EngineOptions* engine);
+  absl::Status DeclareReference(const config::Config& config, const Tokenizer& tokenizer,
+                                EngineOptions* engine);
+  absl::Status DeclareCritic(const config::Config& config, const Tokenizer& tokenizer, EngineOptions* engine);
+  absl::StatusOr<std::vector<Prompt>> ReadPrompts(bool validation, const Mesh& mesh) const;
+
+  GenerationRequest Request(const Prompt& prompt, const kernels::SamplingParams& sampling) const;
+  absl::Status NewRollout(Engine& engine);
+  // The answers to the next prompts; with drop_equal_groups until there are enough groups that differ.
+  absl::StatusOr<std::vector<Sampled>> Sample(Engine& engine);
+  absl::StatusOr<std::vector<Sampled>> SampleOnce(Engine& engine);
+  absl::Status AddRewards(Engine& engine, const std::vector<AnswerToReward>& to_reward,
+                          std::vector<Sampled>* sampled);
+  std::vector<double> TokenRewards(const Sampled& sampled, const AnswerScores& scores) const;
+  void AddColumns(const std::vector<Sampled>& sampled, const std::vector<AnswerScores>& scores);
+  void AddFigures(const std::vector<Sampled>& sampled, const std::vector<AnswerScores>& scores);
+  const Prompt& PromptAt(int64_t drawn) const;
+  absl::StatusOr<double> MeasureAccuracy(Engine& engine);
+  void DivideEpochs();
+  void Advance(bool leave_rollout);
+  absl::StatusOr<std::vector<MicroBatch>> LoadMinibatch(const std::vector<int32_t>& minibatch,
+                                                        const Mesh& mesh) const;
+  absl::Status TrainCritic(Engine& engine, const std::vector<MicroBatch>& batches, double learning_rate,
+                           StageStep* out);
+  void JudgeRollout(StageStep* out) const;
+  void JudgeHacking(double accuracy, StageValidation* out) const;
+
+  const config::Config* config_ = nullptr;
+  const Tokenizer* tokenizer_ = nullptr;
+  RlOptions options_;
+  std::optional<ChatTemplate> chat_;
+  std::optional<AnswerRewards> rewards_;
+  double model_weight_ = 0;  // of the reward model; 0 without one
+  ScoreNormalizer scores_;   // stored with the reward model
+  std::vector<Prompt> prompts_;
+  std::vector<Prompt> held_out_;
+  std::string prompts_hash_;
+  std::unique_ptr<Loss> policy_loss_;
+  std::unique_ptr<Loss> value_loss_;
+  HeldOutDocuments base_;
+  ForgettingGuard forgetting_;
+
+  // What is saved.
+  int64_t prompts_drawn_ = 0;
+  int64_t rollouts_ = 0;
+  double kl_coefficient_ = 0;
+  double first_reward_ = 0, first_length_ = 0, first_accuracy_ = -1;
+  double last_reward_ = 0;
+  Rollout rollout_;
+  int64_t epoch_ = 0;            // of the current rollout
+  int64_t next_minibatch_ = 0;   // of the current epoch
+  std::vector<Metric> figures_;  // of the newest rollout
+
+  std::vector<std::vector<int32_t>> minibatches_;  // of the current epoch: follows from what is saved
+  std::vector<Metric> timings_;                    // of a rollout made in this step
+};
+
+void RegisterRlStage();
+
+}  // namespace tanren
+
+#endif  // TANREN_STAGES_RL_RL_STAGE_H_
