@@ -47,9 +47,9 @@ struct Heads {
 void AttentionForward(const Stream& stream, const AttentionShape& shape, ConstHeads q, ConstHeads k,
                       ConstHeads v, Heads o, float* lse);
 
-// Bytes of workspace for AttentionBackward (a function of the shape's sizes and the thread count, not of the
-// segments).
-int64_t AttentionBackwardWorkspaceBytes(const AttentionShape& shape);
+// Bytes of workspace for AttentionBackward on the stream's device (a function of the shape's sizes and the
+// thread count, not of the segments).
+int64_t AttentionBackwardWorkspaceBytes(const Stream& stream, const AttentionShape& shape);
 
 // dq, dk, dv are written (not accumulated). `workspace` is 64-byte aligned.
 void AttentionBackward(const Stream& stream, const AttentionShape& shape, ConstHeads q, ConstHeads k,

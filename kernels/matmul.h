@@ -24,6 +24,32 @@ struct Matrix {
   int64_t stride = 0;
 };
 
+// What a backend provides for one weight matrix; the methods are those of Linear.
+class LinearImpl {
+ public:
+  LinearImpl(int64_t out_features, int64_t in_features, DType dtype)
+      : out_features_(out_features), in_features_(in_features), dtype_(dtype) {}
+  virtual ~LinearImpl() = default;
+
+  virtual int64_t PackedBytes(bool backward) const = 0;
+  virtual void Bind(ConstBuffer weight, void* packed, bool backward) = 0;
+  virtual void Pack(const Stream& stream) = 0;
+  virtual void Forward(const Stream& stream, int64_t rows, ConstMatrix x, ConstBuffer bias, Matrix y) = 0;
+  virtual void BackwardInput(const Stream& stream, int64_t rows, ConstMatrix dy, Matrix dx,
+                             bool accumulate) = 0;
+  virtual void BackwardWeight(const Stream& stream, int64_t rows, ConstMatrix dy, ConstMatrix x, float* dw,
+                              float* dbias) = 0;
+
+  int64_t out_features() const { return out_features_; }
+  int64_t in_features() const { return in_features_; }
+  DType dtype() const { return dtype_; }
+
+ private:
+  int64_t out_features_;
+  int64_t in_features_;
+  DType dtype_;
+};
+
 // The products of one weight matrix. The object keeps packed copies of the weight in memory that the caller
 // provides, and caches a compiled primitive per number of rows.
 //
@@ -31,8 +57,8 @@ struct Matrix {
 // same inputs give the same bits.
 class Linear {
  public:
-  // `dtype` is that of the weight and of the inputs: kF32 or kBF16.
-  Linear(int64_t out_features, int64_t in_features, DType dtype);
+  // `dtype` is that of the weight and of the inputs: kF32 or kBF16. `device` is that of the streams to come.
+  Linear(int64_t out_features, int64_t in_features, DType dtype, Device device = Device::kCpu);
   ~Linear();
   Linear(Linear&&) noexcept;
   Linear& operator=(Linear&&) noexcept;
@@ -65,8 +91,7 @@ class Linear {
   int64_t in_features() const;
 
  private:
-  struct Impl;
-  std::unique_ptr<Impl> impl_;
+  std::unique_ptr<LinearImpl> impl_;
 };
 
 }  // namespace tanren::kernels

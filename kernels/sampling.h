@@ -25,8 +25,8 @@ struct SampleResult {
 // logits [rows, vocab] fp32 (stride vocab_stride), params [rows], results [rows]. A row's result depends on
 // its own logits and parameters only. Random number: RandomUniform(seed, stream_id, index), inverse of the
 // cumulative distribution in descending order of probability.
-// top_p counts the mass that top_k left as the whole. Logits of +infinity share all mass evenly. A NaN in a row, or
-// nothing but -infinity, gives token -1.
+// top_p counts the mass that top_k left as the whole. Logits of +infinity share all mass evenly. A NaN in a
+// row, or nothing but -infinity, gives token -1.
 void SampleTokens(const Stream& stream, int64_t rows, int64_t vocab, int64_t vocab_stride,
                   const float* logits, const SamplingParams* params, SampleResult* results);
 

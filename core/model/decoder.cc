@@ -39,13 +39,13 @@ Decoder::Decoder(const ModelShape& shape, const ParameterSet& parameters, const 
   final_norm_bias_ = OffsetOrAbsent(parameters, "final_norm.bias");
   if (shape.vocabulary_head) {
     head_offset_ = shape.tied_embeddings ? embedding_offset_ : parameters.Offset("head.weight");
-    head_ = std::make_unique<kernels::Linear>(local_.vocab, shape.width, options.dtype);
+    head_ = std::make_unique<kernels::Linear>(local_.vocab, shape.width, options.dtype, mesh.stream.device);
   }
   for (int64_t l = 0; l < shape.layers; ++l) {
     const std::string prefix = absl::StrCat("layers.", l, ".");
     const auto offset = [&](const char* name) { return OffsetOrAbsent(parameters, prefix + name); };
     const auto projection = [&](int64_t out, int64_t in, int64_t weight, int64_t bias) {
-      return Projection{kernels::Linear(out, in, options.dtype), weight, bias, nullptr};
+      return Projection{kernels::Linear(out, in, options.dtype, mesh.stream.device), weight, bias, nullptr};
     };
     const bool gated = shape.gated();
     layers_.push_back(std::unique_ptr<Layer>(new Layer{
@@ -150,7 +150,7 @@ void Decoder::LayoutActivations(Arena& arena) {
   attention.kv_heads = local_.kv_heads;
   attention.head_dim = shape_.head_dim;
   scratch.attention_workspace =
-      arena.Take("attention workspace", DType::kU8, kernels::AttentionBackwardWorkspaceBytes(attention)).data;
+      arena.Take("attention workspace", DType::kU8, kernels::AttentionBackwardWorkspaceBytes(mesh_.stream, attention)).data;
 }
 
 void Decoder::Bind(Buffer weights, float* gradients) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "kernels/backend.h"
 #include "kernels/cpu/element.h"
 #include "kernels/cpu/parallel.h"
 
@@ -182,13 +183,14 @@ HWY_EXPORT(Forward);
 HWY_EXPORT(Backward);
 }  // namespace
 
-void ActivationForward(const Stream&, Activation kind, int64_t rows, int64_t width, ConstBuffer x, Buffer y) {
+void cpu::ActivationForward(const Stream&, Activation kind, int64_t rows, int64_t width, ConstBuffer x,
+                            Buffer y) {
   cpu::CheckElements(x.dtype, {y});
   HWY_DYNAMIC_DISPATCH(Forward)(kind, rows, width, x, y);
 }
 
-void ActivationBackward(const Stream&, Activation kind, int64_t rows, int64_t width, ConstBuffer dy,
-                        ConstBuffer x, Buffer dx) {
+void cpu::ActivationBackward(const Stream&, Activation kind, int64_t rows, int64_t width, ConstBuffer dy,
+                             ConstBuffer x, Buffer dx) {
   cpu::CheckElements(x.dtype, {dy, dx});
   HWY_DYNAMIC_DISPATCH(Backward)(kind, rows, width, dy, x, dx);
 }

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "kernels/attention.h"
+#include "kernels/backend.h"
 #include "kernels/cpu/attention_plan.h"
 #include "kernels/cpu/element.h"
 #include "kernels/cpu/parallel.h"
@@ -256,14 +257,14 @@ HWY_EXPORT(Backward);
 int64_t DeltaFloats(const AttentionShape& shape) { return (shape.heads * shape.tokens + 15) / 16 * 16; }
 }  // namespace
 
-int64_t AttentionBackwardWorkspaceBytes(const AttentionShape& shape) {
+int64_t cpu::AttentionBackwardWorkspaceBytes(const Stream&, const AttentionShape& shape) {
   return (DeltaFloats(shape) + SlabCount(shape) * kSlabParts * SlabPartFloats(shape)) *
          static_cast<int64_t>(sizeof(float));
 }
 
-void AttentionBackward(const Stream&, const AttentionShape& shape, ConstHeads q, ConstHeads k, ConstHeads v,
-                       ConstHeads o, const float* lse, ConstHeads d_o, Heads dq, Heads dk, Heads dv,
-                       void* workspace) {
+void cpu::AttentionBackward(const Stream&, const AttentionShape& shape, ConstHeads q, ConstHeads k,
+                            ConstHeads v, ConstHeads o, const float* lse, ConstHeads d_o, Heads dq, Heads dk,
+                            Heads dv, void* workspace) {
   cpu::CheckElements(q.data.dtype, {k.data, v.data, o.data, d_o.data, dq.data, dk.data, dv.data});
   TANREN_KERNEL_CHECK(shape.heads % shape.kv_heads == 0);
   TANREN_KERNEL_CHECK(reinterpret_cast<uintptr_t>(workspace) % 64 == 0);

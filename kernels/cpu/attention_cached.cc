@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/attention.h"
+#include "kernels/backend.h"
 #include "kernels/cpu/element.h"
 #include "kernels/cpu/parallel.h"
 
@@ -101,8 +102,8 @@ std::vector<TokenRun> RunsOf(const CachedAttentionShape& shape, int64_t longest)
 }
 }  // namespace
 
-void CacheAppend(const Stream&, const CachedAttentionShape& shape, ConstHeads k, ConstHeads v, Buffer k_cache,
-                 Buffer v_cache) {
+void cpu::CacheAppend(const Stream&, const CachedAttentionShape& shape, ConstHeads k, ConstHeads v,
+                      Buffer k_cache, Buffer v_cache) {
   cpu::CheckElements(k_cache.dtype, {v_cache, k.data, v.data});
   const int64_t bytes = shape.head_dim * SizeOf(k_cache.dtype);
   cpu::ParallelRange(shape.tokens, 32, [&](int64_t begin, int64_t end) {
@@ -121,8 +122,8 @@ void CacheAppend(const Stream&, const CachedAttentionShape& shape, ConstHeads k,
   });
 }
 
-void CachedAttention(const Stream&, const CachedAttentionShape& shape, ConstHeads q, ConstBuffer k_cache,
-                     ConstBuffer v_cache, Heads o) {
+void cpu::CachedAttention(const Stream&, const CachedAttentionShape& shape, ConstHeads q, ConstBuffer k_cache,
+                          ConstBuffer v_cache, Heads o) {
   cpu::CheckElements(q.data.dtype, {k_cache, v_cache, o.data});
   TANREN_KERNEL_CHECK(shape.heads % shape.kv_heads == 0);
   const int64_t row_bytes = shape.heads * shape.head_dim * SizeOf(o.data.dtype);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/attention.h"
+#include "kernels/backend.h"
 #include "kernels/cpu/attention_plan.h"
 #include "kernels/cpu/element.h"
 #include "kernels/cpu/parallel.h"
@@ -82,8 +83,8 @@ namespace {
 HWY_EXPORT(Forward);
 }  // namespace
 
-void AttentionForward(const Stream&, const AttentionShape& shape, ConstHeads q, ConstHeads k, ConstHeads v,
-                      Heads o, float* lse) {
+void cpu::AttentionForward(const Stream&, const AttentionShape& shape, ConstHeads q, ConstHeads k,
+                           ConstHeads v, Heads o, float* lse) {
   cpu::CheckElements(q.data.dtype, {k.data, v.data, o.data});
   TANREN_KERNEL_CHECK(shape.heads % shape.kv_heads == 0);
   HWY_DYNAMIC_DISPATCH(Forward)(shape, q, k, v, o, lse);

@@ -3,6 +3,7 @@
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 // clang-format off: the order matters
 #include "hwy/highway.h"
+#include "kernels/backend.h"
 #include "kernels/cpu/vector-inl.h"
 // clang-format on
 
@@ -73,8 +74,8 @@ void ForRows(int64_t rows, int64_t width, const Body& body) {
 
 }  // namespace
 
-void EmbeddingForward(const Stream&, const EmbeddingArgs& args, ConstBuffer table, float scale, Buffer y,
-                      bool accumulate) {
+void cpu::EmbeddingForward(const Stream&, const EmbeddingArgs& args, ConstBuffer table, float scale, Buffer y,
+                           bool accumulate) {
   TANREN_KERNEL_CHECK(IsF32OrBF16(table.dtype) && IsF32OrBF16(y.dtype));
   const int64_t width = args.width;
   ForRows(args.tokens, width, [&](int64_t token) {
@@ -90,7 +91,8 @@ void EmbeddingForward(const Stream&, const EmbeddingArgs& args, ConstBuffer tabl
 
 // The work is cut by columns and by residue of the id, never by token: each part of a table row belongs to
 // one task, which walks all tokens in order. No sorting, no scratch, no atomics.
-void EmbeddingBackward(const Stream&, const EmbeddingArgs& args, ConstBuffer dy, float scale, float* dtable) {
+void cpu::EmbeddingBackward(const Stream&, const EmbeddingArgs& args, ConstBuffer dy, float scale,
+                            float* dtable) {
   TANREN_KERNEL_CHECK(IsF32OrBF16(dy.dtype));
   constexpr int64_t kMinSlice = 256;  // columns
   constexpr int64_t kAhead = 2;       // tokens
@@ -118,8 +120,8 @@ void EmbeddingBackward(const Stream&, const EmbeddingArgs& args, ConstBuffer dy,
   });
 }
 
-void GatherRows(const Stream&, int64_t count, int64_t width, const int32_t* indices, ConstBuffer in,
-                Buffer out) {
+void cpu::GatherRows(const Stream&, int64_t count, int64_t width, const int32_t* indices, ConstBuffer in,
+                     Buffer out) {
   TANREN_KERNEL_CHECK(IsF32OrBF16(in.dtype) && IsF32OrBF16(out.dtype));
   ForRows(count, width, [&](int64_t row) {
     const int64_t from = indices[row] * width;
@@ -132,8 +134,8 @@ void GatherRows(const Stream&, int64_t count, int64_t width, const int32_t* indi
   });
 }
 
-void ScatterAddRows(const Stream&, int64_t count, int64_t width, const int32_t* indices, ConstBuffer in,
-                    Buffer out) {
+void cpu::ScatterAddRows(const Stream&, int64_t count, int64_t width, const int32_t* indices, ConstBuffer in,
+                         Buffer out) {
   TANREN_KERNEL_CHECK(IsF32OrBF16(in.dtype) && IsF32OrBF16(out.dtype));
   TANREN_KERNEL_CHECK(in.dtype == out.dtype || in.dtype == DType::kF32);
   ForRows(count, width, [&](int64_t row) {

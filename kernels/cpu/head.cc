@@ -6,6 +6,7 @@
 #include <limits>
 #include <vector>
 
+#include "kernels/backend.h"
 #include "kernels/cpu/element.h"
 #include "kernels/cpu/parallel.h"
 
@@ -294,17 +295,17 @@ HWY_EXPORT(ScalarForward);
 HWY_EXPORT(ScalarBackward);
 }  // namespace
 
-void LogitRowMax(const Stream&, const LogitShard& shard, const float* logits, float* max) {
+void cpu::LogitRowMax(const Stream&, const LogitShard& shard, const float* logits, float* max) {
   HWY_DYNAMIC_DISPATCH(RowMax)(shard, logits, max);
 }
 
-void LogitRowSums(const Stream&, const LogitShard& shard, const float* logits, const float* max,
-                  float* sums) {
+void cpu::LogitRowSums(const Stream&, const LogitShard& shard, const float* logits, const float* max,
+                       float* sums) {
   HWY_DYNAMIC_DISPATCH(RowSums)(shard, logits, max, sums);
 }
 
-void TokenStatistics(const Stream&, int64_t rows, const float* max, const float* sums, float* logp,
-                     float* lse, float* entropy) {
+void cpu::TokenStatistics(const Stream&, int64_t rows, const float* max, const float* sums, float* logp,
+                          float* lse, float* entropy) {
   for (int64_t row = 0; row < rows; ++row) {
     // The differences cancel most of their operands: in double, the inputs' rounding is all that is lost.
     const double sum = sums[row], log_sum = max[row] + std::log(sum);
@@ -314,21 +315,21 @@ void TokenStatistics(const Stream&, int64_t rows, const float* max, const float*
   }
 }
 
-void LogitGradient(const Stream&, const LogitShard& shard, const float* logits, const float* lse,
-                   const float* entropy, const float* dlogp, const float* dlse, const float* dentropy,
-                   Buffer dlogits) {
+void cpu::LogitGradient(const Stream&, const LogitShard& shard, const float* logits, const float* lse,
+                        const float* entropy, const float* dlogp, const float* dlse, const float* dentropy,
+                        Buffer dlogits) {
   cpu::CheckElements(dlogits.dtype, {});
   HWY_DYNAMIC_DISPATCH(Gradient)(shard, logits, lse, entropy, dlogp, dlse, dentropy, dlogits);
 }
 
-void ScalarHeadForward(const Stream&, int64_t rows, int64_t width, ConstBuffer x, ConstBuffer weight,
-                       float bias, float* y) {
+void cpu::ScalarHeadForward(const Stream&, int64_t rows, int64_t width, ConstBuffer x, ConstBuffer weight,
+                            float bias, float* y) {
   cpu::CheckElements(x.dtype, {weight});
   HWY_DYNAMIC_DISPATCH(ScalarForward)(rows, width, x, weight, bias, y);
 }
 
-void ScalarHeadBackward(const Stream&, int64_t rows, int64_t width, const float* dy, ConstBuffer x,
-                        ConstBuffer weight, Buffer dx, float* dweight, float* dbias) {
+void cpu::ScalarHeadBackward(const Stream&, int64_t rows, int64_t width, const float* dy, ConstBuffer x,
+                             ConstBuffer weight, Buffer dx, float* dweight, float* dbias) {
   cpu::CheckElements(x.dtype, {weight});
   TANREN_KERNEL_CHECK(dx.dtype == DType::kF32 || dx.dtype == x.dtype);
   HWY_DYNAMIC_DISPATCH(ScalarBackward)(rows, width, dy, x, weight, dx, dweight, dbias);

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <vector>
 
+#include "kernels/backend.h"
 #include "kernels/cpu/element.h"
 #include "kernels/cpu/parallel.h"
 
@@ -242,13 +243,13 @@ NormRows RowsOfHeads(const HeadNormArgs& args) {
 }
 }  // namespace
 
-void NormForward(const Stream&, const NormForwardArgs& args) {
+void cpu::NormForward(const Stream&, const NormForwardArgs& args) {
   cpu::CheckElements(args.x.dtype, {args.delta, args.sum, args.weight, args.bias, args.y});
   TANREN_KERNEL_CHECK(!args.delta || args.sum);
   HWY_DYNAMIC_DISPATCH(Forward)(args);
 }
 
-void NormBackward(const Stream&, const NormBackwardArgs& args) {
+void cpu::NormBackward(const Stream&, const NormBackwardArgs& args) {
   cpu::CheckElements(args.x.dtype, {args.dy, args.weight, args.dresidual, args.dx});
   const NormRows rows{.rows = args.rows, .width = args.width, .heads = 1, .stride = args.width};
   const NormBackwardBuffers buffers{.kind = args.kind,
@@ -262,13 +263,13 @@ void NormBackward(const Stream&, const NormBackwardArgs& args) {
   HWY_DYNAMIC_DISPATCH(Backward)(rows, buffers, args.dweight, args.dbias);
 }
 
-void HeadNormForward(const Stream&, const HeadNormArgs& args, ConstBuffer x, Buffer y, float* rstd) {
+void cpu::HeadNormForward(const Stream&, const HeadNormArgs& args, ConstBuffer x, Buffer y, float* rstd) {
   cpu::CheckElements(x.dtype, {args.weight, y});
   HWY_DYNAMIC_DISPATCH(HeadForward)(RowsOfHeads(args), args.epsilon, args.weight, x, y, rstd);
 }
 
-void HeadNormBackward(const Stream&, const HeadNormArgs& args, ConstBuffer dy, ConstBuffer x,
-                      const float* rstd, Buffer dx, float* dweight) {
+void cpu::HeadNormBackward(const Stream&, const HeadNormArgs& args, ConstBuffer dy, ConstBuffer x,
+                           const float* rstd, Buffer dx, float* dweight) {
   cpu::CheckElements(x.dtype, {args.weight, dy, dx});
   const NormBackwardBuffers buffers{.kind = NormKind::kRms,
                                     .dy = dy,

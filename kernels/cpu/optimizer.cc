@@ -3,6 +3,7 @@
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 // clang-format off: the order matters
 #include "hwy/highway.h"
+#include "kernels/backend.h"
 #include "kernels/cpu/vector-inl.h"
 // clang-format on
 
@@ -100,8 +101,8 @@ namespace tanren::kernels {
 HWY_EXPORT(UpdateF32);
 HWY_EXPORT(UpdateBF16);
 
-void AdamW(const Stream&, const AdamWArgs& args, const float* g, float* w, float* m, float* v,
-           Buffer w_model) {
+void cpu::AdamW(const Stream&, const AdamWArgs& args, const float* g, float* w, float* m, float* v,
+                Buffer w_model) {
   TANREN_KERNEL_CHECK(args.step >= 1);
   TANREN_KERNEL_CHECK(!w_model || w_model.dtype == DType::kF32 || w_model.dtype == DType::kBF16);
   const double step = static_cast<double>(args.step);

@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <bit>
 
+#include "kernels/backend.h"
 #include "kernels/cpu/check.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/random.h"
@@ -233,8 +234,8 @@ uint64_t RandomBelow(uint64_t seed, uint64_t stream_id, uint64_t index, uint64_t
   return static_cast<uint64_t>(Wide{RandomBits(seed, stream_id, index)} * bound >> 64);
 }
 
-void FillNormal(const Stream&, uint64_t seed, uint64_t stream_id, uint64_t first_index, int64_t count,
-                float std, float* out) {
+void cpu::FillNormal(const Stream&, uint64_t seed, uint64_t stream_id, uint64_t first_index, int64_t count,
+                     float std, float* out) {
   constexpr int64_t kGrain = 8192;
   cpu::ParallelElements(count, kGrain, [&](int64_t begin, int64_t end) {
     NormalElements(seed, stream_id, first_index + static_cast<uint64_t>(begin), end - begin, std,

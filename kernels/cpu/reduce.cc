@@ -3,6 +3,7 @@
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 // clang-format off: the order matters
 #include "hwy/highway.h"
+#include "kernels/backend.h"
 #include "kernels/cpu/vector-inl.h"
 // clang-format on
 
@@ -243,7 +244,7 @@ void ConvertAny(int64_t begin, int64_t end, ConstBuffer x, Buffer y) {
 
 }  // namespace
 
-void SumOfSquares(const Stream&, const float* x, int64_t count, double* result) {
+void cpu::SumOfSquares(const Stream&, const float* x, int64_t count, double* result) {
   constexpr int64_t kBlock = 4096;
   constexpr int64_t kBlocksPerPass = 2048;  // bounds the memory for block sums
   std::array<double, kBlocksPerPass> sums;
@@ -261,18 +262,18 @@ void SumOfSquares(const Stream&, const float* x, int64_t count, double* result) 
   *result = total;
 }
 
-void Cast(const Stream&, int64_t count, ConstBuffer x, Buffer y) {
+void cpu::Cast(const Stream&, int64_t count, ConstBuffer x, Buffer y) {
   cpu::ParallelElements(count, kGrain, [&](int64_t begin, int64_t end) { ConvertAny(begin, end, x, y); });
 }
 
-void AddScaled(const Stream&, int64_t count, float alpha, ConstBuffer x, Buffer y) {
+void cpu::AddScaled(const Stream&, int64_t count, float alpha, ConstBuffer x, Buffer y) {
   TANREN_KERNEL_CHECK(IsF32OrBF16(x.dtype) && IsF32OrBF16(y.dtype));
   cpu::ParallelElements(count, kGrain, [&](int64_t begin, int64_t end) {
     HWY_DYNAMIC_DISPATCH(AddScaledAny)(begin, end, alpha, x, y);
   });
 }
 
-void ColumnSum(const Stream&, int64_t rows, int64_t width, ConstBuffer x, int64_t stride, float* out) {
+void cpu::ColumnSum(const Stream&, int64_t rows, int64_t width, ConstBuffer x, int64_t stride, float* out) {
   TANREN_KERNEL_CHECK(IsF32OrBF16(x.dtype));
   if (rows <= 0) return;
   cpu::ParallelElements(width, std::max<int64_t>(64, kGrain / rows), [&](int64_t begin, int64_t end) {
@@ -284,7 +285,7 @@ void ColumnSum(const Stream&, int64_t rows, int64_t width, ConstBuffer x, int64_
   });
 }
 
-void Fill(const Stream&, int64_t bytes, uint8_t value, void* data) {
+void cpu::Fill(const Stream&, int64_t bytes, uint8_t value, void* data) {
   cpu::ParallelElements(bytes, kGrain * 4, [&](int64_t begin, int64_t end) {
     std::memset(static_cast<char*>(data) + begin, value, end - begin);
   });

@@ -1,6 +1,7 @@
 // Rotary position embedding: memory-bound, one pass in place.
 #include "kernels/rotary.h"
 
+#include "kernels/backend.h"
 #include "kernels/cpu/element.h"
 #include "kernels/cpu/parallel.h"
 
@@ -66,7 +67,7 @@ namespace {
 HWY_EXPORT(Rotate);
 }  // namespace
 
-void Rotary(const Stream&, const RotaryArgs& args, Buffer x, bool inverse) {
+void cpu::Rotary(const Stream&, const RotaryArgs& args, Buffer x, bool inverse) {
   cpu::CheckElements(x.dtype, {});
   TANREN_KERNEL_CHECK(args.head_dim % 2 == 0);
   HWY_DYNAMIC_DISPATCH(Rotate)(args, x, inverse);

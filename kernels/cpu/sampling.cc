@@ -9,6 +9,7 @@
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 // clang-format off: the order matters
 #include "hwy/highway.h"
+#include "kernels/backend.h"
 #include "kernels/cpu/math-inl.h"
 #include "kernels/cpu/vector-inl.h"
 // clang-format on
@@ -322,8 +323,8 @@ SampleResult SampleRow(int64_t vocab, const float* logits, const SamplingParams&
 
 }  // namespace
 
-void SampleTokens(const Stream&, int64_t rows, int64_t vocab, int64_t vocab_stride, const float* logits,
-                  const SamplingParams* params, SampleResult* results) {
+void cpu::SampleTokens(const Stream&, int64_t rows, int64_t vocab, int64_t vocab_stride, const float* logits,
+                       const SamplingParams* params, SampleResult* results) {
   TANREN_KERNEL_CHECK(vocab > 0 && vocab <= std::numeric_limits<int32_t>::max());
   cpu::ParallelItems(rows, [&](int64_t row) {
     TANREN_KERNEL_CHECK(params[row].temperature >= 0);

@@ -78,7 +78,7 @@ void AttentionForwardPass(benchmark::State& state) {
 template <class T>
 void AttentionBackwardPass(benchmark::State& state) {
   Problem<T> p(state.range(0), state.range(1), state.range(2), state.range(3), state.range(4));
-  const int64_t bytes = (AttentionBackwardWorkspaceBytes(p.shape) + 63) / 64 * 64;
+  const int64_t bytes = (AttentionBackwardWorkspaceBytes({}, p.shape) + 63) / 64 * 64;
   void* workspace = std::aligned_alloc(64, bytes);
   p.Forward();
   for (auto _ : state) p.Backward(workspace);

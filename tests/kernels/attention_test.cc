@@ -123,7 +123,7 @@ struct Result {
     AttentionForward({}, shape, q, k, v, {o.data(), width}, lse.data());
 
     const std::vector<T> d_o = To<T>(in.d_o);
-    const int64_t bytes = AttentionBackwardWorkspaceBytes(shape);
+    const int64_t bytes = AttentionBackwardWorkspaceBytes({}, shape);
     std::vector<float> memory = Poisoned<float>(bytes / 4 + 16 + 64);
     const uintptr_t at = (reinterpret_cast<uintptr_t>(memory.data()) + 63) / 64 * 64;
     Fused<T> gradient(c, shape.tokens);

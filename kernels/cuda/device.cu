@@ -1,0 +1,233 @@
+// Devices, streams, memory and copies through the CUDA runtime.
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <string>
+
+#include "kernels/cuda/check.h"
+#include "kernels/cuda/stream.h"
+#include "kernels/device.h"
+
+namespace tanren::kernels {
+namespace {
+
+struct ScratchMemory {
+  void* data = nullptr;
+  int64_t bytes = 0;
+};
+
+// Scratch memory by stream handle. Streams are made and destroyed rarely; a kernel call looks its own up
+// once.
+class ScratchTable {
+ public:
+  static ScratchTable& Instance() {
+    static ScratchTable table;
+    return table;
+  }
+
+  void* Get(cudaStream_t stream, int64_t bytes) {
+    const std::lock_guard lock(mutex_);
+    ScratchMemory& memory = table_[stream];
+    if (bytes > memory.bytes) {
+      TANREN_CUDA(cudaStreamSynchronize(stream));
+      if (memory.data != nullptr) TANREN_CUDA(cudaFree(memory.data));
+      memory.bytes = cuda::CeilDiv(bytes, kGrain) * kGrain;
+      TANREN_CUDA(cudaMalloc(&memory.data, memory.bytes));
+    }
+    return memory.data;
+  }
+
+  void Drop(cudaStream_t stream) {
+    const std::lock_guard lock(mutex_);
+    const auto found = table_.find(stream);
+    if (found == table_.end()) return;
+    if (found->second.data != nullptr) TANREN_CUDA(cudaFree(found->second.data));
+    table_.erase(found);
+  }
+
+ private:
+  static constexpr int64_t kGrain = int64_t{8} << 20;
+  std::mutex mutex_;
+  std::map<cudaStream_t, ScratchMemory> table_;
+};
+
+// This build's kernels, asked of one device: cudaErrorNoKernelImageForDevice when none of its machine code
+// fits.
+__global__ void ProbeKernel() {}
+
+std::string FindWhyNoDevice() {
+  int driver = 0;
+  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) {
+    cudaGetLastError();
+    return "no NVIDIA driver is loaded (libcuda.so.1 was not found); install the driver or run with "
+           "parallel.device: "
+           "cpu";
+  }
+  int runtime = 0;
+  cudaRuntimeGetVersion(&runtime);
+  int count = 0;
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  if (error != cudaSuccess) {
+    cudaGetLastError();
+    return std::string("the driver (CUDA ") + std::to_string(driver / 1000) + "." +
+           std::to_string(driver % 1000 / 10) + ") answers this build (CUDA " +
+           std::to_string(runtime / 1000) + "." + std::to_string(runtime % 1000 / 10) +
+           "): " + cudaGetErrorString(error);
+  }
+  if (count == 0) return "the driver sees no device; check CUDA_VISIBLE_DEVICES and nvidia-smi";
+  cudaFuncAttributes attributes;
+  if (cudaFuncGetAttributes(&attributes, ProbeKernel) != cudaSuccess) {
+    cudaGetLastError();
+    cudaDeviceProp properties;
+    TANREN_CUDA(cudaGetDeviceProperties(&properties, 0));
+    return std::string("this build has no machine code for ") + properties.name + " (compute capability " +
+           std::to_string(properties.major) + "." + std::to_string(properties.minor) +
+           "); build with -DCMAKE_CUDA_ARCHITECTURES=native";
+  }
+  return "";
+}
+
+const std::string& CachedWhyNoDevice() {
+  static const std::string why = FindWhyNoDevice();
+  return why;
+}
+
+}  // namespace
+
+int DeviceCount() {
+  if (!CachedWhyNoDevice().empty()) return 0;
+  int count = 0;
+  TANREN_CUDA(cudaGetDeviceCount(&count));
+  return count;
+}
+
+std::string WhyNoDevice() { return CachedWhyNoDevice(); }
+
+DeviceProperties PropertiesOf(int device) {
+  cudaDeviceProp from;
+  TANREN_CUDA(cudaGetDeviceProperties(&from, device));
+  DeviceProperties to;
+  to.name = from.name;
+  to.major = from.major;
+  to.minor = from.minor;
+  to.multiprocessors = from.multiProcessorCount;
+  to.shared_memory_bytes = static_cast<int64_t>(from.sharedMemPerBlockOptin);
+  int before = 0;
+  TANREN_CUDA(cudaGetDevice(&before));
+  TANREN_CUDA(cudaSetDevice(device));
+  size_t free_bytes = 0, total_bytes = 0;
+  TANREN_CUDA(cudaMemGetInfo(&free_bytes, &total_bytes));
+  TANREN_CUDA(cudaSetDevice(before));
+  to.free_bytes = static_cast<int64_t>(free_bytes);
+  to.memory_bytes = static_cast<int64_t>(total_bytes);
+  TANREN_CUDA(cudaDriverGetVersion(&to.driver_version));
+  TANREN_CUDA(cudaRuntimeGetVersion(&to.runtime_version));
+  return to;
+}
+
+Stream MakeCudaStream(int device) {
+  TANREN_CUDA(cudaSetDevice(device));
+  cudaStream_t handle = nullptr;
+  TANREN_CUDA(cudaStreamCreateWithFlags(&handle, cudaStreamNonBlocking));
+  return Stream{Device::kCuda, handle};
+}
+
+void DestroyStream(const Stream& stream) {
+  if (stream.device != Device::kCuda || stream.handle == nullptr) return;
+  Synchronize(stream);
+  ScratchTable::Instance().Drop(cuda::Handle(stream));
+  TANREN_CUDA(cudaStreamDestroy(cuda::Handle(stream)));
+}
+
+void Synchronize(const Stream& stream) {
+  if (stream.device == Device::kCuda) TANREN_CUDA(cudaStreamSynchronize(cuda::Handle(stream)));
+}
+
+void* AllocateDevice(int64_t bytes) {
+  void* memory = nullptr;
+  const cudaError_t error = cudaMalloc(&memory, bytes);
+  if (error == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    return nullptr;
+  }
+  TANREN_CUDA(error);
+  TANREN_CUDA(cudaMemset(memory, 0, bytes));
+  // The zeros are written on the default stream, which the non-blocking streams of kernels do not wait for.
+  TANREN_CUDA(cudaDeviceSynchronize());
+  return memory;
+}
+
+void FreeDevice(void* memory) {
+  if (memory != nullptr) TANREN_CUDA(cudaFree(memory));
+}
+
+void* AllocatePinned(int64_t bytes) {
+  void* memory = nullptr;
+  const cudaError_t error = cudaHostAlloc(&memory, bytes, cudaHostAllocPortable);
+  if (error == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    return nullptr;
+  }
+  TANREN_CUDA(error);
+  return memory;
+}
+
+void FreePinned(void* memory) {
+  if (memory != nullptr) TANREN_CUDA(cudaFreeHost(memory));
+}
+
+void CopyToDevice(const Stream& stream, void* to, const void* from, int64_t bytes) {
+  if (bytes == 0) return;
+  if (stream.device == Device::kCpu) {
+    std::memcpy(to, from, bytes);
+    return;
+  }
+  TANREN_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, cuda::Handle(stream)));
+}
+
+void CopyToHost(const Stream& stream, void* to, const void* from, int64_t bytes) {
+  if (bytes == 0) return;
+  if (stream.device == Device::kCpu) {
+    std::memcpy(to, from, bytes);
+    return;
+  }
+  TANREN_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, cuda::Handle(stream)));
+  TANREN_CUDA(cudaStreamSynchronize(cuda::Handle(stream)));
+}
+
+void CopyRows(const Stream& stream, int64_t rows, int64_t width_bytes, void* to, int64_t to_stride,
+              const void* from, int64_t from_stride) {
+  if (rows == 0 || width_bytes == 0) return;
+  if (stream.device == Device::kCpu) {
+    for (int64_t row = 0; row < rows; ++row) {
+      std::memcpy(static_cast<char*>(to) + row * to_stride,
+                  static_cast<const char*>(from) + row * from_stride, width_bytes);
+    }
+    return;
+  }
+  TANREN_CUDA(cudaMemcpy2DAsync(to, to_stride, from, from_stride, width_bytes, rows, cudaMemcpyDeviceToDevice,
+                                cuda::Handle(stream)));
+}
+
+namespace cuda {
+
+void* Scratch(const Stream& stream, int64_t bytes) {
+  return ScratchTable::Instance().Get(Handle(stream), bytes);
+}
+
+const Architecture& CurrentArchitecture() {
+  static const Architecture architecture = [] {
+    int device = 0;
+    TANREN_CUDA(cudaGetDevice(&device));
+    Architecture result;
+    TANREN_CUDA(cudaDeviceGetAttribute(&result.multiprocessors, cudaDevAttrMultiProcessorCount, device));
+    TANREN_CUDA(cudaDeviceGetAttribute(&result.major, cudaDevAttrComputeCapabilityMajor, device));
+    TANREN_CUDA(
+        cudaDeviceGetAttribute(&result.shared_memory_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+    return result;
+  }();
+  return architecture;
+}
+
+}  // namespace cuda
+}  // namespace tanren::kernels

@@ -1,0 +1,61 @@
+// Devices, their memory and their streams: what a caller needs beside the kernels themselves.
+//
+// Device 0..DeviceCount()-1 are GPUs that this build can use. A build without CUDA, or a machine without a
+// driver, has none, and WhyNoDevice() says why. Every call of the CUDA runtime is checked; one that fails
+// ends the process with the call, the place and the runtime's words, because device state is unknown after
+// it.
+#ifndef TANREN_KERNELS_DEVICE_H_
+#define TANREN_KERNELS_DEVICE_H_
+
+#include <cstdint>
+#include <string>
+
+#include "kernels/types.h"
+
+namespace tanren::kernels {
+
+int DeviceCount();
+// Empty when DeviceCount() > 0; otherwise one sentence: not compiled in, no driver, no device, no machine
+// code.
+std::string WhyNoDevice();
+
+struct DeviceProperties {
+  std::string name;
+  int major = 0, minor = 0;  // compute capability
+  int multiprocessors = 0;
+  int64_t memory_bytes = 0;
+  int64_t free_bytes = 0;
+  int64_t shared_memory_bytes = 0;  // largest block's
+  int driver_version = 0;           // 1000 * major + 10 * minor
+  int runtime_version = 0;
+};
+DeviceProperties PropertiesOf(int device);
+
+// Makes `device` the calling thread's current one and returns a new non-blocking stream of it. The stream is
+// destroyed by DestroyStream, which also frees its scratch memory.
+Stream MakeCudaStream(int device);
+void DestroyStream(const Stream& stream);
+
+// Waits until everything ordered on the stream has run; a no-op on the CPU.
+void Synchronize(const Stream& stream);
+
+// Device memory, zeroed; null when the device has not that much left. Freed by FreeDevice.
+void* AllocateDevice(int64_t bytes);
+void FreeDevice(void* memory);
+
+// Page-locked host memory, which copies overlap with kernels and which kernels of every device can read; null
+// when the system refuses. Without CUDA it is ordinary memory.
+void* AllocatePinned(int64_t bytes);
+void FreePinned(void* memory);
+
+// Ordered on the stream. ToDevice returns at once when `from` is pinned, and then `from` must stay as it is
+// until the stream has passed; ToHost waits, so `to` is complete on return. On the CPU both are memcpy.
+void CopyToDevice(const Stream& stream, void* to, const void* from, int64_t bytes);
+void CopyToHost(const Stream& stream, void* to, const void* from, int64_t bytes);
+// Between buffers of the stream's device; rows of `width_bytes`, `rows` of them, with strides in bytes.
+void CopyRows(const Stream& stream, int64_t rows, int64_t width_bytes, void* to, int64_t to_stride,
+              const void* from, int64_t from_stride);
+
+}  // namespace tanren::kernels
+
+#endif  // TANREN_KERNELS_DEVICE_H_
