@@ -23,6 +23,9 @@ void ActivationForward(const Stream& stream, Activation kind, int64_t rows, int6
 void ActivationBackward(const Stream& stream, Activation kind, int64_t rows, int64_t width, ConstBuffer dy,
                         ConstBuffer x, Buffer dx);
 
+// x [count] = cap * tanh(x / cap), in place; cap > 0.
+void SoftCap(const Stream& stream, int64_t count, float cap, float* x);
+
 }  // namespace tanren::kernels
 
 #endif  // TANREN_KERNELS_ACTIVATION_H_

@@ -25,6 +25,7 @@
 #define TANREN_FOR_EACH_KERNEL(X)    \
   X(ActivationForward)               \
   X(ActivationBackward)              \
+  X(SoftCap)                         \
   X(AttentionForward)                \
   X(AttentionBackwardWorkspaceBytes) \
   X(AttentionBackward)               \

@@ -55,6 +55,10 @@ void ActivationBackward(const Stream& stream, Activation kind, int64_t rows, int
   Of(stream)->ActivationBackward(stream, kind, rows, width, dy, x, dx);
 }
 
+void SoftCap(const Stream& stream, int64_t count, float cap, float* x) {
+  Of(stream)->SoftCap(stream, count, cap, x);
+}
+
 void AttentionForward(const Stream& stream, const AttentionShape& shape, ConstHeads q, ConstHeads k,
                       ConstHeads v, Heads o, float* lse) {
   Of(stream)->AttentionForward(stream, shape, q, k, v, o, lse);

@@ -77,7 +77,7 @@ absl::StatusOr<InferenceModel> LoadForInference(Runtime& runtime, const Inferenc
   MeshShape shape;
   shape.data = static_cast<int>(model.config.parallel().data());
   shape.tensor = static_cast<int>(model.config.parallel().tensor());
-  TANREN_RETURN_IF_ERROR(runtime.BuildMesh(shape));
+  TANREN_RETURN_IF_ERROR(runtime.BuildMesh(shape, DeviceOf(model.config)));
   runtime.SetThreads(static_cast<int>(model.config.parallel().threads()));
   ModelOptions& policy = engine.models[0];
   policy.trainable = false;

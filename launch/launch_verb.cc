@@ -211,7 +211,8 @@ class Job {
     if (kill_time_ > 0) return killed_by_interrupt_ ? kInterrupted : 128 + SIGHUP;
     if (ended < 0) return kCannotStart;
     const int code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
-    // A rank that had not come as far as handling the signal was ended by it: nothing was begun, nothing is lost.
+    // A rank that had not come as far as handling the signal was ended by it: nothing was begun, nothing is
+    // lost.
     if (stop_time_ > 0 && code == 128 + SIGUSR1) return kRequeue;
     return code;
   }

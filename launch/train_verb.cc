@@ -11,10 +11,14 @@
 #include "core/base/status.h"
 #include "core/config/config.h"
 #include "core/proto/config.pb.h"
+#include "core/tensor/arena.h"
 #include "core/trainer/setup.h"
 #include "core/trainer/stage.h"
 #include "core/trainer/trainer.h"
+#include "kernels/device.h"
 #include "kernels/matmul.h"
+#include "kernels/random.h"
+#include "kernels/reduce.h"
 #include "parallel/engine/mesh_engine.h"
 #include "parallel/engine/planning.h"
 #include "parallel/runtime/runtime.h"
@@ -24,27 +28,39 @@
 namespace tanren {
 namespace {
 
-// The rate of a square matrix product on this rank, the yardstick of the utilisation that is shown.
-double MeasureMatmulRate(DType dtype) {
-  constexpr int64_t kSize = 1024;
-  const int64_t bytes = kSize * kSize * SizeOf(dtype);
-  kernels::Linear linear(kSize, kSize, dtype);
-  const auto storage = [](int64_t size) {
-    return std::unique_ptr<void, void (*)(void*)>(std::aligned_alloc(64, (size + 63) / 64 * 64), std::free);
+// The rate of a square matrix product on this rank's device, the yardstick of the utilisation that is shown.
+double MeasureMatmulRate(const Stream& stream, DType dtype) {
+  const int64_t size = stream.device == Device::kCpu ? 1024 : 4096;
+  kernels::Linear linear(size, size, dtype, stream.device);
+  Arena arena("matrix product rate", stream.device);
+  Buffer x, w, y;
+  float* normal = nullptr;
+  void* packed = nullptr;
+  const auto layout = [&] {
+    normal = arena.Take<float>("normal numbers", size * size);
+    for (Buffer* matrix : {&x, &w, &y}) *matrix = arena.Take("matrices", dtype, size * size);
+    packed = arena.Take("packed weights", DType::kU8, linear.PackedBytes(false)).data;
   };
-  const auto x = storage(bytes), w = storage(bytes), y = storage(bytes),
-             packed = storage(linear.PackedBytes(false));
-  std::fill_n(static_cast<char*>(x.get()), bytes, 0);
-  std::fill_n(static_cast<char*>(w.get()), bytes, 0);
-  linear.Bind(ConstBuffer(w.get(), dtype), packed.get(), false);
-  linear.Pack(Stream());
+  layout();
+  arena.Commit();
+  layout();
+  // Products of zeros run faster than those of real numbers.
+  uint64_t number = 0;
+  for (const Buffer& matrix : {x, w}) {
+    kernels::FillNormal(stream, 1, 0, number, size * size, 1, normal);
+    kernels::Cast(stream, size * size, ConstBuffer(normal), matrix);
+    number += size * size;
+  }
+  linear.Bind(w, packed, false);
+  linear.Pack(stream);
   double best = 0;
-  for (int repeat = 0; repeat < 4; ++repeat) {
+  for (int repeat = 0; repeat < 5; ++repeat) {
+    kernels::Synchronize(stream);
     const auto begin = std::chrono::steady_clock::now();
-    linear.Forward(Stream(), kSize, {ConstBuffer(x.get(), dtype), kSize}, ConstBuffer(),
-                   {Buffer(y.get(), dtype), kSize});
+    linear.Forward(stream, size, {x, size}, ConstBuffer(), {y, size});
+    kernels::Synchronize(stream);
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-    best = std::max(best, 2.0 * kSize * kSize * kSize / seconds);
+    best = std::max(best, 2.0 * size * size * size / seconds);
   }
   return best;
 }
@@ -96,7 +112,7 @@ absl::StatusOr<Trainer::Outcome> RunJob(Runtime& runtime, const TrainOptions& op
   Job job;
   TANREN_RETURN_IF_ERROR(
       AgreeStatus(runtime.world(), "input", Prepare(options.config, options.overrides, &job)));
-  TANREN_RETURN_IF_ERROR(runtime.BuildMesh(ShapeOf(job.config.parallel())));
+  TANREN_RETURN_IF_ERROR(runtime.BuildMesh(ShapeOf(job.config.parallel()), DeviceOf(job.config)));
   runtime.SetThreads(static_cast<int>(job.config.parallel().threads()));
   const Mesh& mesh = runtime.mesh();
   job.config.mutable_parallel()->set_data(mesh.shape.data);
@@ -113,8 +129,12 @@ absl::StatusOr<Trainer::Outcome> RunJob(Runtime& runtime, const TrainOptions& op
         AgreeStatus(runtime.world(), "plan", plan.ok() ? CheckMemory(*plan, limit) : plan.status()));
     return Trainer::Outcome::kFinished;
   }
+  double rate = MeasureMatmulRate(mesh.stream, job.engine.models[0].dtype);
+  runtime.world().AllReduce(Stream(), "matrix product rate", Buffer(&rate), 1, ReduceOp::kSum);
   TANREN_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine, MakeMeshEngine(job.engine, mesh, limit));
-  if (runtime.world().rank() == 0) std::printf("%s\n", runtime.Describe().c_str());
+  if (runtime.world().rank() == 0) {
+    std::printf("%s, %s\n", runtime.Describe().c_str(), runtime.DescribeDevice().c_str());
+  }
   TrainerOptions trainer;
   trainer.config = &job.config;
   trainer.config_text = config::ToYaml(job.config, true);
@@ -125,8 +145,6 @@ absl::StatusOr<Trainer::Outcome> RunJob(Runtime& runtime, const TrainOptions& op
   trainer.stop_requested = [] { return StopSignal::Requested(); };
   trainer.command_line = options.command_line;
   trainer.threads = runtime.threads();
-  double rate = MeasureMatmulRate(job.engine.models[0].dtype);
-  runtime.world().AllReduce(Stream(), "matrix product rate", Buffer(&rate), 1, ReduceOp::kSum);
   trainer.peak_flops_per_second = rate;
   return Trainer(trainer).Run();
 }

@@ -1,9 +1,8 @@
 // The group of one. It validates as strictly as the real groups do, so that a caller's mistake shows on a
 // laptop.
-#include <cstring>
-
 #include "core/base/status.h"
 #include "core/comm/comm.h"
+#include "kernels/device.h"
 
 namespace tanren {
 namespace {
@@ -12,23 +11,23 @@ class SoloComm final : public Comm {
  public:
   explicit SoloComm(std::string axis) : Comm(std::move(axis), 0, 1) {}
 
-  void AllReduce(const Stream& stream, const char* name, Buffer data, int64_t count, ReduceOp) override {
-    Validate(stream, name, data, count);
+  void AllReduce(const Stream&, const char* name, Buffer data, int64_t count, ReduceOp) override {
+    Validate(name, data, count);
   }
 
   void ReduceScatter(const Stream& stream, const char* name, ConstBuffer in, Buffer out,
                      int64_t count) override {
-    Validate(stream, name, in, count);
-    Copy(name, in, out, count);
+    Validate(name, in, count);
+    Copy(stream, name, in, out, count);
   }
 
   void AllGather(const Stream& stream, const char* name, ConstBuffer in, Buffer out, int64_t count) override {
-    Validate(stream, name, in, count);
-    Copy(name, in, out, count);
+    Validate(name, in, count);
+    Copy(stream, name, in, out, count);
   }
 
-  void Broadcast(const Stream& stream, const char* name, Buffer data, int64_t count, int root) override {
-    Validate(stream, name, data, count);
+  void Broadcast(const Stream&, const char* name, Buffer data, int64_t count, int root) override {
+    Validate(name, data, count);
     TANREN_CHECK_MSG(root == 0, "broadcast '", name, "' from rank ", root, " in the group of one '", axis(),
                      "'");
   }
@@ -44,16 +43,17 @@ class SoloComm final : public Comm {
   void Barrier(const char*) override {}
 
  private:
-  static void Validate(const Stream& stream, const char* name, ConstBuffer data, int64_t count) {
-    TANREN_CHECK_MSG(stream.device == Device::kCpu, "collective '", name, "' on a device of another backend");
+  static void Validate(const char* name, ConstBuffer data, int64_t count) {
     TANREN_CHECK_MSG(count >= 0, "collective '", name, "' with count ", count);
     TANREN_CHECK_MSG(count == 0 || data, "collective '", name, "' of ", count, " elements without a buffer");
   }
 
-  static void Copy(const char* name, ConstBuffer in, Buffer out, int64_t count) {
+  static void Copy(const Stream& stream, const char* name, ConstBuffer in, Buffer out, int64_t count) {
     TANREN_CHECK_MSG(in.dtype == out.dtype, "collective '", name, "' from ", NameOf(in.dtype), " to ",
                      NameOf(out.dtype));
-    if (count > 0 && in.data != out.data) std::memcpy(out.data, in.data, count * SizeOf(in.dtype));
+    if (count == 0 || in.data == out.data) return;
+    const int64_t bytes = count * SizeOf(in.dtype);
+    kernels::CopyRows(stream, 1, bytes, out.data, bytes, in.data, bytes);
   }
 };
 

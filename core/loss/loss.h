@@ -91,8 +91,7 @@ class Loss {
   virtual const std::vector<std::string>& segment_columns() const = 0;
 
   // Names of the sums reported beside the loss. sums[0] is the loss; sums[1 + m] is metric m. A metric is a
-  // sum scaled like the loss, so that adding over chunks, micro-batches and ranks gives its mean. `sums` is
-  // host memory on the CPU, device memory on a GPU.
+  // sum scaled like the loss, so that adding over chunks, micro-batches and ranks gives its mean.
   virtual const std::vector<std::string>& metrics() const = 0;
 
   // Writes seeds for every token and adds to sums[0 .. metrics]. kToken losses only.

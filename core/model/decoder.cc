@@ -31,6 +31,7 @@ Decoder::Decoder(const ModelShape& shape, const ParameterSet& parameters, const 
       options_(options),
       local_tokens_(options.capacity_tokens / mesh.tensor->size()),
       scratch_(std::make_unique<Scratch>()),
+      input_(std::make_unique<Input>()),
       generation_(std::make_unique<Generation>()) {
   TANREN_CHECK(options.capacity_tokens % mesh.tensor->size() == 0);
   embedding_offset_ = parameters.Offset("embedding.weight");
@@ -78,9 +79,11 @@ void Decoder::LayoutWeights(Arena& arena) {
   const int64_t count = shape_.context_length * shape_.head_dim / 2;
   cosine_ = arena.Take<float>("rotary tables", count);
   sine_ = arena.Take<float>("rotary tables", count);
-  if (!arena.planning()) {
-    FillRotaryTables(shape_.rotary, shape_.head_dim, shape_.context_length, cosine_, sine_);
-  }
+  if (arena.planning()) return;
+  std::vector<float> cosine(count), sine(count);
+  FillRotaryTables(shape_.rotary, shape_.head_dim, shape_.context_length, cosine.data(), sine.data());
+  kernels::CopyToDevice(mesh_.stream, cosine_, cosine.data(), count * int64_t{sizeof(float)});
+  kernels::CopyToDevice(mesh_.stream, sine_, sine.data(), count * int64_t{sizeof(float)});
 }
 
 void Decoder::LayoutActivations(Arena& arena) {
@@ -90,6 +93,9 @@ void Decoder::LayoutActivations(Arena& arena) {
   const auto take = [&](const char* label, int64_t rows, int64_t columns) {
     return arena.Take(label, options_.dtype, rows * columns);
   };
+  input_->ids.Layout(arena, "tokens of the micro-batch", capacity);
+  input_->positions.Layout(arena, "tokens of the micro-batch", capacity);
+  input_->cu_seqlens.Layout(arena, "tokens of the micro-batch", capacity + 2);
   // Which buffers are kept a layer, and which one is shared by all.
   const bool keep_all = options_.trainable && options_.recompute == Recompute::kNone;
   const bool keep_layer = options_.trainable && options_.recompute != Recompute::kFull;
@@ -146,11 +152,14 @@ void Decoder::LayoutActivations(Arena& arena) {
   scratch.dqkv = take("gradient of query, key, value", capacity, local_.qkv_width);
   kernels::AttentionShape attention;
   attention.tokens = capacity;
+  attention.segments = capacity;
   attention.heads = local_.heads;
   attention.kv_heads = local_.kv_heads;
   attention.head_dim = shape_.head_dim;
-  scratch.attention_workspace =
-      arena.Take("attention workspace", DType::kU8, kernels::AttentionBackwardWorkspaceBytes(mesh_.stream, attention)).data;
+  scratch.attention_workspace = arena
+                                    .Take("attention workspace", DType::kU8,
+                                          kernels::AttentionBackwardWorkspaceBytes(mesh_.stream, attention))
+                                    .data;
 }
 
 void Decoder::Bind(Buffer weights, float* gradients) {
@@ -188,11 +197,24 @@ ConstBuffer Decoder::Weight(int64_t offset) const {
                      options_.dtype);
 }
 
-kernels::AttentionShape Decoder::Attention(const MicroBatch& batch) const {
+void Decoder::TakeInput(const MicroBatch& batch) {
+  const auto take = [&](const std::vector<int32_t>& from, const Staged<int32_t>& to) {
+    const int64_t count = static_cast<int64_t>(from.size());
+    TANREN_CHECK(count <= to.count());
+    std::copy_n(from.data(), count, to.host());
+    to.ToDevice(mesh_.stream, count);
+  };
+  take(batch.ids, input_->ids);
+  take(batch.positions, input_->positions);
+  take(batch.cu_seqlens, input_->cu_seqlens);
+  input_->segments = batch.all_segments();
+}
+
+kernels::AttentionShape Decoder::Attention() const {
   kernels::AttentionShape shape;
   shape.tokens = options_.capacity_tokens;
-  shape.segments = batch.all_segments();
-  shape.cu_seqlens = batch.cu_seqlens.data();
+  shape.segments = input_->segments;
+  shape.cu_seqlens = input_->cu_seqlens.device();
   shape.heads = local_.heads;
   shape.kv_heads = local_.kv_heads;
   shape.head_dim = shape_.head_dim;

@@ -20,6 +20,7 @@
 #include "core/model/parameters.h"
 #include "core/model/shape.h"
 #include "core/tensor/arena.h"
+#include "core/tensor/staged.h"
 #include "kernels/attention.h"
 #include "kernels/matmul.h"
 
@@ -72,12 +73,14 @@ class Decoder {
   // Final hidden states [capacity, width] of all tokens, on every tensor rank, valid until the next Forward.
   ConstBuffer Forward(const MicroBatch& batch);
 
-  // From this rank's share of the gradient by the final hidden states [capacity, width] (shares of the tensor
-  // ranks are summed here; `dhidden` is used as scratch) to accumulated gradients of all trunk parameters.
-  void Backward(const MicroBatch& batch, Buffer dhidden);
+  // Of the micro-batch of the last Forward: from this rank's share of the gradient by the final hidden states
+  // [capacity, width] (shares of the tensor ranks are summed here; `dhidden` is used as scratch) to
+  // accumulated gradients of all trunk parameters.
+  void Backward(Buffer dhidden);
 
   // One generation step over `rows` new tokens (decode_slots or prefill_tokens of them): appends to the cache
-  // and returns final hidden states [rows, width]. slots[i] < 0 marks an idle row.
+  // and returns final hidden states [rows, width]. slots[i] < 0 marks an idle row. The three arrays are the
+  // host's.
   ConstBuffer Step(int64_t rows, const int32_t* ids, const int32_t* slots, const int32_t* positions,
                    KeyValueCache& cache);
 
@@ -95,27 +98,29 @@ class Decoder {
   struct Layer;       // products and parameter offsets of one layer
   struct Saved;       // one layer's kept activations
   struct Scratch;     // buffers shared by all layers
+  struct Input;       // the micro-batch's tokens where kernels read them
   struct Generation;  // buffers of generation steps
 
   ConstBuffer Weight(int64_t offset) const;
   float* Gradient(int64_t offset) const { return offset < 0 ? nullptr : gradients_ + offset; }
-  kernels::AttentionShape Attention(const MicroBatch& batch) const;
+  kernels::AttentionShape Attention() const;
+  void TakeInput(const MicroBatch& batch);
 
   ConstBuffer GatherTokens(const char* name, ConstBuffer local, Buffer full);
   void ScatterTokens(const char* name, ConstBuffer full, Buffer local);
   void Normalize(const Layer& layer, bool mlp, ConstBuffer x, ConstBuffer delta, Buffer sum, Buffer y,
                  float* mean, float* rstd);
 
-  void Embed(const MicroBatch& batch, Buffer x);
-  void ForwardAttention(const MicroBatch& batch, Layer& layer, Saved& saved);
+  void Embed(Buffer x);
+  void ForwardAttention(Layer& layer, Saved& saved);
   void ProjectAttention(Layer& layer, Saved& saved);
   void ForwardMlp(Layer& layer, Saved& saved);
   void ProjectMlp(Layer& layer, Saved& saved);
-  void Rebuild(const MicroBatch& batch, Layer& layer, Saved& saved);
+  void Rebuild(Layer& layer, Saved& saved);
 
   void BackwardMlp(Layer& layer, Saved& saved);
-  void BackwardAttention(const MicroBatch& batch, Layer& layer, Saved& saved);
-  void BackwardEmbedding(const MicroBatch& batch);
+  void BackwardAttention(Layer& layer, Saved& saved);
+  void BackwardEmbedding();
 
   ModelShape shape_;
   LocalShape local_;
@@ -134,6 +139,7 @@ class Decoder {
   std::vector<std::unique_ptr<Layer>> layers_;
   std::vector<std::unique_ptr<Saved>> saved_;
   std::unique_ptr<Scratch> scratch_;
+  std::unique_ptr<Input> input_;
   std::unique_ptr<Generation> generation_;
   std::unique_ptr<kernels::Linear> head_;
   void* head_packed_ = nullptr;

@@ -7,7 +7,7 @@
 #include "kernels/rotary.h"
 
 namespace tanren {
-void Decoder::Backward(const MicroBatch& batch, Buffer dhidden) {
+void Decoder::Backward(Buffer dhidden) {
   TANREN_CHECK(options_.trainable);
   Scratch& scratch = *scratch_;
   const bool split = mesh_.tensor->size() > 1;
@@ -26,11 +26,11 @@ void Decoder::Backward(const MicroBatch& batch, Buffer dhidden) {
   args.dbias = Gradient(final_norm_bias_);
   kernels::NormBackward(mesh_.stream, args);
   for (size_t l = layers_.size(); l-- > 0;) {
-    Rebuild(batch, *layers_[l], *saved_[l]);
+    Rebuild(*layers_[l], *saved_[l]);
     BackwardMlp(*layers_[l], *saved_[l]);
-    BackwardAttention(batch, *layers_[l], *saved_[l]);
+    BackwardAttention(*layers_[l], *saved_[l]);
   }
-  BackwardEmbedding(batch);
+  BackwardEmbedding();
 }
 
 void Decoder::BackwardMlp(Layer& layer, Saved& saved) {
@@ -70,7 +70,7 @@ void Decoder::BackwardMlp(Layer& layer, Saved& saved) {
   kernels::NormBackward(stream, args);
 }
 
-void Decoder::BackwardAttention(const MicroBatch& batch, Layer& layer, Saved& saved) {
+void Decoder::BackwardAttention(Layer& layer, Saved& saved) {
   const Stream& stream = mesh_.stream;
   Scratch& scratch = *scratch_;
   const bool split = mesh_.tensor->size() > 1;
@@ -90,12 +90,12 @@ void Decoder::BackwardAttention(const MicroBatch& batch, Layer& layer, Saved& sa
   const Buffer dkey = AtHead(scratch.dqkv, local_.heads, head_dim);
   const Buffer dvalue = AtHead(scratch.dqkv, value_head, head_dim);
   kernels::AttentionBackward(
-      stream, Attention(batch), {saved.qkv, stride}, {AtHead(saved.qkv, local_.heads, head_dim), stride},
+      stream, Attention(), {saved.qkv, stride}, {AtHead(saved.qkv, local_.heads, head_dim), stride},
       {AtHead(saved.qkv_raw, value_head, head_dim), stride}, {saved.attended, local_.attention_width},
       saved.lse, {scratch.dattended, local_.attention_width}, {dquery, stride}, {dkey, stride},
       {dvalue, stride}, scratch.attention_workspace);
   if (!shape_.learned_positions) {
-    const kernels::RotaryArgs rotary{capacity, value_head, head_dim, stride, batch.positions.data(),
+    const kernels::RotaryArgs rotary{capacity, value_head, head_dim, stride, input_->positions.device(),
                                      cosine_,  sine_};
     kernels::Rotary(stream, rotary, dquery, true);
   }
@@ -132,17 +132,17 @@ void Decoder::BackwardAttention(const MicroBatch& batch, Layer& layer, Saved& sa
   kernels::NormBackward(stream, args);
 }
 
-void Decoder::BackwardEmbedding(const MicroBatch& batch) {
+void Decoder::BackwardEmbedding() {
   const int64_t width = shape_.width;
   if (positions_offset_ >= 0) {
     const int64_t first_token = mesh_.tensor->rank() * local_tokens_;
-    const kernels::EmbeddingArgs positions{local_tokens_, width, batch.positions.data() + first_token, 0,
+    const kernels::EmbeddingArgs positions{local_tokens_, width, input_->positions.device() + first_token, 0,
                                            shape_.context_length};
     kernels::EmbeddingBackward(mesh_.stream, positions, scratch_->dx, 1, Gradient(positions_offset_));
   }
   const ConstBuffer dx = GatherTokens("gradient of embedding", scratch_->dx, scratch_->gathered);
-  const kernels::EmbeddingArgs tokens{options_.capacity_tokens, width, batch.ids.data(), local_.vocab_begin,
-                                      local_.vocab_valid};
+  const kernels::EmbeddingArgs tokens{options_.capacity_tokens, width, input_->ids.device(),
+                                      local_.vocab_begin, local_.vocab_valid};
   kernels::EmbeddingBackward(mesh_.stream, tokens, dx, shape_.embedding_scale, Gradient(embedding_offset_));
 }
 

@@ -26,22 +26,22 @@ void Decoder::Normalize(const Layer& layer, bool mlp, ConstBuffer x, ConstBuffer
   kernels::NormForward(mesh_.stream, args);
 }
 
-void Decoder::Embed(const MicroBatch& batch, Buffer x) {
+void Decoder::Embed(Buffer x) {
   const Stream& stream = mesh_.stream;
   const bool split = mesh_.tensor->size() > 1;
-  const kernels::EmbeddingArgs tokens{options_.capacity_tokens, shape_.width, batch.ids.data(),
+  const kernels::EmbeddingArgs tokens{options_.capacity_tokens, shape_.width, input_->ids.device(),
                                       local_.vocab_begin, local_.vocab_valid};
   kernels::EmbeddingForward(stream, tokens, Weight(embedding_offset_), shape_.embedding_scale,
                             split ? scratch_->partial : x, false);
   if (split) ScatterTokens("embedding", scratch_->partial, x);
   if (positions_offset_ < 0) return;
   const int64_t first_token = mesh_.tensor->rank() * local_tokens_;
-  const kernels::EmbeddingArgs positions{local_tokens_, shape_.width, batch.positions.data() + first_token, 0,
-                                         shape_.context_length};
+  const kernels::EmbeddingArgs positions{local_tokens_, shape_.width,
+                                         input_->positions.device() + first_token, 0, shape_.context_length};
   kernels::EmbeddingForward(stream, positions, Weight(positions_offset_), 1, x, true);
 }
 
-void Decoder::ForwardAttention(const MicroBatch& batch, Layer& layer, Saved& saved) {
+void Decoder::ForwardAttention(Layer& layer, Saved& saved) {
   const Stream& stream = mesh_.stream;
   const int64_t capacity = options_.capacity_tokens;
   const int64_t stride = local_.qkv_width;
@@ -61,12 +61,13 @@ void Decoder::ForwardAttention(const MicroBatch& batch, Layer& layer, Saved& sav
                              saved.key_rstd);
   }
   if (!shape_.learned_positions) {
-    const kernels::RotaryArgs rotary{
-        capacity, local_.heads + local_.kv_heads, head_dim, stride, batch.positions.data(), cosine_, sine_};
+    const kernels::RotaryArgs rotary{capacity, local_.heads + local_.kv_heads, head_dim,
+                                     stride,   input_->positions.device(),     cosine_,
+                                     sine_};
     kernels::Rotary(stream, rotary, query, false);
   }
   const Buffer value = AtHead(saved.qkv_raw, local_.heads + local_.kv_heads, head_dim);
-  kernels::AttentionForward(stream, Attention(batch), {query, stride}, {key, stride}, {value, stride},
+  kernels::AttentionForward(stream, Attention(), {query, stride}, {key, stride}, {value, stride},
                             {saved.attended, local_.attention_width}, saved.lse);
 }
 
@@ -100,7 +101,8 @@ void Decoder::ProjectMlp(Layer& layer, Saved& saved) {
 ConstBuffer Decoder::Forward(const MicroBatch& batch) {
   TANREN_CHECK(batch.capacity == options_.capacity_tokens);
   Scratch& scratch = *scratch_;
-  Embed(batch, saved_[0]->x1);
+  TakeInput(batch);
+  Embed(saved_[0]->x1);
   for (size_t l = 0; l < layers_.size(); ++l) {
     Layer& layer = *layers_[l];
     Saved& saved = *saved_[l];
@@ -109,7 +111,7 @@ ConstBuffer Decoder::Forward(const MicroBatch& batch) {
     } else {
       Normalize(layer, false, saved_[l - 1]->x2, scratch.delta, saved.x1, saved.h1, saved.mean1, saved.rstd1);
     }
-    ForwardAttention(batch, layer, saved);
+    ForwardAttention(layer, saved);
     ProjectAttention(layer, saved);
     Normalize(layer, true, saved.x1, scratch.delta, saved.x2, saved.h2, saved.mean2, saved.rstd2);
     ForwardMlp(layer, saved);
@@ -133,11 +135,11 @@ ConstBuffer Decoder::Forward(const MicroBatch& batch) {
 }
 
 // Makes again what recomputation did not keep, by the very calls of the forward pass: the same bits.
-void Decoder::Rebuild(const MicroBatch& batch, Layer& layer, Saved& saved) {
+void Decoder::Rebuild(Layer& layer, Saved& saved) {
   if (options_.recompute == Recompute::kNone) return;
   Normalize(layer, false, saved.x1, ConstBuffer(), Buffer(), saved.h1, saved.mean1, saved.rstd1);
   if (options_.recompute == Recompute::kFull) {
-    ForwardAttention(batch, layer, saved);
+    ForwardAttention(layer, saved);
     ProjectAttention(layer, saved);
     Normalize(layer, true, saved.x1, scratch_->delta, saved.x2, saved.h2, saved.mean2, saved.rstd2);
     ForwardMlp(layer, saved);

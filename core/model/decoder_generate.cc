@@ -27,6 +27,9 @@ void Decoder::LayoutGeneration(Arena& arena) {
     return arena.Take(label, options_.dtype, rows * columns);
   };
   Generation& generation = *generation_;
+  for (Staged<int32_t>* input : {&generation.ids, &generation.slots, &generation.positions}) {
+    input->Layout(arena, "generation", rows);
+  }
   generation.x = take("generation", shape_.width);
   generation.h = take("generation", shape_.width);
   generation.delta = take("generation", shape_.width);
@@ -38,11 +41,19 @@ void Decoder::LayoutGeneration(Arena& arena) {
 
 // Decoding has no sequence parallelism: every tensor rank holds all rows, and row-split products end in an
 // all-reduce.
-ConstBuffer Decoder::Step(int64_t rows, const int32_t* ids, const int32_t* slots, const int32_t* positions,
-                          KeyValueCache& cache) {
+ConstBuffer Decoder::Step(int64_t rows, const int32_t* host_ids, const int32_t* host_slots,
+                          const int32_t* host_positions, KeyValueCache& cache) {
   TANREN_CHECK(rows == options_.decode_slots || rows == options_.prefill_tokens);
   const Stream& stream = mesh_.stream;
   Generation& g = *generation_;
+  const auto take = [&](const int32_t* from, const Staged<int32_t>& to) {
+    std::copy_n(from, rows, to.host());
+    to.ToDevice(stream, rows);
+    return to.device();
+  };
+  const int32_t* ids = take(host_ids, g.ids);
+  const int32_t* slots = take(host_slots, g.slots);
+  const int32_t* positions = take(host_positions, g.positions);
   const int64_t width = shape_.width;
   const int64_t stride = local_.qkv_width;
   const int64_t head_dim = shape_.head_dim;
@@ -68,7 +79,7 @@ ConstBuffer Decoder::Step(int64_t rows, const int32_t* ids, const int32_t* slots
   attention.max_tokens = cache.max_tokens;
   attention.slots = slots;
   attention.positions = positions;
-  attention.scale = Attention(MicroBatch()).scale;
+  attention.scale = Attention().scale;
   attention.window = shape_.sliding_window;
   attention.soft_cap = shape_.attention_soft_cap;
 

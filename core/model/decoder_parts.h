@@ -73,14 +73,25 @@ struct Decoder::Scratch {
   void* attention_workspace = nullptr;
 };
 
+// The micro-batch at hand.
+struct Decoder::Input {
+  Staged<int32_t> ids;         // [C]
+  Staged<int32_t> positions;   // [C]
+  Staged<int32_t> cu_seqlens;  // [segments + 1], room for C segments of one token and a tail
+  int64_t segments = 0;
+};
+
 struct Decoder::Generation {
-  Buffer x;          // [rows, width]
-  Buffer h;          // [rows, width]
-  Buffer delta;      // [rows, width]
-  Buffer qkv;        // [rows, qkv_width]
-  Buffer attended;   // [rows, attention_width]
-  Buffer up;         // [rows, mlp_in_width]
-  Buffer activated;  // [rows, mlp_width]
+  Staged<int32_t> ids;        // [rows]
+  Staged<int32_t> slots;      // [rows]
+  Staged<int32_t> positions;  // [rows]
+  Buffer x;                   // [rows, width]
+  Buffer h;                   // [rows, width]
+  Buffer delta;               // [rows, width]
+  Buffer qkv;                 // [rows, qkv_width]
+  Buffer attended;            // [rows, attention_width]
+  Buffer up;                  // [rows, mlp_in_width]
+  Buffer activated;           // [rows, mlp_width]
 };
 
 }  // namespace tanren

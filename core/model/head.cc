@@ -53,7 +53,6 @@ Head::Head(Decoder& decoder, int64_t chunk_tokens, int64_t score_offset)
   const int64_t capacity =
       (decoder.options().capacity_tokens + kRowMultiple - 1) / kRowMultiple * kRowMultiple;
   chunk_tokens_ = std::min(rounded, capacity);
-  targets_.resize(chunk_tokens_);
 }
 
 void Head::LayoutActivations(Arena& arena) {
@@ -71,9 +70,11 @@ void Head::LayoutActivations(Arena& arena) {
     dlogits_ = Buffer(logits_);
     if (trainable && dtype != DType::kF32) dlogits_ = arena.Take("logits of a chunk", dtype, count);
   }
-  for (float** row : {&max_, &logp_, &lse_, &entropy_, &value_, &dlogp_, &dlse_, &dentropy_, &dvalue_}) {
-    *row = arena.Take<float>("token statistics", chunk_tokens_);
+  for (Staged<float>* row : {&logp_, &lse_, &entropy_, &value_, &dlogp_, &dlse_, &dentropy_, &dvalue_}) {
+    row->Layout(arena, "token statistics", chunk_tokens_);
   }
+  for (Staged<int32_t>* row : {&positions_, &targets_}) row->Layout(arena, "token statistics", chunk_tokens_);
+  max_ = arena.Take<float>("token statistics", chunk_tokens_);
   sums_ = arena.Take<float>("token statistics", 3 * chunk_tokens_);
 }
 
@@ -100,15 +101,19 @@ void Head::ForChunks(const std::vector<int32_t>& positions, const Body& body) {
 void Head::GatherChunk(const Chunk& chunk, ConstBuffer hidden) {
   const int64_t width = decoder_.shape().width;
   const Stream& stream = decoder_.mesh().stream;
-  kernels::GatherRows(stream, chunk.count, width, chunk.positions->data() + chunk.begin, hidden, x_);
+  std::copy_n(chunk.positions->data() + chunk.begin, chunk.count, positions_.host());
+  positions_.ToDevice(stream, chunk.count);
+  kernels::GatherRows(stream, chunk.count, width, positions_.device(), hidden, x_);
   // Zero rows, not stale ones: a NaN left there by a bad step would spread through the weight gradient.
   const int64_t row_bytes = width * SizeOf(x_.dtype);
   kernels::Fill(stream, (chunk.rows - chunk.count) * row_bytes, 0, x_.as<char>() + chunk.count * row_bytes);
 }
 
 kernels::LogitShard Head::Shard(const MicroBatch& batch, const Chunk& chunk, float temperature) {
-  std::fill(targets_.begin(), targets_.end(), -1);
-  for (int64_t i = 0; i < chunk.count; ++i) targets_[i] = batch.targets[(*chunk.positions)[chunk.begin + i]];
+  int32_t* targets = targets_.host();
+  for (int64_t i = 0; i < chunk.count; ++i) targets[i] = batch.targets[(*chunk.positions)[chunk.begin + i]];
+  std::fill(targets + chunk.count, targets + chunk.rows, -1);
+  targets_.ToDevice(decoder_.mesh().stream, chunk.rows);
   kernels::LogitShard shard;
   shard.rows = chunk.rows;
   shard.vocab = decoder_.local().vocab;
@@ -116,7 +121,7 @@ kernels::LogitShard Head::Shard(const MicroBatch& batch, const Chunk& chunk, flo
   shard.first_id = decoder_.local().vocab_begin;
   shard.soft_cap = decoder_.shape().logit_soft_cap;
   shard.temperature = temperature;
-  shard.targets = targets_.data();
+  shard.targets = targets_.device();
   return shard;
 }
 
@@ -133,45 +138,64 @@ void Head::MakeStatistics(const kernels::LogitShard& shard) {
   kernels::LogitRowSums(stream, shard, logits_, max_, sums_);
   if (tensor.size() > 1)
     tensor.AllReduce(stream, "logit sums", Buffer(sums_), 3 * shard.rows, ReduceOp::kSum);
-  kernels::TokenStatistics(stream, shard.rows, max_, sums_, logp_, lse_, entropy_);
+  kernels::TokenStatistics(stream, shard.rows, max_, sums_, logp_.device(), lse_.device(), entropy_.device());
 }
 
 void Head::MakeValues(const Chunk& chunk) {
   kernels::ScalarHeadForward(decoder_.mesh().stream, chunk.rows, decoder_.shape().width, x_, score_weight_, 0,
-                             value_);
+                             value_.device());
 }
 
-void Head::ClearRest(const Chunk& chunk, const TokenSeedsView& seeds) {
-  for (float* seed : {seeds.logp, seeds.lse, seeds.entropy, seeds.value}) {
-    if (seed != nullptr) std::fill(seed + chunk.count, seed + chunk.rows, 0.0f);
-  }
+// Brings the chunk's statistics to the host, where the loss reads them.
+void Head::Fetch(const Chunk& chunk, uint32_t statistics) {
+  const Stream& stream = decoder_.mesh().stream;
+  if (statistics & kLogp) logp_.ToHost(stream, chunk.count);
+  if (statistics & kLse) lse_.ToHost(stream, chunk.count);
+  if (statistics & kEntropy) entropy_.ToHost(stream, chunk.count);
+  if (statistics & kValue) value_.ToHost(stream, chunk.count);
 }
 
-void Head::BackwardLogits(const kernels::LogitShard& shard, const Chunk& chunk, const TokenSeedsView& seeds) {
+// Sends the chunk's seeds to the device; the rows beyond its count get none.
+void Head::SendSeeds(const Chunk& chunk, uint32_t statistics) {
+  const auto send = [&](uint32_t bit, const Staged<float>& seeds) {
+    if ((statistics & bit) == 0) return;
+    std::fill(seeds.host() + chunk.count, seeds.host() + chunk.rows, 0.0f);
+    seeds.ToDevice(decoder_.mesh().stream, chunk.rows);
+  };
+  if (statistics & kVocabularyStatistics) statistics |= kLogp;
+  send(kLogp, dlogp_);
+  send(kLse, dlse_);
+  send(kEntropy, dentropy_);
+  send(kValue, dvalue_);
+}
+
+void Head::BackwardLogits(const kernels::LogitShard& shard, const Chunk& chunk, uint32_t statistics) {
   const Stream& stream = decoder_.mesh().stream;
   const int64_t width = decoder_.shape().width;
-  kernels::LogitGradient(stream, shard, logits_, lse_, entropy_, seeds.logp, seeds.lse, seeds.entropy,
-                         dlogits_);
+  kernels::LogitGradient(stream, shard, logits_, lse_.device(), entropy_.device(), dlogp_.device(),
+                         (statistics & kLse) ? dlse_.device() : nullptr,
+                         (statistics & kEntropy) ? dentropy_.device() : nullptr, dlogits_);
   kernels::Linear& head = decoder_.vocabulary_head();
   head.BackwardWeight(stream, shard.rows, {dlogits_, shard.vocab}, {x_, width},
                       gradients_ + decoder_.vocabulary_head_offset(), nullptr);
   head.BackwardInput(stream, shard.rows, {dlogits_, shard.vocab}, {dx_, width}, false);
-  kernels::ScatterAddRows(stream, chunk.count, width, chunk.positions->data() + chunk.begin, dx_, dhidden_);
+  kernels::ScatterAddRows(stream, chunk.count, width, positions_.device(), dx_, dhidden_);
 }
 
 // Every tensor rank sees all rows; each takes the rows of its own tokens, and the shares are summed with
 // those of the vocabulary head.
-void Head::BackwardValues(const Chunk& chunk, float* dvalue) {
+void Head::BackwardValues(const Chunk& chunk) {
   const Stream& stream = decoder_.mesh().stream;
   const int64_t width = decoder_.shape().width;
   const int64_t local = decoder_.options().capacity_tokens / decoder_.mesh().tensor->size();
   for (int64_t i = 0; i < chunk.count; ++i) {
-    if ((*chunk.positions)[chunk.begin + i] / local != decoder_.mesh().tensor->rank()) dvalue[i] = 0;
+    if ((*chunk.positions)[chunk.begin + i] / local != decoder_.mesh().tensor->rank()) dvalue_.host()[i] = 0;
   }
+  SendSeeds(chunk, kValue);
   kernels::Fill(stream, chunk.rows * width * SizeOf(dx_.dtype), 0, dx_.data);
-  kernels::ScalarHeadBackward(stream, chunk.rows, width, dvalue, x_, score_weight_, dx_,
+  kernels::ScalarHeadBackward(stream, chunk.rows, width, dvalue_.device(), x_, score_weight_, dx_,
                               gradients_ + score_offset_, nullptr);
-  kernels::ScatterAddRows(stream, chunk.count, width, chunk.positions->data() + chunk.begin, dx_, dhidden_);
+  kernels::ScatterAddRows(stream, chunk.count, width, positions_.device(), dx_, dhidden_);
 }
 
 void Head::Score(const MicroBatch& batch, ConstBuffer hidden, uint32_t statistics, bool per_segment,
@@ -188,14 +212,13 @@ void Head::Score(const MicroBatch& batch, ConstBuffer hidden, uint32_t statistic
         const kernels::LogitShard shard = Shard(batch, chunk, temperature);
         MakeLogits(shard);
         MakeStatistics(shard);
-        if (statistics & kLogp) append(out->logp, logp_, chunk.count);
-        if (statistics & kLse) append(out->lse, lse_, chunk.count);
-        if (statistics & kEntropy) append(out->entropy, entropy_, chunk.count);
       }
-      if (token_values) {
-        MakeValues(chunk);
-        append(out->value, value_, chunk.count);
-      }
+      if (token_values) MakeValues(chunk);
+      Fetch(chunk, token_values ? statistics : statistics & kVocabularyStatistics);
+      if (statistics & kLogp) append(out->logp, logp_.host(), chunk.count);
+      if (statistics & kLse) append(out->lse, lse_.host(), chunk.count);
+      if (statistics & kEntropy) append(out->entropy, entropy_.host(), chunk.count);
+      if (token_values) append(out->value, value_.host(), chunk.count);
     });
   }
   if (!(statistics & kValue) || !per_segment) return;
@@ -203,7 +226,8 @@ void Head::Score(const MicroBatch& batch, ConstBuffer hidden, uint32_t statistic
   ForChunks(last_tokens, [&](const Chunk& chunk) {
     GatherChunk(chunk, hidden);
     MakeValues(chunk);
-    append(out->segment_value, value_, chunk.count);
+    Fetch(chunk, kValue);
+    append(out->segment_value, value_.host(), chunk.count);
   });
 }
 
@@ -224,7 +248,9 @@ void Head::RunTokens(const MicroBatch& batch, ConstBuffer hidden, const Loss& lo
                      const Normalizers& normalizers, bool gradients, double* sums) {
   const uint32_t statistics = loss.statistics();
   const GatheredColumns columns = Gather(batch, loss.columns());
-  const auto asked = [&](Statistic bit, float* pointer) { return (statistics & bit) ? pointer : nullptr; };
+  const auto asked = [&](Statistic bit, const Staged<float>& row) {
+    return (statistics & bit) ? row.host() : nullptr;
+  };
   ForChunks(batch.trained, [&](const Chunk& chunk) {
     GatherChunk(chunk, hidden);
     kernels::LogitShard shard;
@@ -234,17 +260,20 @@ void Head::RunTokens(const MicroBatch& batch, ConstBuffer hidden, const Loss& lo
       MakeStatistics(shard);
     }
     if (statistics & kValue) MakeValues(chunk);
+    Fetch(chunk, statistics);
     const std::vector<const float*> chunk_columns = columns.At(chunk.begin);
     const TokenStatsView view{chunk.count,           asked(kLogp, logp_),
                               asked(kLse, lse_),     asked(kEntropy, entropy_),
                               asked(kValue, value_), chunk_columns.data()};
-    const TokenSeedsView seeds{dlogp_, asked(kLse, dlse_), asked(kEntropy, dentropy_),
+    const TokenSeedsView seeds{dlogp_.host(), asked(kLse, dlse_), asked(kEntropy, dentropy_),
                                asked(kValue, dvalue_)};
-    loss.Tokens(decoder_.mesh().stream, view, normalizers, seeds, sums);
+    loss.Tokens(Stream(), view, normalizers, seeds, sums);
     if (!gradients) return;
-    ClearRest(chunk, seeds);
-    if (statistics & kVocabularyStatistics) BackwardLogits(shard, chunk, seeds);
-    if (statistics & kValue) BackwardValues(chunk, dvalue_);
+    if (statistics & kVocabularyStatistics) {
+      SendSeeds(chunk, statistics & kVocabularyStatistics);
+      BackwardLogits(shard, chunk, statistics);
+    }
+    if (statistics & kValue) BackwardValues(chunk);
   });
 }
 
@@ -284,7 +313,7 @@ void Head::RunSegments(const MicroBatch& batch, ConstBuffer hidden, const Loss& 
   view.column_sums = column_pointers.data();
   view.segment_columns = segment_pointers.data();
   std::vector<float> dlogp_sum(segments, 0), dvalue(segments, 0);
-  loss.Segments(decoder_.mesh().stream, view, normalizers,
+  loss.Segments(Stream(), view, normalizers,
                 {vocabulary ? dlogp_sum.data() : nullptr, value ? dvalue.data() : nullptr}, sums);
   if (gradients && vocabulary) BackwardSegments(batch, hidden, loss.temperature(), stats.lse, dlogp_sum);
   if (gradients && value) BackwardSegmentValues(batch, hidden, dvalue);
@@ -296,12 +325,14 @@ void Head::BackwardSegments(const MicroBatch& batch, ConstBuffer hidden, float t
     GatherChunk(chunk, hidden);
     const kernels::LogitShard shard = Shard(batch, chunk, temperature);
     MakeLogits(shard);
-    std::copy_n(lse.begin() + chunk.begin, chunk.count, lse_);
-    std::fill(lse_ + chunk.count, lse_ + chunk.rows, 0.0f);
-    for (int64_t i = 0; i < chunk.count; ++i) dlogp_[i] = dlogp_sum[batch.trained_segment[chunk.begin + i]];
-    const TokenSeedsView seeds{dlogp_, nullptr, nullptr, nullptr};
-    ClearRest(chunk, seeds);
-    BackwardLogits(shard, chunk, seeds);
+    std::copy_n(lse.begin() + chunk.begin, chunk.count, lse_.host());
+    std::fill(lse_.host() + chunk.count, lse_.host() + chunk.rows, 0.0f);
+    lse_.ToDevice(decoder_.mesh().stream, chunk.rows);
+    for (int64_t i = 0; i < chunk.count; ++i) {
+      dlogp_.host()[i] = dlogp_sum[batch.trained_segment[chunk.begin + i]];
+    }
+    SendSeeds(chunk, kLogp);
+    BackwardLogits(shard, chunk, kLogp);
   });
 }
 
@@ -310,9 +341,8 @@ void Head::BackwardSegmentValues(const MicroBatch& batch, ConstBuffer hidden,
   const std::vector<int32_t> last_tokens = LastTokens(batch);
   ForChunks(last_tokens, [&](const Chunk& chunk) {
     GatherChunk(chunk, hidden);
-    std::copy_n(dvalue.begin() + chunk.begin, chunk.count, dvalue_);
-    std::fill(dvalue_ + chunk.count, dvalue_ + chunk.rows, 0.0f);
-    BackwardValues(chunk, dvalue_);
+    std::copy_n(dvalue.begin() + chunk.begin, chunk.count, dvalue_.host());
+    BackwardValues(chunk);
   });
 }
 

@@ -14,6 +14,7 @@
 #include "core/loss/loss.h"
 #include "core/model/decoder.h"
 #include "core/tensor/arena.h"
+#include "core/tensor/staged.h"
 #include "kernels/head.h"
 
 namespace tanren {
@@ -65,9 +66,10 @@ class Head {
   void MakeLogits(const kernels::LogitShard& shard);
   void MakeStatistics(const kernels::LogitShard& shard);
   void MakeValues(const Chunk& chunk);
-  void BackwardLogits(const kernels::LogitShard& shard, const Chunk& chunk, const TokenSeedsView& seeds);
-  void BackwardValues(const Chunk& chunk, float* dvalue);
-  void ClearRest(const Chunk& chunk, const TokenSeedsView& seeds);
+  void BackwardLogits(const kernels::LogitShard& shard, const Chunk& chunk, uint32_t statistics);
+  void BackwardValues(const Chunk& chunk);
+  void SendSeeds(const Chunk& chunk, uint32_t statistics);
+  void Fetch(const Chunk& chunk, uint32_t statistics);
 
   void RunTokens(const MicroBatch& batch, ConstBuffer hidden, const Loss& loss,
                  const Normalizers& normalizers, bool gradients, double* sums);
@@ -90,15 +92,11 @@ class Head {
   Buffer dlogits_;           // the logits' memory in fp32
   float* max_ = nullptr;     // [chunk]
   float* sums_ = nullptr;    // [3, chunk]
-  float* logp_ = nullptr;    // [chunk] each
-  float* lse_ = nullptr;
-  float* entropy_ = nullptr;
-  float* value_ = nullptr;
-  float* dlogp_ = nullptr;
-  float* dlse_ = nullptr;
-  float* dentropy_ = nullptr;
-  float* dvalue_ = nullptr;
-  std::vector<int32_t> targets_;  // [chunk]
+  // [chunk] each. The loss reads statistics and writes seeds on the host.
+  Staged<float> logp_, lse_, entropy_, value_;
+  Staged<float> dlogp_, dlse_, dentropy_, dvalue_;
+  Staged<int32_t> positions_;  // rows of the hidden states
+  Staged<int32_t> targets_;
 };
 
 }  // namespace tanren

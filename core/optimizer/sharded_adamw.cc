@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "core/base/status.h"
+#include "kernels/device.h"
 #include "kernels/optimizer.h"
 #include "kernels/reduce.h"
 
@@ -59,6 +59,7 @@ void ShardedAdamW::Layout(Arena& arena) {
   first_moment_ = arena.Take<float>("first moments", shard_count_);
   second_moment_ = arena.Take<float>("second moments", shard_count_);
   staging_ = arena.Take<float>("tensor-axis gradient sums", StagingCount());
+  squares_.Layout(arena, "gradient norm", static_cast<int64_t>(owned_.size()));
 }
 
 void ShardedAdamW::Bind(Buffer weights, float* gradients) {
@@ -73,7 +74,7 @@ float* ShardedAdamW::master(const Owned& piece) const {
 void ShardedAdamW::SyncTensorAxis() {
   const int64_t count = StagingCount();
   if (count == 0) return;
-  std::memset(staging_, 0, count * sizeof(float));
+  kernels::Fill(mesh_.stream, count * int64_t{sizeof(float)}, 0, staging_);
   const auto for_each = [&](const auto& body) {
     int64_t at = 0;
     for (const Parameter& parameter : parameters_.all()) {
@@ -83,18 +84,25 @@ void ShardedAdamW::SyncTensorAxis() {
       at += elements;
     }
   };
-  for_each([](float* staged, const float* gradient, int64_t n) { std::copy_n(gradient, n, staged); });
+  const auto copy = [&](float* to, const float* from, int64_t n) {
+    const int64_t bytes = n * int64_t{sizeof(float)};
+    kernels::CopyRows(mesh_.stream, 1, bytes, to, bytes, from, bytes);
+  };
+  for_each(copy);
   mesh_.tensor->AllReduce(mesh_.stream, "replicated gradients", Buffer(staging_), count, ReduceOp::kSum);
-  for_each([](const float* staged, float* gradient, int64_t n) { std::copy_n(staged, n, gradient); });
+  for_each([&](const float* staged, float* gradient, int64_t n) { copy(gradient, staged, n); });
 }
 
 double ShardedAdamW::GradientNorm() {
+  const auto counts = [&](size_t i) { return owned_[i].parameter->owner; };
+  for (size_t i = 0; i < owned_.size(); ++i) {
+    if (!counts(i)) continue;
+    kernels::SumOfSquares(mesh_.stream, gradients_ + owned_[i].begin, owned_[i].count, squares_.device() + i);
+  }
+  squares_.ToHost(mesh_.stream, squares_.count());
   double total = 0;
-  for (const Owned& piece : owned_) {
-    if (!piece.parameter->owner) continue;
-    double squares = 0;
-    kernels::SumOfSquares(mesh_.stream, gradients_ + piece.begin, piece.count, &squares);
-    total += squares;
+  for (size_t i = 0; i < owned_.size(); ++i) {
+    if (counts(i)) total += squares_.host()[i];
   }
   mesh_.world->AllReduce(Stream(), "gradient norm", Buffer(&total), 1, ReduceOp::kSum);
   return std::sqrt(total);

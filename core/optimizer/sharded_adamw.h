@@ -13,6 +13,7 @@
 #include "core/comm/mesh.h"
 #include "core/model/parameters.h"
 #include "core/tensor/arena.h"
+#include "core/tensor/staged.h"
 
 namespace tanren {
 
@@ -79,6 +80,7 @@ class ShardedAdamW {
   float* master_ = nullptr;  // null with fp32 weights
   float* first_moment_ = nullptr;
   float* second_moment_ = nullptr;
+  Staged<double> squares_;    // per owned piece, of its gradient
   float* staging_ = nullptr;  // tensor-axis sums
 };
 

@@ -6,11 +6,13 @@
 #include <utility>
 
 #include "core/base/status.h"
+#include "kernels/device.h"
 
 namespace tanren {
 
 Arena::Arena(Arena&& other) noexcept
     : name_(std::move(other.name_)),
+      device_(other.device_),
       committed_(other.committed_),
       base_(std::exchange(other.base_, nullptr)),
       allocated_bytes_(std::exchange(other.allocated_bytes_, 0)),
@@ -19,7 +21,12 @@ Arena::Arena(Arena&& other) noexcept
       items_(std::move(other.items_)) {}
 
 Arena::~Arena() {
-  if (base_ != nullptr) munmap(base_, allocated_bytes_);
+  if (base_ == nullptr) return;
+  if (device_ == Device::kCuda) {
+    kernels::FreeDevice(base_);
+  } else {
+    munmap(base_, allocated_bytes_);
+  }
 }
 
 Buffer Arena::Take(std::string_view label, DType dtype, int64_t count) {
@@ -49,6 +56,12 @@ void Arena::Commit() {
   used_bytes_ = 0;
   if (high_water_bytes_ == 0) return;
   allocated_bytes_ = high_water_bytes_;
+  if (device_ == Device::kCuda) {
+    base_ = static_cast<char*>(kernels::AllocateDevice(allocated_bytes_));
+    TANREN_CHECK_MSG(base_ != nullptr, "arena ", name_, ": the device has not ", allocated_bytes_,
+                     " bytes left");
+    return;
+  }
   void* memory = mmap(nullptr, allocated_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   TANREN_CHECK_MSG(memory != MAP_FAILED, "arena ", name_, ": the system refuses ", allocated_bytes_,
                    " bytes");

@@ -22,18 +22,19 @@ namespace tanren {
 
 class Arena {
  public:
-  static constexpr int64_t kAlignmentBytes = 64;
+  static constexpr int64_t kAlignmentBytes = 256;  // a cache line on the CPU, a memory transaction on a GPU
 
-  explicit Arena(std::string name) : name_(std::move(name)) {}
+  explicit Arena(std::string name, Device device = Device::kCpu) : name_(std::move(name)), device_(device) {}
   ~Arena();
   Arena(Arena&& other) noexcept;
   Arena& operator=(Arena&&) = delete;
 
   const std::string& name() const { return name_; }
+  Device device() const { return device_; }
   bool planning() const { return !committed_; }
 
-  // A piece of `count` elements, aligned to 64 bytes; data is null while planning. `label` names the piece in
-  // reports. Contents are zero after Commit() and otherwise what the last user left.
+  // A piece of `count` elements, aligned to 256 bytes; data is null while planning. `label` names the piece
+  // in reports. Contents are zero after Commit() and otherwise what the last user left.
   Buffer Take(std::string_view label, DType dtype, int64_t count);
   template <class T>
   T* Take(std::string_view label, int64_t count) {
@@ -44,8 +45,8 @@ class Arena {
   int64_t Mark() const { return used_bytes_; }
   void Release(int64_t mark) { used_bytes_ = mark; }
 
-  // Allocates the high-water mark and starts over from the beginning. Aborts when the system has no memory:
-  // the plan is checked against the machine before this point.
+  // Allocates the high-water mark on the device and starts over from the beginning. Aborts when there is no
+  // memory: the plan is checked against the machine before this point.
   void Commit();
 
   int64_t used_bytes() const { return used_bytes_; }
@@ -60,6 +61,7 @@ class Arena {
 
  private:
   std::string name_;
+  Device device_ = Device::kCpu;
   bool committed_ = false;
   char* base_ = nullptr;
   int64_t allocated_bytes_ = 0;

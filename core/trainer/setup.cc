@@ -12,6 +12,7 @@
 #include "core/proto/config.pb.h"
 #include "core/tokenizer/simple_vocabularies.h"
 #include "core/trainer/requests.h"
+#include "kernels/device.h"
 
 namespace tanren {
 namespace {
@@ -110,8 +111,20 @@ absl::StatusOr<std::map<std::string, std::string>> TokenizerFilesOf(const Tokeni
   return files;
 }
 
+Device DeviceOf(const config::Config& config) {
+  return config.parallel().device() == config::ParallelConfig::cuda ? Device::kCuda : Device::kCpu;
+}
+
 int64_t MemoryLimit(const config::Config& config, int ranks) {
   if (config.parallel().memory_limit_bytes() > 0) return config.parallel().memory_limit_bytes();
+  if (DeviceOf(config) == Device::kCuda) {
+    const int devices = kernels::DeviceCount();
+    TANREN_CHECK(devices > 0);
+    // What libraries and scratch memory take beside the arenas.
+    constexpr int64_t kReserve = int64_t{512} << 20;
+    const int sharing = (ranks + devices - 1) / devices;
+    return std::max<int64_t>(kernels::PropertiesOf(0).free_bytes / sharing - kReserve, 1);
+  }
   int64_t available = 0;
   std::ifstream in("/proc/meminfo");
   std::string key, rest;

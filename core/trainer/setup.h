@@ -26,8 +26,11 @@ absl::StatusOr<EngineOptions> EngineOptionsFromConfig(const config::Config& conf
 // The files that a checkpoint keeps of a tokenizer, by name.
 absl::StatusOr<std::map<std::string, std::string>> TokenizerFilesOf(const Tokenizer& tokenizer);
 
-// What a rank may allocate: parallel.memory_limit_bytes or, where that is 0, its share of what the system and
-// the container have left, with `ranks` on this machine.
+// parallel.device.
+Device DeviceOf(const config::Config& config);
+
+// What a rank may allocate on its device: parallel.memory_limit_bytes or, where that is 0, its share of what
+// the system and the container, or the GPU, have left, with `ranks` on this machine.
 int64_t MemoryLimit(const config::Config& config, int ranks);
 
 Schedule ScheduleFromConfig(const config::Config& config);

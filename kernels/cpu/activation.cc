@@ -195,5 +195,12 @@ void cpu::ActivationBackward(const Stream&, Activation kind, int64_t rows, int64
   HWY_DYNAMIC_DISPATCH(Backward)(kind, rows, width, dy, x, dx);
 }
 
+void cpu::SoftCap(const Stream&, int64_t count, float cap, float* x) {
+  constexpr int64_t kGrain = 4096;
+  cpu::ParallelElements(count, kGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) x[i] = cap * std::tanh(x[i] / cap);
+  });
+}
+
 }  // namespace tanren::kernels
 #endif  // HWY_ONCE

@@ -6,8 +6,9 @@
 // e + 2), so slot e % 3 may be filled again in step e + 3, when everybody's e + 2 has been seen: one meeting
 // per step, no second barrier.
 //
-// Slots are filled with stores past the cache: measured three to four times as fast as plain stores between two
-// virtual cores, presumably because the reader otherwise fetches modified lines out of the writer's cache.
+// Slots are filled with stores past the cache: measured three to four times as fast as plain stores between
+// two virtual cores, presumably because the reader otherwise fetches modified lines out of the writer's
+// cache.
 //
 // Each rank publishes its call beside the first step of it, and compares all ranks' calls after the meeting.
 #include <linux/futex.h>

@@ -1,12 +1,13 @@
 #include "parallel/engine/generator.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <deque>
 #include <optional>
 
 #include "core/base/status.h"
+#include "kernels/activation.h"
+#include "kernels/device.h"
 #include "kernels/reduce.h"
 
 namespace tanren {
@@ -56,7 +57,7 @@ class Generator {
   absl::Status Run(std::deque<int64_t> waiting, std::vector<GenerationResult>* results) {
     results_ = results;
     while (true) {
-      std::fill_n(model_.sample_rows.as<char>(), slots_.size() * row_bytes_, 0);
+      kernels::Fill(model_.mesh.stream, slots_.size() * row_bytes_, 0, model_.sample_rows.data);
       std::vector<size_t> started;
       for (size_t s = 0; s < slots_.size(); ++s) {
         if (slots_[s].has_value() || waiting.empty()) continue;
@@ -102,8 +103,8 @@ class Generator {
       const ConstBuffer hidden =
           model_.decoder.Step(rows, ids.data(), slots.data(), positions.data(), model_.cache);
       if (begin + count < length) continue;
-      std::memcpy(model_.sample_rows.as<char>() + slot * row_bytes_,
-                  hidden.as<char>() + (count - 1) * row_bytes_, row_bytes_);
+      kernels::CopyRows(model_.mesh.stream, 1, row_bytes_, model_.sample_rows.as<char>() + slot * row_bytes_,
+                        row_bytes_, hidden.as<char>() + (count - 1) * row_bytes_, row_bytes_);
     }
     slots_[slot]->length = length;
   }
@@ -118,7 +119,8 @@ class Generator {
     }
     const ConstBuffer hidden =
         model_.decoder.Step(rows, ids.data(), slots.data(), positions.data(), model_.cache);
-    std::memcpy(model_.sample_rows.data, hidden.data, rows * row_bytes_);
+    kernels::CopyRows(model_.mesh.stream, 1, rows * row_bytes_, model_.sample_rows.data, rows * row_bytes_,
+                      hidden.data, rows * row_bytes_);
   }
 
   // Logits of all slots over the whole vocabulary, on every tensor rank.
@@ -131,11 +133,10 @@ class Generator {
     if (size == 1) return;
     model_.mesh.tensor->AllGather(model_.mesh.stream, "logits", ConstBuffer(model_.logits_local),
                                   Buffer(model_.logits_gathered), rows * local);
+    const int64_t local_bytes = local * int64_t{sizeof(float)};
     for (int64_t r = 0; r < size; ++r) {
-      for (int64_t row = 0; row < rows; ++row) {
-        std::copy_n(model_.logits_gathered + (r * rows + row) * local, local,
-                    model_.logits + row * local * size + r * local);
-      }
+      kernels::CopyRows(model_.mesh.stream, rows, local_bytes, model_.logits + r * local, local_bytes * size,
+                        model_.logits_gathered + r * rows * local, local_bytes);
     }
   }
 
@@ -143,23 +144,22 @@ class Generator {
     MakeLogits();
     const int64_t rows = static_cast<int64_t>(slots_.size());
     const int64_t stride = model_.decoder.local().vocab * model_.mesh.tensor->size();
-    std::vector<kernels::SamplingParams> params(rows);
+    kernels::SamplingParams* params = model_.sampling.host();
+    std::fill_n(params, rows, kernels::SamplingParams());
     for (size_t s : busy) {
       params[s] = requests_[slots_[s]->request].sampling;
       params[s].index = (*results_)[slots_[s]->request].tokens.size();
     }
-    std::vector<kernels::SampleResult> samples(rows);
-    SoftCap(stride * rows);
-    kernels::SampleTokens(model_.mesh.stream, rows, model_.options.shape.vocab_size, stride, model_.logits,
-                          params.data(), samples.data());
-    for (size_t s : busy) TANREN_RETURN_IF_ERROR(Accept(s, samples[s]));
+    const Stream& stream = model_.mesh.stream;
+    model_.sampling.ToDevice(stream, rows);
+    if (const float cap = model_.options.shape.logit_soft_cap; cap > 0) {
+      kernels::SoftCap(stream, stride * rows, cap, model_.logits);
+    }
+    kernels::SampleTokens(stream, rows, model_.options.shape.vocab_size, stride, model_.logits,
+                          model_.sampling.device(), model_.samples.device());
+    model_.samples.ToHost(stream, rows);
+    for (size_t s : busy) TANREN_RETURN_IF_ERROR(Accept(s, model_.samples.host()[s]));
     return absl::OkStatus();
-  }
-
-  void SoftCap(int64_t count) {
-    const float cap = model_.options.shape.logit_soft_cap;
-    if (cap <= 0) return;
-    for (int64_t i = 0; i < count; ++i) model_.logits[i] = cap * std::tanh(model_.logits[i] / cap);
   }
 
   absl::Status Accept(size_t s, const kernels::SampleResult& sample) {

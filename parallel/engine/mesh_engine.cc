@@ -6,6 +6,8 @@
 #include <utility>
 
 #include "core/base/status.h"
+#include "kernels/device.h"
+#include "kernels/reduce.h"
 #include "parallel/engine/generator.h"
 #include "parallel/engine/model.h"
 
@@ -132,8 +134,10 @@ class MeshEngine final : public Engine {
     Model& model = Find(name);
     if (!model.optimizer) return InvalidInput("model %s is frozen and has no gradients", name);
     TANREN_ASSIGN_OR_RETURN(StepResult result, Run(model, micro_batches, loss, true));
-    gradients->assign(model.gradients, model.gradients + model.parameters.flat_count());
-    std::fill_n(model.gradients, model.parameters.flat_count(), 0.0f);
+    const int64_t count = model.parameters.flat_count();
+    gradients->resize(count);
+    kernels::CopyToHost(mesh_.stream, gradients->data(), model.gradients, count * int64_t{sizeof(float)});
+    kernels::Fill(mesh_.stream, count * int64_t{sizeof(float)}, 0, model.gradients);
     return result;
   }
 
@@ -210,11 +214,11 @@ class MeshEngine final : public Engine {
 
   EngineOptions options_;
   Mesh mesh_;
-  Arena weights_{"weights"};
-  Arena gradients_{"gradients"};
-  Arena optimizer_{"optimizer"};
-  Arena activations_{"activations"};
-  Arena generation_{"generation"};
+  Arena weights_{"weights", mesh_.stream.device};
+  Arena gradients_{"gradients", mesh_.stream.device};
+  Arena optimizer_{"optimizer", mesh_.stream.device};
+  Arena activations_{"activations", mesh_.stream.device};
+  Arena generation_{"generation", mesh_.stream.device};
   MemoryPlan plan_;
   std::vector<std::unique_ptr<Model>> models_;
 };
@@ -262,7 +266,7 @@ absl::StatusOr<StepResult> MeshEngine::Run(Model& model, std::span<const MicroBa
   for (const MicroBatch& batch : micro_batches) {
     const ConstBuffer hidden = model.decoder.Forward(batch);
     model.head.Run(batch, hidden, loss, result.normalizers, gradients, sums.data());
-    if (gradients) model.decoder.Backward(batch, model.head.dhidden());
+    if (gradients) model.decoder.Backward(model.head.dhidden());
   }
   mesh_.data->AllReduce(Stream(), "loss sums", Buffer(sums.data()), static_cast<int64_t>(sums.size()),
                         ReduceOp::kSum);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/base/status.h"
+#include "kernels/device.h"
 #include "kernels/reduce.h"
 
 namespace tanren {
@@ -69,6 +70,8 @@ void Model::LayoutGeneration(Arena& arena, const EngineOptions& engine) {
     logits = arena.Take<float>("sampling", count * tensor_size);
   }
   sample_rows = arena.Take("sampling", options.dtype, engine.decode_slots * options.shape.width);
+  sampling.Layout(arena, "sampling", engine.decode_slots);
+  samples.Layout(arena, "sampling", engine.decode_slots);
 }
 
 void Model::Start() {
@@ -79,18 +82,36 @@ void Model::Start() {
   WeightsChanged();
 }
 
+void Model::WriteWeights(const Parameter& parameter, const float* values) {
+  const int64_t width = SizeOf(options.dtype);
+  std::vector<char> rounded(parameter.count * width);
+  kernels::Cast(Stream(), parameter.count, ConstBuffer(values), Buffer(rounded.data(), options.dtype));
+  kernels::CopyToDevice(mesh.stream, static_cast<char*>(weights.data) + parameter.offset * width,
+                        rounded.data(), parameter.count * width);
+}
+
+void Model::ReadWeights(const Parameter& parameter, float* values) const {
+  const int64_t width = SizeOf(options.dtype);
+  std::vector<char> rounded(parameter.count * width);
+  kernels::CopyToHost(mesh.stream, rounded.data(),
+                      static_cast<const char*>(weights.data) + parameter.offset * width,
+                      parameter.count * width);
+  kernels::Cast(Stream(), parameter.count, ConstBuffer(rounded.data(), options.dtype), Buffer(values));
+}
+
 void Model::InitializeWeights() {
   // Parameter by parameter, so that a model in bf16 needs no fp32 copy of the whole.
   std::vector<float> values;
   for (const Parameter& parameter : parameters.all()) {
     values.assign(parameter.count, 0);
     InitializeParameter(parameter, options.init_seed, values.data());
-    Buffer place(static_cast<char*>(weights.data) + parameter.offset * SizeOf(options.dtype), options.dtype);
-    kernels::Cast(mesh.stream, parameter.count, ConstBuffer(values.data()), place);
+    WriteWeights(parameter, values.data());
     if (!optimizer || options.dtype == DType::kF32) continue;
     for (const ShardedAdamW::Owned& piece : optimizer->owned()) {
       if (piece.parameter != &parameter) continue;
-      std::copy_n(values.data() + (piece.begin - parameter.offset), piece.count, optimizer->master(piece));
+      kernels::CopyToDevice(mesh.stream, optimizer->master(piece),
+                            values.data() + (piece.begin - parameter.offset),
+                            piece.count * int64_t{sizeof(float)});
     }
   }
 }

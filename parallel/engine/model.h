@@ -7,6 +7,8 @@
 
 #include "core/engine/engine.h"
 #include "core/tensor/arena.h"
+#include "core/tensor/staged.h"
+#include "kernels/sampling.h"
 
 namespace tanren {
 
@@ -22,6 +24,10 @@ class Model {
 
   // After all arenas are committed: connects the parts and sets the start values.
   void Start();
+
+  // A parameter's weights [count], rounded to the model's dtype, from and to host memory in fp32.
+  void WriteWeights(const Parameter& parameter, const float* values);
+  void ReadWeights(const Parameter& parameter, float* values) const;
 
   // Makes the decoder see weights that changed: packs them.
   void WeightsChanged() { decoder.PackWeights(); }
@@ -41,6 +47,8 @@ class Model {
   float* logits_gathered = nullptr;  // [tensor size, slots, local vocabulary]; null on one tensor rank
   float* logits = nullptr;           // [slots, tensor size * local vocabulary]
   Buffer sample_rows;                // [slots, width]
+  Staged<kernels::SamplingParams> sampling;  // [slots]
+  Staged<kernels::SampleResult> samples;     // [slots]
 
  private:
   void InitializeWeights();

@@ -1,8 +1,9 @@
 #include <algorithm>
+#include <deque>
 #include <vector>
 
 #include "core/base/status.h"
-#include "kernels/reduce.h"
+#include "kernels/device.h"
 #include "parallel/engine/model.h"
 
 namespace tanren {
@@ -38,13 +39,13 @@ class TrainableState final : public StateAccess {
       const int64_t begin = owned.begin - owned.parameter->offset;
       if (!FillRange(*owned.parameter, begin, begin + owned.count, &piece)) continue;
       piece.role = StatePiece::Role::kWeight;
-      piece.data = optimizer.master(owned);
+      piece.data = OnHost(optimizer.master(owned), owned.count);
       pieces_.push_back(piece);
       piece.role = StatePiece::Role::kFirstMoment;
-      piece.data = optimizer.first_moment(owned);
+      piece.data = OnHost(optimizer.first_moment(owned), owned.count);
       pieces_.push_back(piece);
       piece.role = StatePiece::Role::kSecondMoment;
-      piece.data = optimizer.second_moment(owned);
+      piece.data = OnHost(optimizer.second_moment(owned), owned.count);
       pieces_.push_back(piece);
     }
   }
@@ -53,16 +54,45 @@ class TrainableState final : public StateAccess {
 
   void Commit() override {
     SpreadReplicas();
+    for (const HostCopy& copy : copies_) {
+      kernels::CopyToDevice(model_.mesh.stream, copy.device, copy.values.data(),
+                            static_cast<int64_t>(copy.values.size() * sizeof(float)));
+    }
     model_.optimizer->PublishWeights();
     model_.WeightsChanged();
   }
 
  private:
+  // The state on a GPU has a copy on the host, which is what is written to a checkpoint or read from one.
+  struct HostCopy {
+    float* device = nullptr;
+    std::vector<float> values;
+  };
+
+  // On the CPU the state itself.
+  float* OnHost(float* state, int64_t count) {
+    const Stream& stream = model_.mesh.stream;
+    if (stream.device == Device::kCpu) return state;
+    HostCopy& copy = copies_.emplace_back(HostCopy{state, std::vector<float>(count)});
+    kernels::CopyToHost(stream, copy.values.data(), state, count * int64_t{sizeof(float)});
+    return copy.values.data();
+  }
+
+  // The host memory of a piece of state that OnHost() has seen, or a new copy of it: replicas that this rank
+  // does not own.
+  float* FindOnHost(float* state, int64_t count) {
+    for (HostCopy& copy : copies_) {
+      if (copy.device == state) return copy.values.data();
+    }
+    return OnHost(state, count);
+  }
+
   // Parameters that several tensor ranks hold are read by their owner only; the others receive them here,
   // moments included.
   void SpreadReplicas();
 
   Model& model_;
+  std::deque<HostCopy> copies_;
   std::vector<StatePiece> pieces_;
 };
 
@@ -76,15 +106,15 @@ void TrainableState::SpreadReplicas() {
   for (const ShardedAdamW::Owned& owned : optimizer.owned()) {
     const Parameter& parameter = *owned.parameter;
     if (parameter.sync == TensorSync::kNone) continue;
-    for (float* data :
+    for (float* state :
          {optimizer.master(owned), optimizer.first_moment(owned), optimizer.second_moment(owned)}) {
+      float* data = FindOnHost(state, owned.count);
       if (parameter.sync != TensorSync::kSubgroup) {
-        tensor.Broadcast(model_.mesh.stream, "replicated state", Buffer(data), owned.count, 0);
+        tensor.Broadcast(Stream(), "replicated state", Buffer(data), owned.count, 0);
         continue;
       }
       gathered.resize(owned.count * tensor.size());
-      tensor.AllGather(model_.mesh.stream, "key/value state", ConstBuffer(data), Buffer(gathered.data()),
-                       owned.count);
+      tensor.AllGather(Stream(), "key/value state", ConstBuffer(data), Buffer(gathered.data()), owned.count);
       const int64_t source = tensor.rank() / copies * copies;
       std::copy_n(gathered.begin() + source * owned.count, owned.count, data);
     }
@@ -106,7 +136,7 @@ class FrozenState final : public StateAccess {
       FillBox(all[i], &piece);
       if (!FillRange(all[i], 0, all[i].count, &piece)) continue;
       values_[i].resize(all[i].count);
-      kernels::Cast(model.mesh.stream, all[i].count, Place(all[i]), Buffer(values_[i].data()));
+      model.ReadWeights(all[i], values_[i].data());
       piece.data = values_[i].data();
       pieces_.push_back(piece);
     }
@@ -126,17 +156,16 @@ class FrozenState final : public StateAccess {
       const int reader = static_cast<int>(i % model_.mesh.data->size());
       if (tensor.size() > 1 && model_.mesh.data->rank() == reader) {
         if (parameter.sync == TensorSync::kSum || parameter.sync == TensorSync::kComplete) {
-          tensor.Broadcast(model_.mesh.stream, "replicated state", values, parameter.count, 0);
+          tensor.Broadcast(Stream(), "replicated state", values, parameter.count, 0);
         } else if (parameter.sync == TensorSync::kSubgroup) {
           gathered.resize(parameter.count * tensor.size());
-          tensor.AllGather(model_.mesh.stream, "key/value state", values, Buffer(gathered.data()),
-                           parameter.count);
+          tensor.AllGather(Stream(), "key/value state", values, Buffer(gathered.data()), parameter.count);
           std::copy_n(gathered.begin() + tensor.rank() / copies * copies * parameter.count, parameter.count,
                       values_[i].data());
         }
       }
-      model_.mesh.data->Broadcast(model_.mesh.stream, "frozen weights", values, parameter.count, reader);
-      kernels::Cast(model_.mesh.stream, parameter.count, values, Place(parameter));
+      model_.mesh.data->Broadcast(Stream(), "frozen weights", values, parameter.count, reader);
+      model_.WriteWeights(parameter, values_[i].data());
       std::vector<float>().swap(values_[i]);  // the pieces are spent
     }
     pieces_.clear();
@@ -144,11 +173,6 @@ class FrozenState final : public StateAccess {
   }
 
  private:
-  Buffer Place(const Parameter& parameter) const {
-    const DType dtype = model_.options.dtype;
-    return Buffer(static_cast<char*>(model_.weights.data) + parameter.offset * SizeOf(dtype), dtype);
-  }
-
   Model& model_;
   std::vector<std::vector<float>> values_;
   std::vector<StatePiece> pieces_;

@@ -15,8 +15,11 @@
 #include <vector>
 
 #include "core/base/status.h"
+#include "kernels/device.h"
 #include "parallel/comm/call.h"
+#include "parallel/comm/host_staged_comm.h"
 #include "parallel/comm/make_comm.h"
+#include "parallel/comm/nccl_comm.h"
 #include "parallel/runtime/affinity.h"
 #include "parallel/runtime/launch_check.h"
 #include "parallel/runtime/stop_signal.h"
@@ -161,6 +164,8 @@ struct Runtime::State {
   int threads = 1;
   CommOptions options;
   std::unique_ptr<Comm> world, data, tensor;
+  Stream stream;
+  int device = 0;
   std::optional<Mesh> mesh;
 };
 
@@ -209,6 +214,7 @@ Runtime::~Runtime() {
   std::fflush(stdout);
   std::fflush(stderr);
   if (state_->use_mpi) state_->world->Barrier("end of the job");
+  kernels::DestroyStream(state_->stream);
 }
 
 Comm& Runtime::world() { return *state_->world; }
@@ -275,11 +281,36 @@ absl::Status AgreeOnShape(Comm& world, const MeshShape& shape) {
 
 }  // namespace
 
-absl::Status Runtime::BuildMesh(const MeshShape& asked) {
+namespace {
+
+// The axis for GPU memory: NCCL where every rank of every node has a GPU to itself, else through host memory.
+// TANREN_COMM_GPU=nccl or staged decides otherwise.
+absl::StatusOr<std::unique_ptr<Comm>> ServeDevice(Comm& world, std::unique_ptr<Comm> axis, bool own_device) {
+  if (axis->size() == 1) return axis;
+  int32_t nccl = HasNccl() && own_device ? 1 : 0;
+  if (Is("TANREN_COMM_GPU", "staged")) nccl = 0;
+  if (Is("TANREN_COMM_GPU", "nccl")) nccl = 1;
+  world.AllReduce(Stream(), "NCCL everywhere", Buffer(&nccl), 1, ReduceOp::kMin);
+  if (nccl == 0) return MakeHostStagedComm(std::move(axis));
+  return MakeNcclComm(std::move(axis));
+}
+
+}  // namespace
+
+absl::Status Runtime::BuildMesh(const MeshShape& asked, Device device) {
   TANREN_CHECK(!state_->mesh.has_value());
   MeshShape shape = asked;
   TANREN_RETURN_IF_ERROR(AgreeOnShape(*state_->world, shape));
   TANREN_RETURN_IF_ERROR(ResolveShape(state_->world_size, shape));
+  absl::Status ready;
+  if (device == Device::kCuda && kernels::DeviceCount() == 0) {
+    ready = InvalidInput("parallel.device: cuda: %s", kernels::WhyNoDevice());
+  }
+  TANREN_RETURN_IF_ERROR(AgreeStatus(*state_->world, "device", ready));
+  if (device == Device::kCuda) {
+    state_->device = state_->place.node_rank % kernels::DeviceCount();
+    state_->stream = kernels::MakeCudaStream(state_->device);
+  }
 
   auto make = [&](const char* axis, int size, int color, int order) -> absl::StatusOr<std::unique_ptr<Comm>> {
     if (size == 1) return MakeSoloComm(axis);
@@ -294,13 +325,26 @@ absl::Status Runtime::BuildMesh(const MeshShape& asked) {
   TANREN_RETURN_IF_ERROR(AgreeStatus(*state_->world, "tensor axis", tensor.status()));
   state_->data = *std::move(data);
   state_->tensor = *std::move(tensor);
-  state_->mesh = Mesh{shape, Stream{}, state_->world.get(), state_->data.get(), state_->tensor.get()};
+  if (device == Device::kCuda) {
+    const bool own_devices = state_->place.node_size <= kernels::DeviceCount();
+    for (std::unique_ptr<Comm>* axis : {&state_->data, &state_->tensor}) {
+      TANREN_ASSIGN_OR_RETURN(*axis, ServeDevice(*state_->world, std::move(*axis), own_devices));
+    }
+  }
+  state_->mesh = Mesh{shape, state_->stream, state_->world.get(), state_->data.get(), state_->tensor.get()};
   return absl::OkStatus();
 }
 
 const Mesh& Runtime::mesh() const {
   TANREN_CHECK_MSG(state_->mesh.has_value(), "BuildMesh comes first");
   return *state_->mesh;
+}
+
+std::string Runtime::DescribeDevice() const {
+  if (state_->stream.device == Device::kCpu) return "CPU";
+  const kernels::DeviceProperties properties = kernels::PropertiesOf(state_->device);
+  return absl::StrFormat("GPU %d of %d, %s, %.1f GiB", state_->device, kernels::DeviceCount(),
+                         properties.name, properties.memory_bytes / 1073741824.0);
 }
 
 std::string Runtime::Describe() const {

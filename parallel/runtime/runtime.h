@@ -45,11 +45,16 @@ class Runtime {
   // Ranks of this node.
   int node_rank() const;
   int node_size() const;
+  // "GPU 0 of 1, NVIDIA H100 80GB HBM3"; "CPU" without a GPU. After BuildMesh.
+  std::string DescribeDevice() const;
 
   // Collective. Divides the world into the mesh; data = 0 stands for what is left by the other axes. An
   // error, the same on every rank, when the axes do not multiply to the world, when ranks ask for different
   // meshes, or for pipe or context above 1. May be called once.
-  absl::Status BuildMesh(const MeshShape& shape);
+  //
+  // With Device::kCuda the mesh's stream is one of a GPU of this node, dealt to its ranks in turn (several
+  // ranks may share one), and the axes serve GPU memory too. An error says why there is no device.
+  absl::Status BuildMesh(const MeshShape& shape, Device device = Device::kCpu);
   const Mesh& mesh() const;
 
   // OpenMP threads of this rank. At start: OMP_NUM_THREADS, or the cores of the affinity mask divided by the
@@ -71,8 +76,9 @@ class Runtime {
 };
 
 // The exit code of a status: 0 for OK; 2 for what a person can mend (InvalidArgument, NotFound,
-// AlreadyExists, FailedPrecondition, OutOfRange, PermissionDenied, Unimplemented, DataLoss: a damaged checkpoint); else 1. Prints "error:
-// <message>" on stderr, on rank 0 of the job only: for statuses on which all ranks agree.
+// AlreadyExists, FailedPrecondition, OutOfRange, PermissionDenied, Unimplemented, DataLoss: a damaged
+// checkpoint); else 1. Prints "error: <message>" on stderr, on rank 0 of the job only: for statuses on which
+// all ranks agree.
 int StatusExit(const absl::Status& status);
 
 }  // namespace tanren

@@ -6,6 +6,7 @@
 
 #include "core/base/status.h"
 #include "parallel/engine/mesh_engine.h"
+#include "tests/test_device.h"
 
 namespace tanren {
 
@@ -80,6 +81,7 @@ SoloEngine MakeSoloEngine(const HfModel& model, const Golden& golden, Recompute 
   solo.data = MakeSoloComm("data");
   solo.tensor = MakeSoloComm("tensor");
   Mesh mesh;
+  mesh.stream = TestDeviceStream();
   mesh.world = solo.world.get();
   mesh.data = solo.data.get();
   mesh.tensor = solo.tensor.get();

@@ -3,6 +3,7 @@
 
 #include "gtest/gtest.h"
 #include "tests/parallel/engine_mpi/support.h"
+#include "tests/test_device.h"
 
 namespace tanren {
 namespace {
@@ -25,7 +26,7 @@ int main(int argc, char** argv) {
   shape.data = 0;
   const char* tensor = std::getenv("TANREN_TEST_TENSOR");
   shape.tensor = tensor ? std::atoi(tensor) : 1;
-  const absl::Status built = tanren::runtime->BuildMesh(shape);
+  const absl::Status built = tanren::runtime->BuildMesh(shape, tanren::TestDevice());
   if (!built.ok()) {
     std::fprintf(stderr, "%s\n", built.ToString().c_str());
     return 2;
