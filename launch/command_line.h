@@ -17,6 +17,7 @@ void AddTrainVerbs(CLI::App& app, const std::vector<std::string>& command_line,
 void AddModelVerbs(CLI::App& app, int* exit_code);       // generate, eval
 void AddReportVerb(CLI::App& app, int* exit_code);       // report
 void AddAnnotateVerb(CLI::App& app, int* exit_code);     // annotate
+void AddBenchVerb(CLI::App& app, int* exit_code);        // bench
 void AddDataVerbs(CLI::App& app, int* exit_code);        // data, tokenizer
 void AddCheckpointVerbs(CLI::App& app, int* exit_code);  // ckpt
 void AddConfigVerbs(CLI::App& app, int* exit_code);      // config

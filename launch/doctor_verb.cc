@@ -18,6 +18,9 @@
 #include <vector>
 
 #include "core/base/status.h"
+#include "kernels/device.h"
+#include "kernels/reduce.h"
+#include "parallel/comm/nccl_comm.h"
 #include "parallel/runtime/affinity.h"
 #include "parallel/runtime/runtime.h"
 
@@ -107,6 +110,40 @@ void PrintMemoryAndLimits() {
         "less than 256 MB of /dev/shm: Open MPI keeps its queues there (4 MB a rank and more); in Docker: "
         "--shm-size=1g. Tanren's own collectives on a node do not need it");
   }
+}
+
+// Each GPU, and that a kernel of this binary runs on the first: a fill that is read back.
+bool PrintDevices() {
+  const int count = kernels::DeviceCount();
+  if (count == 0) {
+    Fact("gpu", absl::StrCat("none: ", kernels::WhyNoDevice()));
+    return true;
+  }
+  for (int device = 0; device < count; ++device) {
+    const kernels::DeviceProperties gpu = kernels::PropertiesOf(device);
+    Fact("gpu", absl::StrFormat("%d: %s, compute capability %d.%d, %d multiprocessors, %s free of %s", device,
+                                gpu.name, gpu.major, gpu.minor, gpu.multiprocessors,
+                                Gibibytes(static_cast<double>(gpu.free_bytes)),
+                                Gibibytes(static_cast<double>(gpu.memory_bytes))));
+    if (device > 0) continue;
+    Fact("cuda", absl::StrFormat("driver %d.%d, runtime %d.%d, NCCL %s", gpu.driver_version / 1000,
+                                 gpu.driver_version % 1000 / 10, gpu.runtime_version / 1000,
+                                 gpu.runtime_version % 1000 / 10, HasNccl() ? "built in" : "not built in"));
+  }
+  const Stream stream = kernels::MakeCudaStream(0);
+  constexpr int64_t kBytes = 1 << 20;
+  void* memory = kernels::AllocateDevice(kBytes);
+  bool right = memory != nullptr;
+  if (right) {
+    std::vector<uint8_t> back(kBytes);
+    kernels::Fill(stream, kBytes, 0xa5, memory);
+    kernels::CopyToHost(stream, back.data(), memory, kBytes);
+    right = std::all_of(back.begin(), back.end(), [](uint8_t byte) { return byte == 0xa5; });
+    kernels::FreeDevice(memory);
+  }
+  kernels::DestroyStream(stream);
+  if (!right) Fact("gpu test", "FAILED: memory that was filled reads back otherwise, or none is left");
+  return right;
 }
 
 void PrintLibraries(const Runtime& runtime) {
@@ -235,12 +272,13 @@ int Doctor(const DoctorOptions& options) {
     PrintProcessor();
     PrintMemoryAndLimits();
     PrintLibraries(runtime);
-    healthy = PrintWriteSpeed(options);
+    healthy = PrintDevices();
+    healthy = PrintWriteSpeed(options) && healthy;
     std::fflush(stdout);
   }
   const absl::Status write =
-      AgreeStatus(world, "doctor write",
-                  healthy ? absl::OkStatus() : absl::InternalError("the directory cannot be written"));
+      AgreeStatus(world, "doctor machine",
+                  healthy ? absl::OkStatus() : absl::InternalError("this machine failed a test, see above"));
   const absl::Status test = TestCollectives(world);
   const std::vector<std::string> places = AllGatherStrings(world, "doctor places", runtime.Describe());
   const double speed = world.size() > 1 ? AllReduceGigabytesPerSecond(world) : 0;

@@ -21,6 +21,7 @@ int Run(int argc, char** argv) {
   tanren::AddModelVerbs(app, &exit_code);
   tanren::AddReportVerb(app, &exit_code);
   tanren::AddAnnotateVerb(app, &exit_code);
+  tanren::AddBenchVerb(app, &exit_code);
   tanren::AddDataVerbs(app, &exit_code);
   tanren::AddCheckpointVerbs(app, &exit_code);
   tanren::AddConfigVerbs(app, &exit_code);

@@ -1,7 +1,7 @@
-// Philox4x32-10 and what is drawn from it.
+// Normals and permutations drawn from Philox4x32-10.
 //
-// Counter = (index, stream), key = seed. Normals and permutations flip fixed bits of the stream number, so
-// they do not repeat the bits that RandomBits gives for the same stream.
+// Both flip fixed bits of the stream number, so they do not repeat the bits that RandomBits gives for the same
+// stream.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/random.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
@@ -21,14 +21,6 @@
 #define TANREN_KERNELS_CPU_RANDOM_ONCE_
 namespace tanren::kernels {
 
-// Multipliers and key increments of Philox4x32 (Salmon et al. 2011, section 4.3): the golden ratio and
-// sqrt(3) - 1.
-inline constexpr uint32_t kPhiloxMultiplier0 = 0xD2511F53u;
-inline constexpr uint32_t kPhiloxMultiplier1 = 0xCD9E8D57u;
-inline constexpr uint32_t kPhiloxWeyl0 = 0x9E3779B9u;
-inline constexpr uint32_t kPhiloxWeyl1 = 0xBB67AE85u;
-
-inline constexpr uint64_t kNormalDomain = 0x6E6F726D616C7321u;
 inline constexpr uint64_t kPermutationDomain = 0x7065726D75746521u;
 
 }  // namespace tanren::kernels
@@ -177,16 +169,6 @@ namespace {
 
 HWY_EXPORT(NormalBlocks);
 
-std::array<uint32_t, 2> KeyOf(uint64_t seed) {
-  return {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)};
-}
-
-std::array<uint32_t, 4> BlockOf(uint64_t seed, uint64_t stream_id, uint64_t index) {
-  return Philox({static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32),
-                 static_cast<uint32_t>(stream_id), static_cast<uint32_t>(stream_id >> 32)},
-                KeyOf(seed));
-}
-
 // Elements [begin, end) of the sequence, whole blocks except perhaps the first and the last number.
 void NormalElements(uint64_t seed, uint64_t stream_id, uint64_t begin, int64_t count, double std,
                     float* out) {
@@ -206,27 +188,6 @@ void NormalElements(uint64_t seed, uint64_t stream_id, uint64_t begin, int64_t c
 }
 
 }  // namespace
-
-std::array<uint32_t, 4> Philox(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key) {
-  for (int round = 0; round < 10; ++round) {
-    const uint64_t product0 = uint64_t{kPhiloxMultiplier0} * counter[0];
-    const uint64_t product1 = uint64_t{kPhiloxMultiplier1} * counter[2];
-    counter = {static_cast<uint32_t>(product1 >> 32) ^ counter[1] ^ key[0], static_cast<uint32_t>(product1),
-               static_cast<uint32_t>(product0 >> 32) ^ counter[3] ^ key[1], static_cast<uint32_t>(product0)};
-    key[0] += kPhiloxWeyl0;
-    key[1] += kPhiloxWeyl1;
-  }
-  return counter;
-}
-
-uint64_t RandomBits(uint64_t seed, uint64_t stream_id, uint64_t index) {
-  const std::array<uint32_t, 4> block = BlockOf(seed, stream_id, index);
-  return uint64_t{block[1]} << 32 | block[0];
-}
-
-double RandomUniform(uint64_t seed, uint64_t stream_id, uint64_t index) {
-  return static_cast<double>(RandomBits(seed, stream_id, index) >> 11) * 0x1p-53;
-}
 
 uint64_t RandomBelow(uint64_t seed, uint64_t stream_id, uint64_t index, uint64_t bound) {
   TANREN_KERNEL_CHECK(bound > 0);
@@ -257,7 +218,7 @@ uint64_t PermuteIndex(uint64_t seed, uint64_t stream_id, uint64_t size, uint64_t
   const uint64_t domain = stream_id ^ kPermutationDomain;
   const auto hash = [&](uint32_t round, uint32_t part) {
     return Philox({part, round, static_cast<uint32_t>(domain), static_cast<uint32_t>(domain >> 32)},
-                  KeyOf(seed))[0];
+                  PhiloxKey(seed))[0];
   };
   constexpr uint32_t kRounds = 8;
   do {

@@ -48,7 +48,7 @@ inline constexpr int kWidestWord = 16;
 template <class... Ts>
 inline constexpr int kPackOf = kWidestWord / static_cast<int>(std::max({sizeof(Ts)...}));
 
-// Memory must be aligned to the pack. Plain loads: the kernel may also write that memory.
+// Global memory, aligned to the pack. Plain loads: the kernel may also write that memory.
 template <int kCount, class T>
 __device__ __forceinline__ Pack<T, kCount> LoadPack(const T* from) {
   using Word = typename WordOf<sizeof(T) * kCount>::Type;
@@ -56,10 +56,28 @@ __device__ __forceinline__ Pack<T, kCount> LoadPack(const T* from) {
   *reinterpret_cast<Word*>(&result) = *reinterpret_cast<const Word*>(from);
   return result;
 }
+// Vector words are stored by name: an assignment of one may be taken apart into its elements and put together
+// again as two.
+template <class Word>
+__device__ __forceinline__ void StoreWord(Word* to, Word word) {
+  *to = word;
+}
+template <>
+__device__ __forceinline__ void StoreWord<uint2>(uint2* to, uint2 word) {
+  asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(__cvta_generic_to_global(to)), "r"(word.x),
+               "r"(word.y)
+               : "memory");
+}
+template <>
+__device__ __forceinline__ void StoreWord<uint4>(uint4* to, uint4 word) {
+  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)), "r"(word.x),
+               "r"(word.y), "r"(word.z), "r"(word.w)
+               : "memory");
+}
 template <int kCount, class T>
 __device__ __forceinline__ void StorePack(T* to, const Pack<T, kCount>& value) {
   using Word = typename WordOf<sizeof(T) * kCount>::Type;
-  *reinterpret_cast<Word*>(to) = *reinterpret_cast<const Word*>(&value);
+  StoreWord(reinterpret_cast<Word*>(to), *reinterpret_cast<const Word*>(&value));
 }
 
 // Elements by which `pointer` lies beyond a pack's boundary.

@@ -27,8 +27,8 @@ constexpr int kLanes = 16;
 constexpr int kSquareThreads = 128;
 constexpr int kSquareBlocksPerThreadBlock = kSquareThreads / kLanes;
 
-__global__ __launch_bounds__(kSquareThreads) void SquareBlocksKernel(const float* x, int64_t count,
-                                                                     int64_t blocks, double* sums) {
+__global__ __launch_bounds__(kSquareThreads, 8) void SquareBlocksKernel(const float* x, int64_t count,
+                                                                        int64_t blocks, double* sums) {
   constexpr int kAhead = 32;  // elements in flight
   const int64_t block = int64_t{blockIdx.x} * kSquareBlocksPerThreadBlock + threadIdx.x / kLanes;
   const int lane = threadIdx.x % kLanes;

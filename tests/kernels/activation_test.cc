@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/kernels/test_stream.h"
 #include "tests/kernels/testing.h"
 #include "tests/reference/activation.h"
 
@@ -59,15 +60,17 @@ TYPED_TEST(ActivationTest, AgreesWithTheReference) {
   using T = TypeParam;
   ForEachInstructionSet([] {
     for (const Activation kind : kKinds) {
-      for (const auto& [rows, width] : {std::pair<int64_t, int64_t>{1, 1}, {3, 17}, {61, 65}, {5, 4099}}) {
+      for (const auto& [rows, width] :
+           {std::pair<int64_t, int64_t>{1, 1}, {3, 17}, {61, 65}, {5, 4099}, {3, 8}, {67, 768}, {9, 11008}}) {
         SCOPED_TRACE(::testing::Message() << "kind " << int(kind) << ", " << rows << " x " << width);
         const std::vector<double> x = NormalOf<T>(rows * width * (IsGated(kind) ? 2 : 1), 2);
         const std::vector<double> dy = NormalOf<T>(rows * width);
         const std::vector<T> typed_x = To<T>(x), typed_dy = To<T>(dy);
         std::vector<T> y = Poisoned<T>(rows * width), dx = Poisoned<T>(x.size()), in_place = typed_x;
-        ActivationForward({}, kind, rows, width, typed_x.data(), y.data());
-        ActivationBackward({}, kind, rows, width, typed_dy.data(), typed_x.data(), dx.data());
-        ActivationBackward({}, kind, rows, width, typed_dy.data(), in_place.data(), in_place.data());
+        ActivationForward(TestStream(), kind, rows, width, typed_x.data(), y.data());
+        ActivationBackward(TestStream(), kind, rows, width, typed_dy.data(), typed_x.data(), dx.data());
+        ActivationBackward(TestStream(), kind, rows, width, typed_dy.data(), in_place.data(),
+                           in_place.data());
         ExpectNear(y, ReferenceForward(kind, rows, width, x), "y");
         ExpectNear(dx, ReferenceBackward(kind, rows, width, dy, x), "dx");
         EXPECT_TRUE(SameBits(dx, in_place));
@@ -76,6 +79,36 @@ TYPED_TEST(ActivationTest, AgreesWithTheReference) {
   });
 }
 
+// Elements that go in vectors and those that go one by one meet the same arithmetic.
+TYPED_TEST(ActivationTest, DoesNotDependOnAlignment) {
+  using T = TypeParam;
+  const int64_t rows = 5, width = 1024;
+  for (const Activation kind : kKinds) {
+    const std::vector<T> x = RandomNormal<T>(rows * width * (IsGated(kind) ? 2 : 1), 2),
+                         dy = RandomNormal<T>(rows * width);
+    std::vector<T> shifted_x(1), shifted_dy(1);
+    shifted_x.insert(shifted_x.end(), x.begin(), x.end());
+    shifted_dy.insert(shifted_dy.end(), dy.begin(), dy.end());
+    std::vector<T> y = Poisoned<T>(dy.size()), dx = Poisoned<T>(x.size()), shifted_y = y, shifted_dx = dx;
+    ActivationForward(TestStream(), kind, rows, width, x.data(), y.data());
+    ActivationForward(TestStream(), kind, rows, width, shifted_x.data() + 1, shifted_y.data());
+    EXPECT_TRUE(SameBits(y, shifted_y)) << "kind " << int(kind);
+    ActivationBackward(TestStream(), kind, rows, width, dy.data(), x.data(), dx.data());
+    ActivationBackward(TestStream(), kind, rows, width, shifted_dy.data() + 1, shifted_x.data() + 1,
+                       shifted_dx.data());
+    EXPECT_TRUE(SameBits(dx, shifted_dx)) << "kind " << int(kind);
+  }
+}
+
+TYPED_TEST(ActivationTest, NothingToDo) {
+  TypeParam* const none = nullptr;
+  for (const Activation kind : kKinds) {
+    ActivationForward(TestStream(), kind, 0, 16, none, none);
+    ActivationBackward(TestStream(), kind, 0, 16, none, none, none);
+  }
+}
+
+// On a GPU: from one run to the next.
 TYPED_TEST(ActivationTest, DoesNotDependOnThreads) {
   using T = TypeParam;
   const int64_t rows = 67, width = 1031;
@@ -84,12 +117,12 @@ TYPED_TEST(ActivationTest, DoesNotDependOnThreads) {
                          dy = RandomNormal<T>(rows * width);
     ExpectThreadIndependent([&] {
       std::vector<T> y = Poisoned<T>(rows * width);
-      ActivationForward({}, kind, rows, width, x.data(), y.data());
+      ActivationForward(TestStream(), kind, rows, width, x.data(), y.data());
       return y;
     });
     ExpectThreadIndependent([&] {
       std::vector<T> dx = Poisoned<T>(x.size());
-      ActivationBackward({}, kind, rows, width, dy.data(), x.data(), dx.data());
+      ActivationBackward(TestStream(), kind, rows, width, dy.data(), x.data(), dx.data());
       return dx;
     });
   }
@@ -102,7 +135,7 @@ TEST(ActivationTailTest, EveryValueIsAccurateInRelationToItself) {
   ForEachInstructionSet([&] {
     for (const Activation kind : {Activation::kGelu, Activation::kGeluTanh}) {
       std::vector<float> y = Poisoned<float>(x.size());
-      ActivationForward({}, kind, 1, x.size(), x.data(), y.data());
+      ActivationForward(TestStream(), kind, 1, x.size(), x.data(), y.data());
       for (size_t i = 0; i < x.size(); ++i) {
         // The reference of the tanh form cancels below -4; its exact form is x * sigmoid.
         const double exact = kind == Activation::kGelu
@@ -122,8 +155,8 @@ TEST(ActivationTailTest, LargeInputs) {
   ForEachInstructionSet([&] {
     for (const Activation kind : {Activation::kGelu, Activation::kGeluTanh}) {
       std::vector<float> y(x.size(), -7.0f), dx(x.size(), -7.0f);
-      ActivationForward({}, kind, 1, x.size(), x.data(), y.data());
-      ActivationBackward({}, kind, 1, x.size(), ones.data(), x.data(), dx.data());
+      ActivationForward(TestStream(), kind, 1, x.size(), x.data(), y.data());
+      ActivationBackward(TestStream(), kind, 1, x.size(), ones.data(), x.data(), dx.data());
       for (int i : {0, 1, 2, 3}) EXPECT_EQ(y[i], 0.0f) << x[i];
       for (int i : {4, 5}) EXPECT_EQ(y[i], x[i]);
       for (int i : {0, 1}) EXPECT_EQ(dx[i], 0.0f) << x[i];

@@ -4,6 +4,7 @@
 
 #include <numeric>
 
+#include "tests/kernels/test_stream.h"
 #include "tests/kernels/testing.h"
 #include "tests/reference/attention.h"
 
@@ -18,12 +19,13 @@ struct Case {
   AttentionMask mask = AttentionMask::kCausal;
   int64_t window = 0;
   float soft_cap = 0;
+  int64_t gap = 3;  // elements between the rows of a fused buffer
 };
 
 constexpr auto kFull = AttentionMask::kFull;
 constexpr auto kCausal = AttentionMask::kCausal;
 
-std::vector<Case> Cases() {
+std::vector<Case> SmallCases() {
   return {{{1}, 1, 1, 1},
           {{1, 2, 63, 64, 65, 3}, 2, 1, 16},
           {{131}, 3, 3, 64},
@@ -34,6 +36,60 @@ std::vector<Case> Cases() {
           {{100}, 2, 1, 64, kCausal, 0, 20},
           {{97}, 1, 1, 130, kFull, 65, 5},
           {{70}, 6, 2, 256}};
+}
+
+// For the kernels of GPUs: every head size that tensor cores take, several tiles, and rows whose alignment
+// the fastest loads need.
+std::vector<Case> LargeCases() {
+  std::vector<int32_t> many(160);
+  for (size_t i = 0; i < many.size(); ++i) many[i] = static_cast<int32_t>(i * 7 % 10);
+  std::vector<Case> cases = {{{1030}, 4, 1, 64},
+                             {{129, 300, 1, 64}, 4, 2, 128},
+                             {{257, 60}, 2, 2, 80},
+                             {{385, 3}, 2, 1, 96},
+                             {{300}, 4, 2, 256},
+                             {many, 2, 2, 64},
+                             {{191, 140}, 2, 2, 128, kFull},
+                             {{200, 193}, 8, 2, 64, kFull, 77},
+                             {{450}, 2, 2, 64, kCausal, 130},
+                             {{320}, 4, 1, 128, kCausal, 1},
+                             {{260}, 2, 1, 128, kCausal, 0, 10},
+                             {{200}, 1, 1, 80, kFull, 0, 20},
+                             {{210}, 2, 2, 96, kCausal, 64, 15},
+                             {{140, 20}, 2, 1, 256, kFull, 90, 30}};
+  for (Case& c : cases) c.gap = 8;
+  return cases;
+}
+
+// The reference takes time with the square of the length, so a CPU run keeps to the small ones.
+std::vector<Case> Cases() {
+  std::vector<Case> cases = SmallCases();
+  if (!OnCuda()) return cases;
+  for (Case c : SmallCases()) {  // the same with whole vectors a row
+    c.gap = 8;
+    if (c.head_dim % 8 == 0) cases.push_back(c);
+  }
+  for (const Case& c : LargeCases()) cases.push_back(c);
+  return cases;
+}
+
+// Runs body() on every instruction set of the CPU, or once on the GPU.
+template <class Body>
+void ForEachVariant(const Body& body) {
+  if (OnCuda()) {
+    body();
+  } else {
+    ForEachInstructionSet(body);
+  }
+}
+
+// bf16 on tensor cores: the weights are rounded to bf16 before they meet the values, which adds to the
+// rounding of the result.
+template <class T>
+void ExpectClose(const std::vector<T>& actual, const std::vector<double>& expected, const char* what) {
+  ASSERT_EQ(actual.size(), expected.size()) << what;
+  const double more = OnCuda() && kDTypeOf<T> == DType::kBF16 ? 1.5 : 1;
+  EXPECT_LE(RelativeError(actual, expected), more * Tolerance<T>(expected)) << what;
 }
 
 reference::AttentionShape ReferenceShape(const Case& c) {
@@ -68,14 +124,12 @@ struct Inputs {
   std::vector<double> q, k, v, d_o;
 };
 
-constexpr int64_t kGap = 3;
-
 template <class T>
 struct Fused {
   Fused(const Case& c, int64_t tokens)
       : q_width(c.heads * c.head_dim),
         kv_width(c.kv_heads * c.head_dim),
-        stride(q_width + 2 * kv_width + kGap),
+        stride(q_width + 2 * kv_width + c.gap),
         data(Poisoned<T>(tokens * stride)) {}
   Fused(const Case& c, const Inputs& in) : Fused(c, in.q.size() / (c.heads * c.head_dim)) {
     for (size_t t = 0; t < data.size() / stride; ++t) {
@@ -120,19 +174,20 @@ struct Result {
     o = Poisoned<T>(shape.tokens * width);
     lse = Poisoned<float>(c.heads * shape.tokens);
     const ConstHeads q = qkv.At(0), k = qkv.At(qkv.k_offset()), v = qkv.At(qkv.v_offset());
-    AttentionForward({}, shape, q, k, v, {o.data(), width}, lse.data());
+    AttentionForward(TestStream(), shape, q, k, v, {o.data(), width}, lse.data());
 
     const std::vector<T> d_o = To<T>(in.d_o);
-    const int64_t bytes = AttentionBackwardWorkspaceBytes({}, shape);
+    const int64_t bytes = AttentionBackwardWorkspaceBytes(TestStream(), shape);
     std::vector<float> memory = Poisoned<float>(bytes / 4 + 16 + 64);
     const uintptr_t at = (reinterpret_cast<uintptr_t>(memory.data()) + 63) / 64 * 64;
     Fused<T> gradient(c, shape.tokens);
-    AttentionBackward({}, shape, q, k, v, {o.data(), width}, lse.data(), {d_o.data(), width}, gradient.At(0),
-                      gradient.At(qkv.k_offset()), gradient.At(qkv.v_offset()), reinterpret_cast<void*>(at));
+    AttentionBackward(TestStream(), shape, q, k, v, {o.data(), width}, lse.data(), {d_o.data(), width},
+                      gradient.At(0), gradient.At(qkv.k_offset()), gradient.At(qkv.v_offset()),
+                      reinterpret_cast<void*>(at));
     const float* end = reinterpret_cast<float*>(at + bytes);
     for (int i = 0; i < 32; ++i) EXPECT_TRUE(std::isnan(end[i])) << "written past the workspace";
     for (int64_t t = 0; t < shape.tokens; ++t) {
-      for (int64_t i = 1; i <= kGap; ++i)
+      for (int64_t i = 1; i <= c.gap; ++i)
         EXPECT_TRUE(std::isnan(ToDouble(gradient.data[(t + 1) * qkv.stride - i])));
     }
     dq = gradient.Take(0, qkv.q_width);
@@ -164,13 +219,13 @@ TYPED_TEST(AttentionTest, AgreesWithTheReference) {
     const reference::AttentionShape shape = ReferenceShape(c);
     const auto forward = reference::Attention(shape, in.q, in.k, in.v);
     const auto gradient = reference::AttentionGradient(shape, in.q, in.k, in.v, in.d_o);
-    ForEachInstructionSet([&] {
+    ForEachVariant([&] {
       SCOPED_TRACE(::testing::Message() << "head_dim " << c.head_dim << ", first segment " << c.lengths[0]);
       const Result<T> actual(c, in);
-      ExpectNear(actual.o, forward.o, "o");
+      ExpectClose(actual.o, forward.o, "o");
       if (shape.tokens() == 1) return;  // one key: the gradients of q and k are zero
       ExpectNear(actual.lse, forward.lse, "lse");
-      ExpectNear(actual.dv, gradient.dv, "dv");
+      ExpectClose(actual.dv, gradient.dv, "dv");
       if (kDTypeOf<T> == DType::kF32) {
         ExpectNear(actual.dq, gradient.dq, "dq");
         ExpectNear(actual.dk, gradient.dk, "dk");
@@ -184,7 +239,16 @@ TYPED_TEST(AttentionTest, AgreesWithTheReference) {
   }
 }
 
+TYPED_TEST(AttentionTest, RepeatsBitForBit) {
+  for (const Case& c : Cases()) {
+    const Inputs in = RandomInputs<TypeParam>(c);
+    const Result<TypeParam> first(c, in);
+    ExpectSame(first, Result<TypeParam>(c, in));
+  }
+}
+
 TYPED_TEST(AttentionTest, DoesNotDependOnThreads) {
+  if (OnCuda()) GTEST_SKIP() << "threads are the CPU's";
   for (const Case& c : Cases()) {
     const Inputs in = RandomInputs<TypeParam>(c);
     const auto alone = [&] {
@@ -290,9 +354,9 @@ struct Cache {
                                .scale = static_cast<float>(ReferenceShape(c).scale),
                                .window = c.window,
                                .soft_cap = c.soft_cap};
-    CacheAppend({}, shape, qkv.At(qkv.k_offset()), qkv.At(qkv.v_offset()), k.data(), v.data());
+    CacheAppend(TestStream(), shape, qkv.At(qkv.k_offset()), qkv.At(qkv.v_offset()), k.data(), v.data());
     std::vector<T> o = Poisoned<T>(rows.size() * q_width);
-    CachedAttention({}, shape, qkv.At(0), k.data(), v.data(), {o.data(), q_width});
+    CachedAttention(TestStream(), shape, qkv.At(0), k.data(), v.data(), {o.data(), q_width});
     return o;
   }
 
@@ -317,18 +381,60 @@ struct Cache {
 TYPED_TEST(AttentionTest, CacheAgreesWithTheReferenceHoweverItIsFed) {
   using T = TypeParam;
   const ThreadScope threads(1);  // hundreds of steps too small to share
-  for (Case c :
-       {Case{{151}, 4, 2, 33}, Case{{151}, 3, 3, 64, kCausal, 50}, Case{{151}, 5, 1, 16, kCausal, 0, 4}}) {
+  std::vector<Case> cases = {
+      {{151}, 4, 2, 33}, {{151}, 3, 3, 64, kCausal, 50}, {{151}, 5, 1, 16, kCausal, 0, 4}};
+  if (OnCuda()) {  // several chunks of keys, every width of a key group, more heads than a block takes
+    cases.insert(cases.end(), {{{600}, 4, 1, 64, kCausal, 0, 0, 8},
+                               {{520}, 16, 2, 128, kCausal, 300, 0, 8},
+                               {{300}, 9, 1, 80, kCausal, 0, 15, 8},
+                               {{530}, 2, 2, 256, kCausal, 0, 0, 8},
+                               {{300}, 6, 1, 200}});
+  }
+  for (const Case& c : cases) {
+    SCOPED_TRACE(::testing::Message() << "head_dim " << c.head_dim);
+    const int32_t length = c.lengths[0];
     const Inputs in = RandomInputs<T>(c);
     const auto expected = reference::Attention(ReferenceShape(c), in.q, in.k, in.v);
-    ForEachInstructionSet([&] {
-      const std::vector<T> whole = Cache<T>(c, 3, 160).Feed(in, 1, {151});
+    ForEachVariant([&] {
+      const std::vector<T> whole = Cache<T>(c, 3, length + 9).Feed(in, 1, {length});
       ExpectNear(whole, expected.o, "prefill");
-      const std::vector<T> chunks = Cache<T>(c, 2, 151).Feed(in, 0, {100, 1, 37, 13});
+      const std::vector<T> chunks = Cache<T>(c, 2, length).Feed(in, 0, {100, 1, 37, length - 138});
       EXPECT_TRUE(SameBits(whole, chunks)) << "chunks";
-      const std::vector<T> single = Cache<T>(c, 4, 1000).Feed(in, 3, std::vector<int32_t>(151, 1));
+      const std::vector<T> single = Cache<T>(c, 4, 1000).Feed(in, 3, std::vector<int32_t>(length, 1));
       EXPECT_TRUE(SameBits(whole, single)) << "decode";
     });
+  }
+}
+
+// A batch of many slots, too small and too large to share out the keys of a row.
+TYPED_TEST(AttentionTest, CacheRowsOfABatchAreAsAlone) {
+  using T = TypeParam;
+  for (const Case& c : {Case{{330}, 4, 2, 64, kCausal, 0, 0, 8}, Case{{270}, 3, 1, 20}}) {
+    const Inputs in = RandomInputs<T>(c);
+    const int32_t length = c.lengths[0];
+    const std::vector<T> expected = Cache<T>(c, 1, length).Feed(in, 0, {length});
+    for (const int32_t slots : {5, OnCuda() ? 700 : 20}) {
+      Cache<T> cache(c, slots, length + 5);
+      std::vector<int32_t> rows, slot_of;
+      for (int32_t slot = 0; slot < slots; ++slot) {
+        // The first rows of a slot are every other slot's too.
+        if (slot > 0) {
+          const size_t stride = cache.k.size() / slots;
+          std::copy_n(cache.k.begin(), stride, cache.k.begin() + slot * stride);
+          std::copy_n(cache.v.begin(), stride, cache.v.begin() + slot * stride);
+        } else {
+          cache.Feed(in, 0, {length - 1});
+        }
+        rows.push_back(static_cast<int32_t>(RandomInteger(0, length - 1)));
+        slot_of.push_back(slot);
+      }
+      const std::vector<T> o = cache.Step(in, rows, slot_of, rows);
+      for (int32_t slot = 0; slot < slots; ++slot) {
+        ASSERT_TRUE(
+            SameBits(Rows(o, slot, slot + 1, slots), Rows(expected, rows[slot], rows[slot] + 1, length)))
+            << "slot " << slot << " of " << slots;
+      }
+    }
   }
 }
 

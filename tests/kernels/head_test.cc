@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/kernels/test_stream.h"
 #include "tests/kernels/testing.h"
 #include "tests/reference/head.h"
 
@@ -14,7 +15,10 @@ struct Case {
   float soft_cap;
   float temperature;
 };
-const Case kCases[] = {{1, 1, 0, 1}, {5, 37, 0, 1}, {3, 129, 30, 1}, {7, 1000, 0, 0.7f}, {4, 515, 15, 1.3f}};
+// The last ones are wider than a block of threads takes at once, with rows that are whole vectors (on one
+// rank) and rows that are not.
+const Case kCases[] = {{1, 1, 0, 1},       {5, 37, 0, 1},       {3, 129, 30, 1},      {7, 1000, 0, 0.7f},
+                       {4, 515, 15, 1.3f}, {3, 16381, 0, 1.1f}, {2, 20477, 25, 0.8f}, {3, 9001, 0, 1}};
 
 struct Problem {
   explicit Problem(const Case& given) : c(given), z(NormalOf<float>(c.rows * c.vocab, 4)) {
@@ -64,7 +68,7 @@ Statistics Reduce(const Problem& p, const Shards& s) {
   std::vector<float> max(rows, -kInfinity), sums(3 * rows, 0.0f);
   for (size_t i = 0; i < s.shards.size(); ++i) {
     std::vector<float> local = Poisoned<float>(rows);
-    LogitRowMax({}, s.shards[i], s.logits[i].data(), local.data());
+    LogitRowMax(TestStream(), s.shards[i], s.logits[i].data(), local.data());
     for (int64_t r = 0; r < rows; ++r) {
       EXPECT_FALSE(std::isnan(local[r]));
       max[r] = std::max(max[r], local[r]);
@@ -72,11 +76,12 @@ Statistics Reduce(const Problem& p, const Shards& s) {
   }
   for (size_t i = 0; i < s.shards.size(); ++i) {
     std::vector<float> local = Poisoned<float>(3 * rows);
-    LogitRowSums({}, s.shards[i], s.logits[i].data(), max.data(), local.data());
+    LogitRowSums(TestStream(), s.shards[i], s.logits[i].data(), max.data(), local.data());
     for (int64_t r = 0; r < 3 * rows; ++r) sums[r] += local[r];
   }
   Statistics out{Poisoned<float>(rows), Poisoned<float>(rows), Poisoned<float>(rows)};
-  TokenStatistics({}, rows, max.data(), sums.data(), out.logp.data(), out.lse.data(), out.entropy.data());
+  TokenStatistics(TestStream(), rows, max.data(), sums.data(), out.logp.data(), out.lse.data(),
+                  out.entropy.data());
   return out;
 }
 
@@ -88,8 +93,8 @@ std::vector<T> Gradient(const Problem& p, const Shards& s, const Statistics& sta
   std::vector<T> whole(p.c.rows * p.c.vocab);
   for (size_t i = 0; i < s.shards.size(); ++i) {
     std::vector<T> local = Poisoned<T>(p.c.rows * s.width);
-    LogitGradient({}, s.shards[i], s.logits[i].data(), statistics.lse.data(), statistics.entropy.data(),
-                  dlogp.data(), dlse.data(), dentropy.data(), local.data());
+    LogitGradient(TestStream(), s.shards[i], s.logits[i].data(), statistics.lse.data(),
+                  statistics.entropy.data(), dlogp.data(), dlse.data(), dentropy.data(), local.data());
     for (int64_t r = 0; r < p.c.rows; ++r) {
       for (int64_t v = 0; v < s.width; ++v) {
         if (v < s.shards[i].valid) {
@@ -149,8 +154,8 @@ TEST(HeadTest, GradientMayTakeTheLogitsPlaceAndSeedsMayBeAbsent) {
   const Statistics statistics = Reduce(p, shards);
   const std::vector<float> apart = Gradient<float>(p, shards, statistics), dlogp = To<float>(p.dlogp);
   std::vector<float>& logits = shards.logits[0];
-  LogitGradient({}, shards.shards[0], logits.data(), statistics.lse.data(), statistics.entropy.data(),
-                dlogp.data(), nullptr, nullptr, logits.data());
+  LogitGradient(TestStream(), shards.shards[0], logits.data(), statistics.lse.data(),
+                statistics.entropy.data(), dlogp.data(), nullptr, nullptr, logits.data());
   for (int64_t r = 0; r < p.c.rows; ++r) {
     for (int64_t v = 0; v < p.c.vocab; ++v) {
       ASSERT_EQ(logits[r * shards.width + v], apart[r * p.c.vocab + v]);
@@ -161,19 +166,21 @@ TEST(HeadTest, GradientMayTakeTheLogitsPlaceAndSeedsMayBeAbsent) {
 
 TEST(HeadTest, LogitsOfMinusInfinityCountForNothing) {
   const std::vector<float> logits = {1.0f, -kInfinity, 2.0f, -kInfinity, 0.5f};
-  const int32_t target = 2;
-  const LogitShard shard{.rows = 1, .vocab = 5, .valid = 5, .targets = &target};
+  const std::vector<int32_t> target = {2};
+  const LogitShard shard{.rows = 1, .vocab = 5, .valid = 5, .targets = target.data()};
   ForEachInstructionSet([&] {
-    float max = kNaN, sums[3] = {kNaN, kNaN, kNaN}, logp = kNaN, lse = kNaN, entropy = kNaN;
-    LogitRowMax({}, shard, logits.data(), &max);
-    LogitRowSums({}, shard, logits.data(), &max, sums);
-    TokenStatistics({}, 1, &max, sums, &logp, &lse, &entropy);
+    std::vector<float> max = Poisoned<float>(1), sums = Poisoned<float>(3), logp = Poisoned<float>(1),
+                       lse = Poisoned<float>(1), entropy = Poisoned<float>(1);
+    LogitRowMax(TestStream(), shard, logits.data(), max.data());
+    LogitRowSums(TestStream(), shard, logits.data(), max.data(), sums.data());
+    TokenStatistics(TestStream(), 1, max.data(), sums.data(), logp.data(), lse.data(), entropy.data());
     const auto expected = reference::Statistics<double>({1, 2, 0.5}, 0, 1, 1);
-    EXPECT_NEAR(logp, expected.logp, 1e-6);
-    EXPECT_NEAR(entropy, expected.entropy, 1e-6);
-    const float one = 1;
+    EXPECT_NEAR(logp[0], expected.logp, 1e-6);
+    EXPECT_NEAR(entropy[0], expected.entropy, 1e-6);
+    const std::vector<float> one = {1};
     std::vector<float> gradient = Poisoned<float>(5);
-    LogitGradient({}, shard, logits.data(), &lse, &entropy, &one, &one, &one, gradient.data());
+    LogitGradient(TestStream(), shard, logits.data(), lse.data(), entropy.data(), one.data(), one.data(),
+                  one.data(), gradient.data());
     const auto exact = reference::LogitGradient<double>({1, 2, 0.5}, 0, 1, 1, 1, 1, 1);
     ExpectNear(gradient, {exact[0], 0, exact[1], 0, exact[2]}, "gradient");
   });
@@ -209,7 +216,8 @@ TYPED_TEST_SUITE(ScalarHeadTest, Types);
 TYPED_TEST(ScalarHeadTest, AgreesWithTheSums) {
   using T = TypeParam;
   ForEachInstructionSet([] {
-    for (const auto& [rows, width] : {std::pair<int64_t, int64_t>{1, 1}, {67, 33}, {4200, 7}, {130, 769}}) {
+    for (const auto& [rows, width] :
+         {std::pair<int64_t, int64_t>{1, 1}, {67, 33}, {4200, 7}, {130, 769}, {65, 768}, {200, 2056}}) {
       const std::vector<double> x = NormalOf<T>(rows * width), weight = NormalOf<T>(width);
       const std::vector<double> dy = NormalOf<float>(rows), dx0 = NormalOf<T>(rows * width);
       std::vector<double> y(rows, 0.75), dx = dx0, dweight(width, 0.5);
@@ -225,22 +233,22 @@ TYPED_TEST(ScalarHeadTest, AgreesWithTheSums) {
       const std::vector<T> typed_x = To<T>(x), typed_weight = To<T>(weight);
       const std::vector<float> typed_dy = To<float>(dy);
       std::vector<float> actual_y = Poisoned<float>(rows), actual_dx = To<float>(dx0),
-                         actual_dweight(width, 0.5f);
-      float actual_dbias = -1;
-      ScalarHeadForward({}, rows, width, typed_x.data(), typed_weight.data(), 0.75f, actual_y.data());
-      ScalarHeadBackward({}, rows, width, typed_dy.data(), typed_x.data(), typed_weight.data(),
-                         actual_dx.data(), actual_dweight.data(), &actual_dbias);
+                         actual_dweight(width, 0.5f), actual_dbias = {-1};
+      ScalarHeadForward(TestStream(), rows, width, typed_x.data(), typed_weight.data(), 0.75f,
+                        actual_y.data());
+      ScalarHeadBackward(TestStream(), rows, width, typed_dy.data(), typed_x.data(), typed_weight.data(),
+                         actual_dx.data(), actual_dweight.data(), actual_dbias.data());
       ExpectNear(actual_y, y, "y");
       ExpectNear(actual_dx, dx, "dx");
       ExpectNear(actual_dweight, dweight, "dweight");
-      EXPECT_NEAR(actual_dbias, dbias, 1e-5 * rows);
+      EXPECT_NEAR(actual_dbias[0], dbias, 1e-5 * rows);
       std::vector<T> same_type = To<T>(dx0);
-      ScalarHeadBackward({}, rows, width, typed_dy.data(), typed_x.data(), typed_weight.data(),
+      ScalarHeadBackward(TestStream(), rows, width, typed_dy.data(), typed_x.data(), typed_weight.data(),
                          same_type.data(), actual_dweight.data(), nullptr);
       ExpectNear(same_type, dx, "dx in the dtype of x");
       ExpectThreadIndependent([&, rows = rows, width = width] {
         std::vector<float> sums(width, 0.0f), gradient(rows * width, 0.0f);
-        ScalarHeadBackward({}, rows, width, typed_dy.data(), typed_x.data(), typed_weight.data(),
+        ScalarHeadBackward(TestStream(), rows, width, typed_dy.data(), typed_x.data(), typed_weight.data(),
                            gradient.data(), sums.data(), nullptr);
         return sums;
       });

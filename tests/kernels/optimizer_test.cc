@@ -1,10 +1,12 @@
 #include "kernels/optimizer.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "tests/kernels/test_stream.h"
 #include "tests/kernels/testing.h"
 #include "tests/reference/elementwise.h"
 
@@ -17,6 +19,7 @@ using testing::Poisoned;
 using testing::RandomInteger;
 using testing::RandomNormal;
 using testing::SameBits;
+using testing::TestStream;
 using testing::ToDoubles;
 
 struct State {
@@ -53,7 +56,7 @@ TEST(AdamW, FollowsTorchInDoubleForManySteps) {
         reference::AdamW(args.learning_rate, args.beta1, args.beta2, args.epsilon, args.weight_decay, step,
                          scaled, expected);
         auto w_model = Poisoned<BFloat16>(count);
-        AdamW({}, Args(count, step), g.data(), state.w.data(), state.m.data(), state.v.data(),
+        AdamW(TestStream(), Args(count, step), g.data(), state.w.data(), state.m.data(), state.v.data(),
               w_model.data());
         for (int64_t i = 0; i < count; ++i) ASSERT_EQ(w_model[i].bits, BFloat16(state.w[i]).bits);
       }
@@ -76,7 +79,7 @@ TEST(AdamW, FirstStepIsTheSignOfTheGradient) {
   args.weight_decay = 0;
   args.gradient_scale = 1;
   auto w_model = Poisoned<float>(5);
-  AdamW({}, args, g.data(), state.w.data(), state.m.data(), state.v.data(), w_model.data());
+  AdamW(TestStream(), args, g.data(), state.w.data(), state.m.data(), state.v.data(), w_model.data());
   const float expected[] = {1 - 3e-3f, 1 + 3e-3f, 1 - 3e-3f, 1 + 3e-3f, 1};
   for (int i = 0; i < 5; ++i) EXPECT_NEAR(state.w[i], expected[i], 1e-7) << i;
   EXPECT_TRUE(SameBits(w_model, state.w));
@@ -85,7 +88,7 @@ TEST(AdamW, FirstStepIsTheSignOfTheGradient) {
 TEST(AdamW, DecayIsDecoupled) {
   State state{std::vector<float>(3, 2.0f), std::vector<float>(3), std::vector<float>(3)};
   const std::vector<float> g(3, 0.0f);
-  AdamW({}, Args(3, 1), g.data(), state.w.data(), state.m.data(), state.v.data(), {});
+  AdamW(TestStream(), Args(3, 1), g.data(), state.w.data(), state.m.data(), state.v.data(), {});
   for (const float w : state.w) EXPECT_FLOAT_EQ(w, 2.0f * (1 - 3e-3f * 0.1f));
 }
 
@@ -96,10 +99,11 @@ TEST(AdamW, SameBitsWhereverCut) {
   ForEachInstructionSet([&] {
     State whole = before, cut = before;
     auto whole_model = Poisoned<BFloat16>(kCount), cut_model = Poisoned<BFloat16>(kCount);
-    AdamW({}, Args(kCount, 3), g.data(), whole.w.data(), whole.m.data(), whole.v.data(), whole_model.data());
+    AdamW(TestStream(), Args(kCount, 3), g.data(), whole.w.data(), whole.m.data(), whole.v.data(),
+          whole_model.data());
     for (int64_t begin = 0; begin < kCount;) {
       const int64_t count = std::min(RandomInteger(1, 200), kCount - begin);
-      AdamW({}, Args(count, 3), g.data() + begin, cut.w.data() + begin, cut.m.data() + begin,
+      AdamW(TestStream(), Args(count, 3), g.data() + begin, cut.w.data() + begin, cut.m.data() + begin,
             cut.v.data() + begin, cut_model.data() + begin);
       begin += count;
     }
@@ -110,18 +114,46 @@ TEST(AdamW, SameBitsWhereverCut) {
   });
 }
 
+// The model's copy may lie elsewhere within a vector than the rest, and every array within its own.
+TEST(AdamW, SameBitsAtAnyAlignment) {
+  constexpr int64_t kCount = 1003;
+  const State before = RandomState(kCount);
+  const auto g = RandomNormal<float>(kCount);
+  State expected = before;
+  auto expected_model = Poisoned<BFloat16>(kCount);
+  AdamW(TestStream(), Args(kCount, 7), g.data(), expected.w.data(), expected.m.data(), expected.v.data(),
+        expected_model.data());
+  const auto shifted = [](const std::vector<float>& values, int64_t by) {
+    std::vector<float> result(by, 0.5f);
+    result.insert(result.end(), values.begin(), values.end());
+    return result;
+  };
+  for (const auto [common, model, other] :
+       {std::array<int64_t, 3>{1, 1, 1}, {3, 3, 3}, {0, 1, 0}, {2, 2, 3}}) {
+    const auto shifted_g = shifted(g, other);
+    State state{shifted(before.w, common), shifted(before.m, common), shifted(before.v, common)};
+    auto w_model = Poisoned<BFloat16>(model + kCount);
+    AdamW(TestStream(), Args(kCount, 7), shifted_g.data() + other, state.w.data() + common,
+          state.m.data() + common, state.v.data() + common, w_model.data() + model);
+    EXPECT_TRUE(SameBits(state.w, shifted(expected.w, common)));
+    EXPECT_TRUE(SameBits(state.m, shifted(expected.m, common)));
+    EXPECT_TRUE(SameBits(state.v, shifted(expected.v, common)));
+    EXPECT_TRUE(SameBits(std::vector<BFloat16>(w_model.begin() + model, w_model.end()), expected_model));
+  }
+}
+
 TEST(AdamW, SameBitsOnAnyThreads) {
   constexpr int64_t kCount = 200003;
   const State before = RandomState(kCount);
   const auto g = RandomNormal<float>(kCount);
   ExpectThreadIndependent([&] {
     State state = before;
-    AdamW({}, Args(kCount, 3), g.data(), state.w.data(), state.m.data(), state.v.data(), {});
+    AdamW(TestStream(), Args(kCount, 3), g.data(), state.w.data(), state.m.data(), state.v.data(), {});
     return state.w;
   });
 }
 
-TEST(AdamW, EmptyRange) { AdamW({}, Args(0, 1), nullptr, nullptr, nullptr, nullptr, {}); }
+TEST(AdamW, EmptyRange) { AdamW(TestStream(), Args(0, 1), nullptr, nullptr, nullptr, nullptr, {}); }
 
 }  // namespace
 }  // namespace tanren::kernels

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "tests/kernels/test_stream.h"
 #include "tests/kernels/testing.h"
 
 namespace tanren::kernels {
@@ -17,6 +18,7 @@ using testing::ForEachInstructionSet;
 using testing::Poisoned;
 using testing::RandomInteger;
 using testing::SameBits;
+using testing::TestStream;
 
 // kat_vectors of Random123 (Salmon et al. 2011).
 TEST(Philox, PublishedKnownAnswers) {
@@ -71,7 +73,7 @@ TEST(RandomBelow, StaysBelowAndReachesAll) {
 
 std::vector<float> Normals(uint64_t seed, uint64_t stream, uint64_t first, int64_t count, float std = 1) {
   auto out = Poisoned<float>(count + 1);  // one beyond the end
-  FillNormal({}, seed, stream, first, count, std, out.data());
+  FillNormal(TestStream(), seed, stream, first, count, std, out.data());
   EXPECT_TRUE(std::isnan(out.back()));
   out.pop_back();
   return out;
@@ -96,6 +98,14 @@ TEST(FillNormal, SameBitsOnAnyThreadsAndInstructionSet) {
   const auto expected = Normals(5, 6, 1, 100001);
   ExpectThreadIndependent([] { return Normals(5, 6, 1, 100001); });
   ForEachInstructionSet([&] { EXPECT_TRUE(SameBits(Normals(5, 6, 1, 100001), expected)); });
+}
+
+TEST(FillNormal, SameBitsOnEveryDevice) {
+  for (const uint64_t first : {uint64_t{0}, (uint64_t{1} << 40) + 3}) {
+    std::vector<float> expected(200001);
+    FillNormal(Stream{}, 8, 3, first, 200001, 0.02f, expected.data());
+    EXPECT_TRUE(SameBits(Normals(8, 3, first, 200001, 0.02f), expected));
+  }
 }
 
 TEST(FillNormal, IsBoxMullerOfTheBlock) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "tests/kernels/test_stream.h"
 #include "tests/kernels/testing.h"
 #include "tests/reference/elementwise.h"
 #include "tests/reference/matmul.h"
@@ -25,14 +26,15 @@ using testing::RandomInteger;
 using testing::RandomNormal;
 using testing::RelativeError;
 using testing::SameBits;
+using testing::TestStream;
 using testing::ToDoubles;
 
 constexpr int64_t kCounts[] = {0, 1, 2, 15, 16, 17, 63, 64, 65, 4095, 4096, 4097, 100003};
 
-double Squares(const std::vector<float>& x) {
-  double result = kNaN;
-  SumOfSquares({}, x.data(), static_cast<int64_t>(x.size()), &result);
-  return result;
+double Squares(const std::vector<float>& x, const Stream& stream = TestStream()) {
+  std::vector<double> result(1, kNaN);
+  SumOfSquares(stream, x.data(), static_cast<int64_t>(x.size()), result.data());
+  return result[0];
 }
 
 TEST(SumOfSquares, MatchesDouble) {
@@ -61,6 +63,23 @@ TEST(SumOfSquares, AddsBlocksInOrder) {
     total += Squares(std::vector<float>(x.begin() + begin, x.begin() + end));
   }
   EXPECT_EQ(Squares(x), total);
+}
+
+// Up to 1024 blocks every device adds them one after the other; a longer sum may be cut there.
+TEST(SumOfSquares, SameBitsOnEveryDevice) {
+  for (const int64_t count : {1, 16, 33, 4095, 4097, 70001, 4096 * 1024}) {
+    const auto x = RandomNormal<float>(count);
+    EXPECT_EQ(Squares(x), Squares(x, Stream{})) << count;
+  }
+}
+
+TEST(SumOfSquares, OfAnUnalignedRange) {
+  const auto x = RandomNormal<float>(20003);
+  for (const int64_t offset : {1, 2, 3, 5}) {
+    std::vector<double> result(1, kNaN);
+    SumOfSquares(TestStream(), x.data() + offset, 20003 - offset, result.data());
+    EXPECT_EQ(result[0], Squares(std::vector<float>(x.begin() + offset, x.end()))) << offset;
+  }
 }
 
 TEST(SumOfSquares, ShowsNanAndInfinityAndDoesNotOverflow) {
@@ -166,7 +185,7 @@ TEST(Cast, RoundsEveryPairToNearestEven) {
   ForEachInstructionSet([&] {
     for (const DType from : dtypes) {
       std::vector<char> source(count * SizeOf(from));
-      Cast({}, count, values.data(), {source.data(), from});
+      Cast(TestStream(), count, values.data(), {source.data(), from});
       for (int64_t i = 0; i < count; ++i) {
         const double got = Decode(from, source.data() + i * SizeOf(from));
         ASSERT_EQ(got, RoundTo(from, values[i])) << NameOf(from) << " of " << values[i];
@@ -174,7 +193,7 @@ TEST(Cast, RoundsEveryPairToNearestEven) {
       }
       for (const DType to : dtypes) {
         std::vector<char> target(count * SizeOf(to), '\xff');
-        Cast({}, count, {source.data(), from}, {target.data(), to});
+        Cast(TestStream(), count, {source.data(), from}, {target.data(), to});
         for (int64_t i = 0; i < count; ++i) {
           const double before = Decode(from, source.data() + i * SizeOf(from));
           ASSERT_EQ(Decode(to, target.data() + i * SizeOf(to)), RoundTo(to, before))
@@ -190,18 +209,46 @@ TEST(Cast, KeepsNan) {
     for (const DType to : {DType::kF32, DType::kBF16, DType::kF16, DType::kF64}) {
       const std::vector<double> nan(33, kNaN);
       std::vector<double> source(33), target(33);
-      Cast({}, 33, nan.data(), {source.data(), from});
-      Cast({}, 33, {source.data(), from}, {target.data(), to});
+      Cast(TestStream(), 33, nan.data(), {source.data(), from});
+      Cast(TestStream(), 33, {source.data(), from}, {target.data(), to});
       for (int i = 0; i < 33; ++i) {
         EXPECT_TRUE(std::isnan(Decode(to, reinterpret_cast<char*>(target.data()) + i * SizeOf(to))));
       }
     }
   }
   // A NaN whose payload lies in the lower half must not become infinity.
-  const float payload = std::bit_cast<float>(0x7f800001u);
+  const std::vector<float> payload(1, std::bit_cast<float>(0x7f800001u));
   std::vector<BFloat16> y(1);
-  Cast({}, 1, &payload, y.data());
+  Cast(TestStream(), 1, payload.data(), y.data());
   EXPECT_TRUE(std::isnan(static_cast<float>(y[0])));
+}
+
+// Ranges that begin anywhere, alike and not alike on both sides, and nothing written beyond their ends.
+TEST(Cast, SameBitsWhereverCut) {
+  constexpr int64_t kCount = 5000;
+  const DType dtypes[] = {DType::kF32, DType::kBF16, DType::kF16, DType::kF64};
+  const auto values = ToDoubles(RandomNormal<float>(kCount));
+  for (const DType from : dtypes) {
+    std::vector<char> source(kCount * SizeOf(from));
+    Cast(TestStream(), kCount, values.data(), {source.data(), from});
+    for (const DType to : dtypes) {
+      const int64_t size = SizeOf(to);
+      std::vector<char> whole(kCount * size);
+      Cast(TestStream(), kCount, {source.data(), from}, {whole.data(), to});
+      for (int repeat = 0; repeat < 20; ++repeat) {
+        const int64_t begin = RandomInteger(0, 40);
+        const int64_t count = repeat < 10 ? RandomInteger(0, 40) : RandomInteger(0, kCount - 50);
+        const int64_t place = repeat % 2 == 0 ? begin : RandomInteger(0, 9);
+        std::vector<char> target((place + count + 1) * size, '\x5a');
+        Cast(TestStream(), count, {source.data() + begin * SizeOf(from), from},
+             {target.data() + place * size, to});
+        std::vector<char> expected(target.size(), '\x5a');
+        std::copy_n(whole.begin() + begin * size, count * size, expected.begin() + place * size);
+        ASSERT_TRUE(SameBits(target, expected))
+            << NameOf(from) << " to " << NameOf(to) << ", " << count << " from " << begin << " at " << place;
+      }
+    }
+  }
 }
 
 template <class X, class Y>
@@ -209,7 +256,7 @@ void CheckAddScaled(int64_t count) {
   const auto x = RandomNormal<X>(count);
   const auto before = RandomNormal<Y>(count);
   auto y = before;
-  AddScaled({}, count, 0.75f, x.data(), y.data());
+  AddScaled(TestStream(), count, 0.75f, x.data(), y.data());
   for (int64_t i = 0; i < count; ++i) {
     const double exact = testing::ToDouble(before[i]) + 0.75 * testing::ToDouble(x[i]);
     const double size = std::fabs(testing::ToDouble(before[i])) + std::fabs(testing::ToDouble(x[i]));
@@ -234,19 +281,19 @@ TEST(AddScaled, SameBitsWhereverCut) {
   const auto x = RandomNormal<BFloat16>(kCount);
   const auto before = RandomNormal<float>(kCount);
   auto whole = before;
-  AddScaled({}, kCount, 0.3f, x.data(), whole.data());
+  AddScaled(TestStream(), kCount, 0.3f, x.data(), whole.data());
   auto cut = before;
   for (int64_t begin = 0; begin < kCount;) {
     const int64_t count = std::min(RandomInteger(1, 4000), kCount - begin);
-    AddScaled({}, count, 0.3f, x.data() + begin, cut.data() + begin);
+    AddScaled(TestStream(), count, 0.3f, x.data() + begin, cut.data() + begin);
     begin += count;
   }
   EXPECT_TRUE(SameBits(whole, cut));
 }
 
 template <class T>
-void CheckColumnSum(int64_t rows, int64_t width) {
-  const int64_t stride = width + RandomInteger(0, 5);
+void CheckColumnSum(int64_t rows, int64_t width, int64_t gap) {
+  const int64_t stride = width + gap;
   const auto x = RandomNormal<T>(rows * stride);
   std::vector<T> dense;
   for (int64_t r = 0; r < rows; ++r) {
@@ -257,7 +304,7 @@ void CheckColumnSum(int64_t rows, int64_t width) {
   reference::ColumnSum(rows, width, ToDoubles(dense), expected);
   const auto sum = [&] {
     auto out = before;
-    ColumnSum({}, rows, width, x.data(), stride, out.data());
+    ColumnSum(TestStream(), rows, width, x.data(), stride, out.data());
     return out;
   };
   EXPECT_LE(RelativeError(sum(), expected), 1e-5) << rows << "x" << width;
@@ -268,17 +315,22 @@ TEST(ColumnSum, MatchesDoubleOnAnyThreads) {
   ForEachInstructionSet([] {
     for (const int64_t rows : {0, 1, 7, 64, 65, 1031}) {
       for (const int64_t width : {1, 13, 64, 65, 193, 514}) {
-        CheckColumnSum<float>(rows, width);
-        CheckColumnSum<BFloat16>(rows, width);
+        CheckColumnSum<float>(rows, width, RandomInteger(0, 5));
+        CheckColumnSum<BFloat16>(rows, width, RandomInteger(0, 5));
       }
     }
+    // Whole vectors, several tiles of columns and many blocks of rows.
+    CheckColumnSum<float>(127, 256, 0);
+    CheckColumnSum<BFloat16>(129, 1032, 8);
+    CheckColumnSum<float>(5003, 136, 4);
+    CheckColumnSum<BFloat16>(5003, 136, 0);
   });
 }
 
 TEST(Fill, WritesEveryByteAndNoMore) {
   for (const int64_t bytes : {0, 1, 63, 64, 1000003}) {
     std::vector<uint8_t> data(bytes + 1, 7);
-    Fill({}, bytes, 0xab, data.data());
+    Fill(TestStream(), bytes, 0xab, data.data());
     EXPECT_EQ(std::count(data.begin(), data.end(), 0xab), bytes);
     EXPECT_EQ(data.back(), 7);
   }

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/kernels/test_stream.h"
 #include "tests/kernels/testing.h"
 #include "tests/reference/rotary.h"
 
@@ -40,11 +41,20 @@ struct Problem {
   RotaryArgs args;
 };
 
+struct Case {
+  int64_t tokens, heads, head_dim, gap;  // gap: elements of a row beyond the heads
+};
+
+const Case kCases[] = {{37, 3, 2, 5},   {37, 3, 6, 5},   {37, 3, 16, 5},    {37, 3, 34, 5},
+                       {37, 3, 64, 5},  {37, 3, 130, 5}, {37, 3, 64, 32},   {41, 10, 128, 256},
+                       {23, 40, 80, 0}, {1, 1, 16, 0},   {300, 12, 64, 768}};
+
 TYPED_TEST(RotaryTest, AgreesWithTheReferenceAndTurnsBack) {
   using T = TypeParam;
   ForEachInstructionSet([] {
-    for (const int64_t head_dim : {2, 6, 16, 34, 64, 130}) {
-      const int64_t tokens = 37, heads = 3, stride = heads * head_dim + 5;
+    for (const auto& [tokens, heads, head_dim, gap] : kCases) {
+      SCOPED_TRACE(::testing::Message() << tokens << " x " << heads << " x " << head_dim << " + " << gap);
+      const int64_t stride = heads * head_dim + gap;
       const Problem problem(tokens, heads, head_dim, stride);
       const std::vector<double> x = NormalOf<T>(tokens * stride);
       std::vector<double> expected = x;
@@ -56,25 +66,46 @@ TYPED_TEST(RotaryTest, AgreesWithTheReferenceAndTurnsBack) {
         std::copy(turned.begin(), turned.end(), expected.begin() + t * stride);
       }
       std::vector<T> y = To<T>(x);
-      Rotary({}, problem.args, y.data(), false);
+      Rotary(TestStream(), problem.args, y.data(), false);
       ExpectNear(y, expected, "rotated");
       for (int64_t t = 0; t < tokens; ++t) {  // between the heads nothing changes
         for (int64_t i = heads * head_dim; i < stride; ++i) {
           ASSERT_EQ(ToDouble(y[t * stride + i]), x[t * stride + i]);
         }
       }
-      Rotary({}, problem.args, y.data(), true);
+      Rotary(TestStream(), problem.args, y.data(), true);
       EXPECT_LE(RelativeError(y, x), Tolerance<T>(expected));  // two roundings
     }
   });
 }
 
+// Where rows are whole vectors and where they are not, a pair meets the same arithmetic.
+TYPED_TEST(RotaryTest, DoesNotDependOnAlignment) {
+  using T = TypeParam;
+  const int64_t tokens = 29, heads = 5, head_dim = 64, width = heads * head_dim, stride = width + 1;
+  Problem problem(tokens, heads, head_dim, width);
+  std::vector<T> aligned = RandomNormal<T>(tokens * width), shifted(tokens * stride + 1);
+  const auto row = [&](int64_t t) { return shifted.begin() + 1 + t * stride; };
+  for (int64_t t = 0; t < tokens; ++t) std::copy_n(aligned.begin() + t * width, width, row(t));
+  Rotary(TestStream(), problem.args, aligned.data(), false);
+  problem.args.stride = stride;
+  Rotary(TestStream(), problem.args, shifted.data() + 1, false);
+  std::vector<T> compact;
+  for (int64_t t = 0; t < tokens; ++t) compact.insert(compact.end(), row(t), row(t) + width);
+  EXPECT_TRUE(SameBits(compact, aligned));
+}
+
+TYPED_TEST(RotaryTest, NothingToDo) {
+  Rotary(TestStream(), {.heads = 2, .head_dim = 8, .stride = 16}, static_cast<TypeParam*>(nullptr), false);
+}
+
+// On a GPU: from one run to the next.
 TYPED_TEST(RotaryTest, DoesNotDependOnThreads) {
   const Problem problem(201, 2, 20, 45);
   const std::vector<TypeParam> x = RandomNormal<TypeParam>(201 * 45);
   ExpectThreadIndependent([&] {
     std::vector<TypeParam> y = x;
-    Rotary({}, problem.args, y.data(), false);
+    Rotary(TestStream(), problem.args, y.data(), false);
     return y;
   });
 }

@@ -1,0 +1,674 @@
+// Attention over a key-value cache, whose time is that of reading the cache.
+//
+// The keys of a slot are cut into chunks of 256 from position 0 on. For each chunk a block of threads takes
+// up to eight query rows at once: the query heads that share a key/value head, and where those are few, also
+// neighbouring tokens of one slot, so that a prompt is not read once for each of its tokens. It goes in three
+// steps:
+//   scores    Eight to thirty-two neighbouring threads (a key group) read a key together, eight elements
+//   each,
+//             and add their parts of its products with the rows.
+//   weights   A warp turns a row's scores into weights.
+//   mix       Key groups read the values and sum them with the weights, each over its own keys; then the sums
+//             of the groups are added.
+// The chunks' results join in the order of the chunks. Either one block walks over all chunks of its rows and
+// joins them as it goes, or, when there are too few rows to fill the machine, the chunks are dealt out to
+// several blocks, which leave their results in scratch memory for a second kernel. The host cannot know the
+// positions, so it chooses by the number of rows, and a block finds its chunks itself.
+//
+// Which thread adds which keys and in which order depends on the keys' positions alone, both ways of joining
+// chunks round alike, and a row's arithmetic does not depend on the rows beside it: a row's result is a
+// function of its slot's contents, bit for bit.
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+
+#include "kernels/backend.h"
+#include "kernels/cuda/check.h"
+#include "kernels/cuda/device_math.cuh"
+#include "kernels/cuda/stream.h"
+
+namespace tanren::kernels {
+namespace cuda {
+namespace {
+
+constexpr float kLog2E = 1.4426950408889634f;
+constexpr float kNone = -std::numeric_limits<float>::infinity();
+
+// --- Appending. ---
+
+constexpr int kAppendThreads = 256;
+
+struct AppendArgs {
+  int64_t kv_heads = 0;
+  int64_t max_tokens = 0;
+  const int32_t* slots = nullptr;
+  const int32_t* positions = nullptr;
+  // In words:
+  int words = 0;  // of a head
+  int64_t k_stride = 0;
+  int64_t v_stride = 0;
+};
+
+template <class Word>
+__global__ __launch_bounds__(kAppendThreads) void AppendKernel(const AppendArgs args, const Word* k,
+                                                               const Word* v, Word* k_cache, Word* v_cache) {
+  const int64_t token = blockIdx.x;
+  const int64_t slot = args.slots[token];
+  if (slot < 0) return;
+  const int64_t at = int64_t{blockIdx.y} * kAppendThreads + threadIdx.x;
+  if (at >= args.kv_heads * args.words) return;
+  const int64_t head = at / args.words;
+  const int64_t place =
+      ((slot * args.kv_heads + head) * args.max_tokens + args.positions[token]) * args.words +
+      at % args.words;
+  const Word key = k[token * args.k_stride + at];
+  const Word value = v[token * args.v_stride + at];
+  k_cache[place] = key;
+  v_cache[place] = value;
+}
+
+template <class Word>
+void LaunchAppend(const Stream& stream, const CachedAttentionShape& shape, ConstHeads k, ConstHeads v,
+                  Buffer k_cache, Buffer v_cache) {
+  const int64_t per_word = static_cast<int64_t>(sizeof(Word)) / SizeOf(k_cache.dtype);
+  const AppendArgs args{.kv_heads = shape.kv_heads,
+                        .max_tokens = shape.max_tokens,
+                        .slots = shape.slots,
+                        .positions = shape.positions,
+                        .words = static_cast<int>(shape.head_dim / per_word),
+                        .k_stride = k.stride / per_word,
+                        .v_stride = v.stride / per_word};
+  const dim3 grid(static_cast<unsigned>(shape.tokens),
+                  static_cast<unsigned>(CeilDiv(shape.kv_heads * args.words, kAppendThreads)));
+  AppendKernel<Word><<<grid, kAppendThreads, 0, Handle(stream)>>>(args, k.data.as<Word>(), v.data.as<Word>(),
+                                                                  k_cache.as<Word>(), v_cache.as<Word>());
+  TANREN_CUDA_LAUNCHED();
+}
+
+// --- Attention. ---
+
+constexpr int kThreads = 128;
+constexpr int kWarps = kThreads / kWarp;
+constexpr int kChunk = 256;       // keys
+constexpr int kLaneElements = 8;  // of a head, that a thread reads
+constexpr int kKeysAhead = 4;     // keys that a thread reads before it computes
+constexpr int64_t kMostPartialBytes = int64_t{256} << 20;
+
+// kGroupThreads: threads of a key group, which hold a head of eight times as many elements. kRowsAtMost: rows
+// of a block, 4 or 8.
+template <int kGroupThreads, int kRowsAtMost>
+struct Geometry {
+  static constexpr int kLanes = kGroupThreads;
+  static constexpr int kWidth = kLanes * kLaneElements;
+  static constexpr int kGroupsPerWarp = kWarp / kLanes;
+  static constexpr int kGroups = kGroupsPerWarp * kWarps;
+  static constexpr int kStep = kGroups * kKeysAhead;  // keys that a block reads at a time
+  static constexpr int kMostRows = kRowsAtMost;
+  // That registers hold at a time.
+  static constexpr int kBlocksPerProcessor = kMostRows == 8 ? 3 : 4;
+  static_assert(kChunk % kStep == 0);
+};
+
+template <class T>
+struct CachedArgs {
+  int64_t tokens = 0;
+  int64_t max_tokens = 0;
+  int64_t chunks = 0;  // of max_tokens
+  int heads = 0;
+  int kv_heads = 0;
+  int head_dim = 0;
+  int run = 1;     // tokens of one slot that a block may take together
+  int passes = 1;  // blocks that share a key/value head's query heads
+  int shares = 1;  // blocks that the chunks are dealt out to
+  int window = 0;
+  float factor = 1;    // towards an exponent of two, or towards score / cap
+  float cap_log2 = 0;  // > 0: the cap, as an exponent of two
+  const int32_t* slots = nullptr;
+  const int32_t* positions = nullptr;
+  const T* q = nullptr;
+  int64_t q_stride = 0;
+  const T* k = nullptr;
+  const T* v = nullptr;
+  T* o = nullptr;
+  int64_t o_stride = 0;
+  // Of each (token, head, chunk), with several shares: the sums of values [head_dim], and the maximum and the
+  // sum of the weights.
+  float* partial = nullptr;
+  float2* partial_weights = nullptr;
+};
+
+// What a row has of the chunks so far: the largest score (as an exponent of two), and the sum of the weights.
+struct RowState {
+  float maximum;
+  float total;
+};
+
+// A sum over the chunks so far and one over the next chunk, each relative to its largest score.
+__device__ __forceinline__ float JoinSums(float sum, float old_factor, float next, float new_factor) {
+  return __fmaf_rn(next, new_factor, __fmul_rn(sum, old_factor));
+}
+
+// Adds the next chunk to a row's state and gives the factors by which sums join.
+__device__ __forceinline__ void JoinStates(RowState* state, const RowState& next, float* old_factor,
+                                           float* new_factor) {
+  const float now = fmaxf(state->maximum, next.maximum);
+  // Without a visible key on either side both factors are zero, not the NaN of inf - inf.
+  const float shift = now == kNone ? 0.0f : now;
+  *old_factor = exp2f(state->maximum - shift);
+  *new_factor = exp2f(next.maximum - shift);
+  state->total = JoinSums(state->total, *old_factor, next.total, *new_factor);
+  state->maximum = now;
+}
+
+template <class T>
+struct LaneElements {
+  Vector<T> parts[kLaneElements / Vector<T>::kCount];
+  __device__ float operator[](int e) const {
+    return ToFloat(parts[e / Vector<T>::kCount].at[e % Vector<T>::kCount]);
+  }
+};
+
+// Eight elements from `from` on, of which `columns` exist; the rest are zeros. kPacked: all or none exist.
+template <bool kPacked, class T>
+__device__ __forceinline__ LaneElements<T> LoadLane(const T* from, int columns) {
+  constexpr int kCount = Vector<T>::kCount;
+  LaneElements<T> result;
+#pragma unroll
+  for (int p = 0; p < kLaneElements / kCount; ++p) {
+    if constexpr (kPacked) {
+      *reinterpret_cast<uint4*>(&result.parts[p]) = uint4{0, 0, 0, 0};
+      if (columns > 0) result.parts[p] = LoadVector(from + p * kCount);
+    } else {
+#pragma unroll
+      for (int e = 0; e < kCount; ++e) {
+        const int column = p * kCount + e;
+        result.parts[p].at[e] = column < columns ? from[column] : FromFloat<T>(0);
+      }
+    }
+  }
+  return result;
+}
+
+// Sums each of kCount values over the threads of a key group. The work of a step is halved by giving either
+// half of the threads one half of the values; at the end a thread has the sums of *first, *first + 1, ...,
+// kLeft of them, at values[0..]. Which lanes' parts are added first is the same for any kCount.
+template <int kLanes, int kCount>
+struct GroupSum {
+  static constexpr int kOffset = kLanes / 2;
+  static constexpr bool kHalves = kCount > 1;
+  using Rest = GroupSum<kOffset, kHalves ? kCount / 2 : 1>;
+  static constexpr int kLeft = Rest::kLeft;
+
+  static __device__ __forceinline__ void Run(float* values, int lane, int* first) {
+    if constexpr (kHalves) {
+      constexpr int kHalf = kCount / 2;
+      const bool upper = (lane & kOffset) != 0;
+#pragma unroll
+      for (int i = 0; i < kHalf; ++i) {
+        const float kept = upper ? values[i + kHalf] : values[i];
+        const float sent = upper ? values[i] : values[i + kHalf];
+        values[i] = kept + __shfl_xor_sync(kAllLanes, sent, kOffset);
+      }
+      if (upper) *first += kHalf;
+    } else {
+      values[0] += __shfl_xor_sync(kAllLanes, values[0], kOffset);
+    }
+    Rest::Run(values, lane, first);
+  }
+};
+template <int kCount>
+struct GroupSum<1, kCount> {
+  static constexpr int kLeft = kCount;
+  static __device__ __forceinline__ void Run(float*, int, int*) {}
+};
+
+// A query row: its index among all (token, head), where its query and its output begin, and the keys
+// [first, end) that it sees.
+struct RowPlace {
+  int64_t row;
+  int64_t query;
+  int64_t output;
+  int first;
+  int end;
+};
+
+template <class G>
+struct SharedState {
+  alignas(16) float query[G::kMostRows][G::kWidth];
+  alignas(16) float weights[G::kMostRows][kChunk];  // scores, then weights
+  alignas(16) float sums[kWarps][G::kMostRows][G::kWidth];
+  float out[G::kMostRows][G::kWidth];  // the chunks so far; each place is one thread's
+  RowState state[G::kMostRows];
+  RowState chunk[G::kMostRows];
+  float old_factor[G::kMostRows];
+  float new_factor[G::kMostRows];
+  RowPlace places[G::kMostRows];
+};
+
+// The query rows of a block: row r is token `token` + (offset + r) / group, query head first_head +
+// (offset + r) % group.
+struct Rows {
+  int64_t token;
+  int count;
+  int offset;
+  int group;
+  int first_head;
+
+  template <class T>
+  __device__ RowPlace PlaceOf(const CachedArgs<T>& args, int r) const {
+    if (r >= count) return {0, 0, 0, 0, 0};
+    const int64_t its_token = token + (offset + r) / group;
+    const int64_t head = first_head + (offset + r) % group;
+    const int position = args.positions[its_token];
+    return {its_token * args.heads + head, its_token * args.q_stride + head * args.head_dim,
+            its_token * args.o_stride + head * args.head_dim,
+            args.window > 0 ? max(0, position - args.window + 1) : 0, position + 1};
+  }
+};
+
+// A block's thread within its key group.
+template <class G>
+struct ThreadPlace {
+  int warp = static_cast<int>(threadIdx.x) / kWarp;
+  int lane = static_cast<int>(threadIdx.x) % G::kLanes;
+  int group = static_cast<int>(threadIdx.x) / G::kLanes;
+
+  __device__ int Column() const { return lane * kLaneElements; }
+};
+
+// One chunk's part of what a block does. `low`, `high`: the keys of the chunk that any of the rows sees.
+struct ChunkRange {
+  int begin;  // the chunk's first key
+  int low;
+  int high;
+};
+
+template <int kRows, bool kPacked, class G, class T>
+__device__ __forceinline__ void ScoreChunk(const CachedArgs<T>& args, const ThreadPlace<G>& thread,
+                                           const ChunkRange& range, const T* keys, SharedState<G>& shared) {
+  // Keys whose products are summed over the group together: enough for the threads to share the work, no more
+  // than registers hold.
+  constexpr int kTogether = std::min(kKeysAhead, std::max(1, 8 / kRows));
+  using Sum = GroupSum<G::kLanes, kTogether * kRows>;
+  const int columns = args.head_dim - thread.Column();
+  float query[kRows][kLaneElements];
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+#pragma unroll
+    for (int e = 0; e < kLaneElements; ++e) query[r][e] = shared.query[r][thread.Column() + e];
+  }
+  const T* const mine = keys + int64_t{range.begin} * args.head_dim + thread.Column();
+#pragma unroll 1
+  for (int step = range.low / G::kStep * G::kStep; step < range.high; step += G::kStep) {
+    const int key = step + thread.group * kKeysAhead;
+    LaneElements<T> elements[kKeysAhead];
+#pragma unroll
+    for (int a = 0; a < kKeysAhead; ++a) {
+      const bool exists = key + a >= range.low && key + a < range.high;
+      elements[a] = LoadLane<kPacked>(mine + (key + a) * args.head_dim, exists ? columns : 0);
+    }
+#pragma unroll
+    for (int base = 0; base < kKeysAhead; base += kTogether) {
+      float products[kTogether * kRows];
+#pragma unroll
+      for (int i = 0; i < kTogether * kRows; ++i) {
+        products[i] = 0;
+#pragma unroll
+        for (int e = 0; e < kLaneElements; ++e) {
+          products[i] = fmaf(query[i % kRows][e], elements[base + i / kRows][e], products[i]);
+        }
+      }
+      int first = 0;
+      Sum::Run(products, thread.lane, &first);
+#pragma unroll
+      for (int i = 0; i < Sum::kLeft; ++i) {
+        const int r = (first + i) % kRows;
+        const int place = key + base + (first + i) / kRows;
+        const int position = range.begin + place;
+        float score = __fmul_rn(products[i], args.factor);
+        if (args.cap_log2 > 0) score = __fmul_rn(args.cap_log2, tanhf(score));
+        const bool seen = position >= shared.places[r].first && position < shared.places[r].end;
+        // Where there are fewer values than threads, several write the same.
+        shared.weights[r][place] = seen ? score : kNone;
+      }
+    }
+  }
+}
+
+// Scores to weights, and their maximum and sum; joins them to the rows' states.
+template <int kRows, class G>
+__device__ __forceinline__ void WeighChunk(const ThreadPlace<G>& thread, const ChunkRange& range,
+                                           SharedState<G>& shared) {
+  constexpr int kEach = kChunk / kWarp;
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  for (int r = thread.warp; r < kRows; r += kWarps) {
+    float values[kEach];
+    float largest = kNone;
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      const int key = i * kWarp + lane;
+      values[i] = key >= range.low && key < range.high ? shared.weights[r][key] : kNone;
+      largest = fmaxf(largest, values[i]);
+    }
+    largest = WarpMax(largest);
+    const float shift = largest == kNone ? 0.0f : largest;
+    float total = 0;
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      const float weight = exp2f(values[i] - shift);
+      shared.weights[r][i * kWarp + lane] = weight;
+      total += weight;
+    }
+    total = WarpSum(total);
+    if (lane == 0) {
+      shared.chunk[r] = {largest, total};
+      JoinStates(&shared.state[r], shared.chunk[r], &shared.old_factor[r], &shared.new_factor[r]);
+    }
+  }
+}
+
+template <int kRows, bool kPacked, class G, class T>
+__device__ __forceinline__ void MixChunk(const CachedArgs<T>& args, const ThreadPlace<G>& thread,
+                                         const ChunkRange& range, const T* values, SharedState<G>& shared) {
+  const int columns = args.head_dim - thread.Column();
+  float sums[kRows][kLaneElements] = {};
+  const T* const mine = values + int64_t{range.begin} * args.head_dim + thread.Column();
+#pragma unroll 1
+  for (int step = range.low / G::kStep * G::kStep; step < range.high; step += G::kStep) {
+    const int key = step + thread.group * kKeysAhead;
+    LaneElements<T> elements[kKeysAhead];
+#pragma unroll
+    for (int a = 0; a < kKeysAhead; ++a) {
+      const bool exists = key + a >= range.low && key + a < range.high;
+      elements[a] = LoadLane<kPacked>(mine + (key + a) * args.head_dim, exists ? columns : 0);
+    }
+    // Two keys at a time: as many elements as fp32 as registers hold.
+#pragma unroll
+    for (int a = 0; a < kKeysAhead; a += 2) {
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) {
+        const float2 weights = *reinterpret_cast<const float2*>(&shared.weights[r][key + a]);
+#pragma unroll
+        for (int e = 0; e < kLaneElements; ++e) {
+          sums[r][e] = fmaf(weights.x, elements[a][e], sums[r][e]);
+          sums[r][e] = fmaf(weights.y, elements[a + 1][e], sums[r][e]);
+        }
+      }
+    }
+  }
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+#pragma unroll
+    for (int e = 0; e < kLaneElements; ++e) {
+#pragma unroll
+      for (int offset = G::kLanes; offset < kWarp; offset *= 2) {
+        sums[r][e] += __shfl_xor_sync(kAllLanes, sums[r][e], offset);
+      }
+    }
+    if (thread.group % G::kGroupsPerWarp == 0) {
+      float4* const to = reinterpret_cast<float4*>(&shared.sums[thread.warp][r][thread.Column()]);
+      to[0] = {sums[r][0], sums[r][1], sums[r][2], sums[r][3]};
+      to[1] = {sums[r][4], sums[r][5], sums[r][6], sums[r][7]};
+    }
+  }
+}
+
+// All chunks of a block's rows.
+template <int kRows, bool kPacked, class G, class T>
+__device__ __forceinline__ void Attend(const CachedArgs<T>& args, const Rows& rows, int64_t slot, int kv_head,
+                                       int share, SharedState<G>& shared) {
+  const ThreadPlace<G> thread;
+  const int d = args.head_dim;
+  if (threadIdx.x < kRows) {
+    shared.places[threadIdx.x] = rows.PlaceOf(args, threadIdx.x);
+    shared.state[threadIdx.x] = {kNone, 0};
+  }
+  __syncthreads();
+  for (int at = threadIdx.x; at < kRows * G::kWidth; at += kThreads) {
+    const int r = at / G::kWidth;
+    const int column = at % G::kWidth;
+    const bool exists = r < rows.count && column < d;
+    shared.query[r][column] = exists ? ToFloat(args.q[shared.places[r].query + column]) : 0.0f;
+    shared.out[r][column] = 0;
+  }
+  int first = shared.places[0].first;
+  int end = shared.places[0].end;
+  for (int r = 1; r < rows.count; ++r) {
+    first = min(first, shared.places[r].first);
+    end = max(end, shared.places[r].end);
+  }
+  __syncthreads();
+  const int64_t head_begin = (slot * args.kv_heads + kv_head) * args.max_tokens * d;
+  const T* const keys = args.k + head_begin;
+  const T* const values = args.v + head_begin;
+
+  // The first chunk that is the share's.
+  const int first_chunk = first / kChunk;
+  const int skipped = (share - first_chunk % args.shares + args.shares) % args.shares;
+  for (int chunk = first_chunk + skipped; chunk * int64_t{kChunk} < end; chunk += args.shares) {
+    const int begin = chunk * kChunk;
+    const ChunkRange range{begin, max(first - begin, 0), min(end - begin, kChunk)};
+    ScoreChunk<kRows, kPacked>(args, thread, range, keys, shared);
+    __syncthreads();
+    WeighChunk<kRows>(thread, range, shared);
+    __syncthreads();
+    MixChunk<kRows, kPacked>(args, thread, range, values, shared);
+    __syncthreads();
+    for (int at = threadIdx.x; at < rows.count * G::kWidth; at += kThreads) {
+      const int r = at / G::kWidth;
+      const int column = at % G::kWidth;
+      if (column >= d) continue;
+      float sum = shared.sums[0][r][column];
+#pragma unroll
+      for (int w = 1; w < kWarps; ++w) sum += shared.sums[w][r][column];
+      if (args.shares == 1) {
+        float* const out = &shared.out[r][column];
+        *out = JoinSums(*out, shared.old_factor[r], sum, shared.new_factor[r]);
+      } else {
+        const int64_t place = shared.places[r].row * args.chunks + chunk;
+        args.partial[place * d + column] = sum;
+        if (column == 0) args.partial_weights[place] = {shared.chunk[r].maximum, shared.chunk[r].total};
+      }
+    }
+  }
+  if (args.shares > 1) return;
+  for (int at = threadIdx.x; at < rows.count * G::kWidth; at += kThreads) {
+    const int r = at / G::kWidth;
+    const int column = at % G::kWidth;
+    if (column >= d) continue;
+    args.o[shared.places[r].output + column] =
+        FromFloat<T>(__fdiv_rn(shared.out[r][column], shared.state[r].total));
+  }
+}
+
+// kPacked: keys and values can be read in whole vectors.
+template <class T, class G, bool kPacked>
+__global__ __launch_bounds__(kThreads, G::kBlocksPerProcessor) void CachedKernel(const CachedArgs<T> args) {
+  __shared__ SharedState<G> shared;
+  int64_t block = blockIdx.x;
+  const int share = static_cast<int>(block % args.shares);
+  block /= args.shares;
+  const int pass = static_cast<int>(block % args.passes);
+  block /= args.passes;
+  const int kv_head = static_cast<int>(block % args.kv_heads);
+  const int64_t token = block / args.kv_heads;
+  const int32_t slot = args.slots[token];
+  const int group = args.heads / args.kv_heads;
+  Rows rows{token, 0, pass * G::kMostRows, group, kv_head * group};
+  if (slot < 0) {
+    if (args.shares > 1) return;  // the second kernel's
+    const int columns = min(G::kMostRows, group - rows.offset) * args.head_dim;
+    const int64_t first_head = rows.first_head + rows.offset;
+    T* const o = args.o + token * args.o_stride + first_head * args.head_dim;
+    for (int column = threadIdx.x; column < columns; column += kThreads) o[column] = FromFloat<T>(0);
+    return;
+  }
+  // Of neighbouring tokens of one slot, the block of the first takes them all; runs do not reach over
+  // multiples of args.run, so that a block finds its run from a few slots.
+  const int64_t run_begin = token - token % args.run;
+  if (token > run_begin && args.slots[token - 1] == slot) return;
+  const int64_t run_end = min(run_begin + args.run, args.tokens);
+  int run = 1;
+  while (token + run < run_end && args.slots[token + run] == slot) ++run;
+  rows.count = min(G::kMostRows, run * group - rows.offset);
+
+  if (rows.count == 1) {
+    Attend<1, kPacked>(args, rows, slot, kv_head, share, shared);
+  } else if (rows.count == 2) {
+    Attend<2, kPacked>(args, rows, slot, kv_head, share, shared);
+  } else if (rows.count <= 4) {
+    Attend<4, kPacked>(args, rows, slot, kv_head, share, shared);
+  } else if constexpr (G::kMostRows > 4) {
+    Attend<8, kPacked>(args, rows, slot, kv_head, share, shared);
+  }
+}
+
+// Joins the chunks of a (token, head).
+template <class T>
+__global__ void JoinChunksKernel(const CachedArgs<T> args) {
+  constexpr int kAhead = 4;
+  const int64_t row = blockIdx.x;
+  const int64_t token = row / args.heads;
+  const int column = threadIdx.x;
+  if (column >= args.head_dim) return;
+  T* const o = args.o + token * args.o_stride + row % args.heads * args.head_dim + column;
+  if (args.slots[token] < 0) {
+    *o = FromFloat<T>(0);
+    return;
+  }
+  const int position = args.positions[token];
+  const int first = args.window > 0 ? max(0, position - args.window + 1) : 0;
+  const int last_chunk = position / kChunk;
+  const float* const partial = args.partial + row * args.chunks * args.head_dim + column;
+  const float2* const weights = args.partial_weights + row * args.chunks;
+  RowState state = {kNone, 0};
+  float out = 0;
+  for (int chunk = first / kChunk; chunk <= last_chunk; chunk += kAhead) {
+    float sums[kAhead];
+    float2 states[kAhead];
+#pragma unroll
+    for (int a = 0; a < kAhead; ++a) {
+      if (chunk + a > last_chunk) continue;
+      sums[a] = partial[int64_t{chunk + a} * args.head_dim];
+      states[a] = weights[chunk + a];
+    }
+#pragma unroll
+    for (int a = 0; a < kAhead; ++a) {
+      if (chunk + a > last_chunk) continue;
+      float old_factor, new_factor;
+      JoinStates(&state, RowState{states[a].x, states[a].y}, &old_factor, &new_factor);
+      out = JoinSums(out, old_factor, sums[a], new_factor);
+    }
+  }
+  *o = FromFloat<T>(__fdiv_rn(out, state.total));
+}
+
+template <class T, class G>
+void LaunchCached(const Stream& stream, CachedArgs<T> args) {
+  const int group = args.heads / args.kv_heads;
+  args.run = std::max(1, G::kMostRows / group);
+  args.passes = static_cast<int>(CeilDiv(group, G::kMostRows));
+  const int64_t blocks = args.tokens * args.kv_heads * args.passes;
+  // Enough blocks to fill the machine once, as long as their partial results stay small.
+  const int64_t wanted = CurrentArchitecture().multiprocessors * G::kBlocksPerProcessor;
+  args.shares = static_cast<int>(std::min(args.chunks, CeilDiv(wanted, blocks)));
+  const int64_t places = args.tokens * args.heads * args.chunks;
+  const int64_t partial_bytes = places * args.head_dim * int64_t{sizeof(float)};
+  const int64_t weight_bytes = places * int64_t{sizeof(float2)};
+  if (partial_bytes + weight_bytes > kMostPartialBytes) args.shares = 1;
+  if (args.shares > 1) {
+    char* const memory = static_cast<char*>(Scratch(stream, partial_bytes + weight_bytes));
+    args.partial_weights = reinterpret_cast<float2*>(memory);
+    args.partial = reinterpret_cast<float*>(memory + weight_bytes);
+  }
+  const auto is_packed = [&](const T* data) {
+    return IsVectorAligned<T>(data, args.head_dim) && args.head_dim % kLaneElements == 0;
+  };
+  const auto kernel =
+      is_packed(args.k) && is_packed(args.v) ? CachedKernel<T, G, true> : CachedKernel<T, G, false>;
+  kernel<<<static_cast<unsigned>(blocks * args.shares), kThreads, 0, Handle(stream)>>>(args);
+  TANREN_CUDA_LAUNCHED();
+  if (args.shares > 1) {
+    const int threads = static_cast<int>(CeilDiv(args.head_dim, kWarp) * kWarp);
+    JoinChunksKernel<T>
+        <<<static_cast<unsigned>(args.tokens * args.heads), threads, 0, Handle(stream)>>>(args);
+    TANREN_CUDA_LAUNCHED();
+  }
+}
+
+template <class T>
+void CachedAs(const Stream& stream, const CachedAttentionShape& shape, ConstHeads q, ConstBuffer k_cache,
+              ConstBuffer v_cache, Heads o) {
+  // A window as long as the cache is none.
+  const bool windowed = shape.window > 0 && shape.window < shape.max_tokens;
+  CachedArgs<T> args;
+  args.tokens = shape.tokens;
+  args.max_tokens = shape.max_tokens;
+  args.chunks = CeilDiv(shape.max_tokens, kChunk);
+  args.heads = static_cast<int>(shape.heads);
+  args.kv_heads = static_cast<int>(shape.kv_heads);
+  args.head_dim = static_cast<int>(shape.head_dim);
+  args.window = windowed ? static_cast<int>(shape.window) : 0;
+  args.factor = shape.soft_cap > 0 ? shape.scale / shape.soft_cap : shape.scale * kLog2E;
+  args.cap_log2 = shape.soft_cap > 0 ? shape.soft_cap * kLog2E : 0.0f;
+  args.slots = shape.slots;
+  args.positions = shape.positions;
+  args.q = q.data.as<T>();
+  args.q_stride = q.stride;
+  args.k = k_cache.as<T>();
+  args.v = v_cache.as<T>();
+  args.o = o.data.as<T>();
+  args.o_stride = o.stride;
+  // Eight rows only where they spare a second reading of the keys: they leave room for fewer blocks.
+  const bool few = args.heads / args.kv_heads <= 4;
+  if (args.head_dim <= Geometry<8, 4>::kWidth) {
+    return few ? LaunchCached<T, Geometry<8, 4>>(stream, args)
+               : LaunchCached<T, Geometry<8, 8>>(stream, args);
+  }
+  if (args.head_dim <= Geometry<16, 4>::kWidth) {
+    return few ? LaunchCached<T, Geometry<16, 4>>(stream, args)
+               : LaunchCached<T, Geometry<16, 8>>(stream, args);
+  }
+  LaunchCached<T, Geometry<32, 4>>(stream, args);
+}
+
+}  // namespace
+
+void CacheAppend(const Stream& stream, const CachedAttentionShape& shape, ConstHeads k, ConstHeads v,
+                 Buffer k_cache, Buffer v_cache) {
+  if (shape.tokens == 0) return;
+  const int64_t element = SizeOf(k_cache.dtype);
+  TANREN_CUDA_REQUIRE(k.data.dtype == k_cache.dtype && v.data.dtype == k_cache.dtype &&
+                      v_cache.dtype == k_cache.dtype && (element == 2 || element == 4));
+  const auto is_aligned = [&](const void* data, int64_t stride) {
+    return reinterpret_cast<uintptr_t>(data) % sizeof(uint4) == 0 && stride * element % sizeof(uint4) == 0;
+  };
+  const int64_t d = shape.head_dim;
+  if (is_aligned(k.data.data, k.stride) && is_aligned(v.data.data, v.stride) && is_aligned(k_cache.data, d) &&
+      is_aligned(v_cache.data, d)) {
+    LaunchAppend<uint4>(stream, shape, k, v, k_cache, v_cache);
+  } else if (element == 2) {
+    LaunchAppend<uint16_t>(stream, shape, k, v, k_cache, v_cache);
+  } else {
+    LaunchAppend<uint32_t>(stream, shape, k, v, k_cache, v_cache);
+  }
+}
+
+void CachedAttention(const Stream& stream, const CachedAttentionShape& shape, ConstHeads q,
+                     ConstBuffer k_cache, ConstBuffer v_cache, Heads o) {
+  if (shape.tokens == 0) return;
+  constexpr int64_t kLargestHead = Geometry<32, 4>::kWidth;
+  TANREN_CUDA_REQUIRE(shape.heads % shape.kv_heads == 0 && shape.head_dim >= 1 &&
+                      shape.head_dim <= kLargestHead);
+  TANREN_CUDA_REQUIRE(k_cache.dtype == q.data.dtype && v_cache.dtype == q.data.dtype &&
+                      o.data.dtype == q.data.dtype);
+  if (q.data.dtype == DType::kBF16) {
+    CachedAs<BFloat16>(stream, shape, q, k_cache, v_cache, o);
+  } else {
+    TANREN_CUDA_REQUIRE(q.data.dtype == DType::kF32);
+    CachedAs<float>(stream, shape, q, k_cache, v_cache, o);
+  }
+}
+
+}  // namespace cuda
+}  // namespace tanren::kernels
