@@ -1,7 +1,7 @@
 // Normals and permutations drawn from Philox4x32-10.
 //
-// Both flip fixed bits of the stream number, so they do not repeat the bits that RandomBits gives for the same
-// stream.
+// Both flip fixed bits of the stream number, so they do not repeat the bits that RandomBits gives for the
+// same stream.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/random.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep

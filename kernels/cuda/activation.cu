@@ -6,7 +6,6 @@
 //  - gelu needs the upper tail of the normal distribution, Q(a) = e^(-a^2/2) w P(w) with w = 1 / (1 + p a)
 //    (the form of Hastings 1955). P is a minimax fit of the relative error on 0 <= a <= 14.5: 2e-8 for fp32,
 //    8e-6, a five-hundredth of a bf16 rounding, for bf16.
-// Results below 2^-126 may be 0.
 #include <cstdint>
 #include <type_traits>
 
@@ -27,9 +26,16 @@ __device__ __forceinline__ float Exp2(float x) {
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
   return result;
 }
+// For x < 2^126.
 __device__ __forceinline__ float Reciprocal(float x) {
   float result;
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return result;
+}
+// Where the result is below 2^-126 it is rounded to a subnormal number, which takes instructions.
+__device__ __forceinline__ float ReciprocalOfAny(float x) {
+  float result;
+  asm("rcp.approx.f32 %0, %1;" : "=f"(result) : "f"(x));
   return result;
 }
 // fminf and fmaxf would drop a NaN.
@@ -53,8 +59,12 @@ __device__ __forceinline__ float Polynomial(float x, const float (&c)[kCount]) {
   return sum;
 }
 
-// 1 / (1 + 2^x).
-__device__ __forceinline__ float GateOfPower(float x) { return Reciprocal(1.0f + Exp2(x)); }
+// 1 / (1 + 2^x). In bf16, gates below 2^-126 are 0.
+template <class T>
+__device__ __forceinline__ float GateOfPower(float x) {
+  const float denominator = 1.0f + Exp2(x);
+  return std::is_same_v<T, float> ? ReciprocalOfAny(denominator) : Reciprocal(denominator);
+}
 
 struct ValueAndSlope {
   float value;
@@ -130,19 +140,20 @@ struct GeluTanh {
   static constexpr float kTwiceK = 2 * 0.797884560802865356f;
   static constexpr float kCubic = 0.044715f;
 
+  template <class T>
   static __device__ __forceinline__ float Gate(float x, float square) {
-    return GateOfPower(x * fmaf(square, -kLog2E * kTwiceK * kCubic, -kLog2E * kTwiceK));
+    return GateOfPower<T>(x * fmaf(square, -kLog2E * kTwiceK * kCubic, -kLog2E * kTwiceK));
   }
   template <class T>
   static __device__ __forceinline__ float Value(float x) {
-    return x * Gate(x, x * x);
+    return x * Gate<T>(x, x * x);
   }
   template <class T>
   static __device__ __forceinline__ ValueAndSlope Both(float x) {
     // Beyond 20 the gate is exactly 0 or 1; the bound keeps its slope's 0 * inf away.
     const float bounded = MaxOrNan(-20.0f, MinOrNan(x, 20.0f));
     const float square = bounded * bounded;
-    const float gate = Gate(bounded, square);
+    const float gate = Gate<T>(bounded, square);
     const float inner = fmaf(square, 3 * kTwiceK * kCubic, kTwiceK);
     return {x * gate, fmaf(bounded * inner, fmaf(-gate, gate, gate), gate)};
   }
@@ -151,11 +162,11 @@ struct GeluTanh {
 struct Silu {
   template <class T>
   static __device__ __forceinline__ float Value(float x) {
-    return x * GateOfPower(-kLog2E * x);
+    return x * GateOfPower<T>(-kLog2E * x);
   }
   template <class T>
   static __device__ __forceinline__ ValueAndSlope Both(float x) {
-    const float gate = GateOfPower(-kLog2E * x);
+    const float gate = GateOfPower<T>(-kLog2E * x);
     const float value = x * gate;
     return {value, fmaf(value, 1.0f - gate, gate)};
   }

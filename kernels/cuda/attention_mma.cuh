@@ -6,10 +6,11 @@
 // chunks covers all 32 banks once.
 //
 // Products. Every operand is read in blocks of 16 x 16, of which each lane points at one row of eight: lane i
-// at row i % 16, chunk i / 16 (kByRows), so that the four registers are an A fragment, or, read transposed, the
-// B fragments of two neighbouring column tiles; or at row i % 8 + i / 16 * 8, chunk i / 8 % 2 (kByColumns), so
-// that they are the B fragments of two column tiles of the block's transpose. Products whose left operand is
-// computed (weights, score gradients) take it from accumulators, so it never passes through shared memory.
+// at row i % 16, chunk i / 16 (kByRows), so that the four registers are an A fragment, or, read transposed,
+// the B fragments of two neighbouring column tiles; or at row i % 8 + i / 16 * 8, chunk i / 8 % 2
+// (kByColumns), so that they are the B fragments of two column tiles of the block's transpose. Products whose
+// left operand is computed (weights, score gradients) take it from accumulators, so it never passes through
+// shared memory.
 //
 // Masks. Positions count from the segment's begin. A query at i sees the keys of [i - back, i + ahead] that
 // exist: causal is ahead = 0, a window of w limits both to w - 1.
@@ -31,15 +32,15 @@
 
 namespace tanren::kernels::cuda::mma {
 
-inline constexpr int kBlock = 16;       // rows, and columns, of what one ldmatrix reads
-inline constexpr int kChunk = 8;        // bf16 numbers in 16 bytes
+inline constexpr int kBlock = 16;  // rows, and columns, of what one ldmatrix reads
+inline constexpr int kChunk = 8;   // bf16 numbers in 16 bytes
 inline constexpr int kChunkBytes = 16;
-inline constexpr int kBankChunks = 8;   // chunks that one pass over the banks delivers
-inline constexpr int kColumns = 8;      // of an accumulator tile
-inline constexpr int kQuad = 4;         // lanes that share an accumulator tile's row
-inline constexpr int kFragment = 4;     // registers of an A fragment and of an accumulator tile
-inline constexpr int kLeastMajor = 8;         // compute capability
-inline constexpr int kLeastRows = 64;         // of any kernel's tile
+inline constexpr int kBankChunks = 8;  // chunks that one pass over the banks delivers
+inline constexpr int kColumns = 8;     // of an accumulator tile
+inline constexpr int kQuad = 4;        // lanes that share an accumulator tile's row
+inline constexpr int kFragment = 4;    // registers of an A fragment and of an accumulator tile
+inline constexpr int kLeastMajor = 8;  // compute capability
+inline constexpr int kLeastRows = 64;  // of any kernel's tile
 inline constexpr int64_t kMostTokens = int64_t{1} << 29;
 inline constexpr int64_t kMostStride = int64_t{1} << 29;  // in elements
 inline constexpr float kLog2E = 1.44269504088896341f;
@@ -185,8 +186,8 @@ __device__ __forceinline__ void Multiply(uint32_t a, uint32_t b, float (&c)[kRow
   }
 }
 
-// c += A B for 16 rows of B. `b` is where the lane points, by rows, in the first block column; the next begins
-// kStride chunks further.
+// c += A B for 16 rows of B. `b` is where the lane points, by rows, in the first block column; the next
+// begins kStride chunks further.
 template <int kDim, int kStride = kBlock / kChunk, int kRowBlocks, int kTiles>
 __device__ __forceinline__ void MultiplyAdd(const uint32_t (&a)[kRowBlocks][kFragment], uint32_t b,
                                             float (&c)[kRowBlocks][kTiles][4]) {
@@ -258,10 +259,8 @@ __device__ __forceinline__ float Tanh(float x) {
   return copysignf(__fdividef(1 - e, 1 + e), x);
 }
 
-// The warp's number, which the compiler then knows to be the same on all lanes.
-__device__ __forceinline__ int WarpIndex() {
-  return __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / kWarp, 0);
-}
+// A value that is the same on all lanes, told to the compiler, which can then keep one copy for the warp.
+__device__ __forceinline__ int Uniform(int value) { return __shfl_sync(kAllLanes, value, 0); }
 
 struct HeadRows {
   BFloat16* data = nullptr;
@@ -315,21 +314,34 @@ inline Parameters ParametersOf(const AttentionShape& shape, const AttentionOpera
           .scale = ScoreScale(shape)};
 }
 
-// A block of a kernel whose tiles are of queries. Heads of a group are neighbours in the grid and read the same
-// keys; then come tiles, longest first, then key/value heads.
-struct TileOfHead {
-  bool absent;  // the grid is for the most tiles that there could be
-  AttentionTile tile;
-  int head, kv_head;
+// The tile of a block, or false: the grid is for the most tiles that there could be.
+__device__ __forceinline__ bool FindTile(const AttentionTileList& list, int index, AttentionTile* tile) {
+  if (index >= *list.count) return false;
+  const AttentionTile found = list.tiles[index];
+  *tile = {.begin = Uniform(found.begin), .end = Uniform(found.end), .row = Uniform(found.row)};
+  return true;
+}
+
+// How the grid of a kernel over query tiles is numbered: heads of a group are neighbours, because they read
+// the same keys; then come tiles, longest first, then key/value heads.
+struct QueryBlock {
+  int tile, head, kv_head;
 };
-__device__ __forceinline__ TileOfHead FindTile(const Parameters& p) {
-  const int in_group = static_cast<int>(blockIdx.x) % p.group, rest = static_cast<int>(blockIdx.x) / p.group;
-  const int index = rest % p.max_tiles, kv_head = rest / p.max_tiles;
-  if (index >= *p.list.count) return {.absent = true, .tile = {}, .head = 0, .kv_head = 0};
-  return {.absent = false,
-          .tile = p.list.tiles[index],
-          .head = kv_head * p.group + in_group,
-          .kv_head = kv_head};
+__device__ __forceinline__ QueryBlock QueryBlockOf(const Parameters& p, int index) {
+  const int rest = index / p.group, kv_head = rest / p.max_tiles;
+  return {.tile = rest % p.max_tiles, .head = kv_head * p.group + index % p.group, .kv_head = kv_head};
+}
+
+// What a warp's rows of queries, [first, last] and none if first > last, see of the keys.
+struct Visibility {
+  int begin, end;          // keys that any row sees
+  int all_begin, all_end;  // keys that every row sees
+};
+__device__ __forceinline__ Visibility VisibilityOf(const Parameters& p, int first, int last, int length) {
+  return {.begin = first - p.back,
+          .end = Uniform(first <= last ? min(last + p.ahead + 1, length) : 0),
+          .all_begin = last - p.back,
+          .all_end = Uniform(min(first + p.ahead + 1, length))};
 }
 
 // Kernels come in two versions: with neither window nor soft cap, and with both as run-time choices.

@@ -48,17 +48,17 @@ __global__ __launch_bounds__(Tile::kThreads, Tile::kMinBlocks) void BackwardQuer
   constexpr int kRows = Tile::kRows, kKeys = Tile::kKeys, kKeyTiles = kKeys / kColumns;
   extern __shared__ __align__(128) unsigned char shared[];
 
-  const TileOfHead block = FindTile(p);
-  if (block.absent) return;
-  const AttentionTile& tile = block.tile;
+  const QueryBlock block = QueryBlockOf(p, blockIdx.x);
+  AttentionTile tile;
+  if (!FindTile(p.list, block.tile, &tile)) return;
   const int length = tile.end - tile.begin, first_row = tile.row - tile.begin;
   const int rows = min(kRows, length - first_row);
   const int first_key = max(0, first_row - p.back) / kKeys * kKeys;
   const int end_key = min(length, first_row + rows + p.ahead);
 
-  const int lane = threadIdx.x % kWarp, warp = WarpIndex();
+  const int lane = threadIdx.x % kWarp, warp = Uniform(threadIdx.x / kWarp);
   const int warp_row = first_row + warp * Tile::kWarpRows;
-  const int last_row = min(warp_row + Tile::kWarpRows, length) - 1;
+  const Visibility keys = VisibilityOf(p, warp_row, min(warp_row + Tile::kWarpRows, length) - 1, length);
   const uint32_t by_rows = LaneOffset<kDim>(LaneMap::kByRows, lane);
   const uint32_t by_columns = LaneOffset<kDim>(LaneMap::kByColumns, lane);
   const uint32_t q_tile = SharedAddress(shared);
@@ -93,8 +93,7 @@ __global__ __launch_bounds__(Tile::kThreads, Tile::kMinBlocks) void BackwardQuer
     __syncthreads();  // V is there, and nobody reads the previous K
     CopyTile<kDim, kKeys, kThreads>(k_tile, k, p.k.stride, key, length);
 
-    const bool seen =
-        warp_row < length && key <= last_row + p.ahead && (kPlain || key + kKeys > warp_row - p.back);
+    const bool seen = key < keys.end && (kPlain || key + kKeys > keys.begin);
     float ds[kRowBlocks][kKeyTiles][4];
     if (seen) Multiply<kDim>(warp_tile + Tile::kQueryTileBytes + by_rows, v_tile + by_columns, ds);
 
@@ -114,9 +113,7 @@ __global__ __launch_bounds__(Tile::kThreads, Tile::kMinBlocks) void BackwardQuer
       }
     }
     if (!kPlain && p.scale.inner > 0) Cap(p.scale, s, ds);
-    const bool all_visible =
-        key + kKeys - 1 <= min(warp_row + p.ahead, length - 1) && (kPlain || key >= last_row - p.back);
-    if (!all_visible) {
+    if (key + kKeys > keys.all_end || (!kPlain && key < keys.all_begin)) {
       const int l = Opaque(lane);
       Hide<!kPlain, true>(warp_row + l / kQuad, key + l % kQuad * 2, p.back, p.ahead, length - 1, s);
     }

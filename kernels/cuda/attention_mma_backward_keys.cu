@@ -96,16 +96,15 @@ __global__ __launch_bounds__(Tile::kThreads,
   constexpr int kWarpTiles = kDim / kColumns / kParts;
   extern __shared__ __align__(128) unsigned char shared[];
 
-  const int tile_index = static_cast<int>(blockIdx.x) % p.max_tiles;
-  if (tile_index >= *p.list.count) return;
-  const AttentionTile tile = p.list.tiles[tile_index];
   const int kv_head = static_cast<int>(blockIdx.x) / p.max_tiles;
+  AttentionTile tile;
+  if (!FindTile(p.list, static_cast<int>(blockIdx.x) % p.max_tiles, &tile)) return;
   const int length = tile.end - tile.begin, first_key = tile.row - tile.begin;
   const int keys = min(kKeys, length - first_key);
   const int first_query = max(0, first_key - p.ahead) / kQueries * kQueries;
   const int end_query = min(length, first_key + keys + p.back);
 
-  const int lane = threadIdx.x % kWarp, warp = WarpIndex();
+  const int lane = threadIdx.x % kWarp, warp = Uniform(threadIdx.x / kWarp);
   const int group = warp / kParts, part = warp % kParts;
   const int warp_key = first_key + group * Tile::kWarpKeys;
   const int last_key = min(warp_key + Tile::kWarpKeys, length) - 1;
@@ -158,8 +157,9 @@ __global__ __launch_bounds__(Tile::kThreads,
       Multiply<kDim>(keys_by_rows, q_tile + by_columns, s);
       Multiply<kDim>(keys_by_rows + Tile::kKeyTileBytes, do_tile + by_columns, ds);
 
-      const uint32_t lse = stage + 2 * Tile::kQueryTileBytes +
-                           (part * kPartQueries + lane % kQuad * 2) * static_cast<uint32_t>(sizeof(float));
+      const uint32_t lse =
+          stage + 2 * Tile::kQueryTileBytes +
+          (part * kPartQueries + Opaque(lane) % kQuad * 2) * static_cast<uint32_t>(sizeof(float));
       SubtractDots(lse + Tile::kStatisticBytes, ds);
       if (!kPlain && p.scale.inner > 0) Cap(p.scale, s, ds);
       const bool all_visible =

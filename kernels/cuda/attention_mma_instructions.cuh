@@ -3,9 +3,9 @@
 //
 // Fragments of mma.m16n8k16 (g = lane / 4, t = lane % 4; two neighbours in k share a register, the lower k in
 // the lower half):
-//   A [16 x 16]: a[0] row g, k 2t..   a[1] row g + 8, k 2t..   a[2] row g, k 2t + 8..   a[3] row g + 8, k 2t + 8..
-//   B [16 x 8]:  b0 column g, k 2t..  b1 column g, k 2t + 8..
-//   C [16 x 8]:  c[0], c[1] row g, columns 2t, 2t + 1;  c[2], c[3] row g + 8, same columns
+//   A [16 x 16]: a[0] row g, k 2t..   a[1] row g + 8, k 2t..   a[2] row g, k 2t + 8..   a[3] row g + 8, k 2t
+//   + 8.. B [16 x 8]:  b0 column g, k 2t..  b1 column g, k 2t + 8.. C [16 x 8]:  c[0], c[1] row g, columns
+//   2t, 2t + 1;  c[2], c[3] row g + 8, same columns
 // so two neighbouring C tiles, rounded to bf16, are an A tile.
 #ifndef TANREN_KERNELS_CUDA_ATTENTION_MMA_INSTRUCTIONS_CUH_
 #define TANREN_KERNELS_CUDA_ATTENTION_MMA_INSTRUCTIONS_CUH_
@@ -31,8 +31,8 @@ __device__ __forceinline__ T Opaque(T value) {
 // Starts a copy of 16 bytes from global to shared memory, past the first-level cache. Without `inside` zeros
 // are written and nothing is read, but `from` must still be an address of the buffer.
 __device__ __forceinline__ void CopyAsync16(uint32_t to, const void* from, bool inside) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to),
-               "l"(__cvta_generic_to_global(from)), "r"(inside ? 16 : 0)
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(__cvta_generic_to_global(from)),
+               "r"(inside ? 16 : 0)
                : "memory");
 }
 __device__ __forceinline__ void CopyAsync4(uint32_t to, const void* from, bool inside) {

@@ -91,8 +91,9 @@ __global__ __launch_bounds__(kThreads) void RowMaxKernel(LogitShard shard, Eff e
 }
 
 template <class Eff, int kThreads, int kCount>
-__global__ __launch_bounds__(kThreads) void RowSumsKernel(LogitShard shard, Eff effective, const float* logits,
-                                                          const float* max, float* sums) {
+__global__ __launch_bounds__(kThreads) void RowSumsKernel(LogitShard shard, Eff effective,
+                                                          const float* logits, const float* max,
+                                                          float* sums) {
   const int64_t row = blockIdx.x;
   const float* z = logits + row * shard.vocab;
   const float shift = max[row];
@@ -142,8 +143,8 @@ void LaunchRows(const LogitShard& shard, const float* logits, const Launch& laun
 template <class Eff>
 void LaunchRowMax(const Stream& stream, const LogitShard& shard, const float* logits, float* max) {
   LaunchRows(shard, logits, [&](auto threads, auto count) {
-    RowMaxKernel<Eff, threads(), count()><<<static_cast<unsigned>(shard.rows), threads(), 0, Handle(stream)>>>(
-        shard, Eff(shard), logits, max);
+    RowMaxKernel<Eff, threads(), count()>
+        <<<static_cast<unsigned>(shard.rows), threads(), 0, Handle(stream)>>>(shard, Eff(shard), logits, max);
   });
   TANREN_CUDA_LAUNCHED();
 }
@@ -195,8 +196,9 @@ __global__ __launch_bounds__(kGradientThreads) void LogitGradientKernel(LogitSha
                                                                         int segments, const float* logits,
                                                                         GradientSeeds seeds, D* dlogits) {
   const int64_t row = blockIdx.x / static_cast<unsigned>(segments);
-  const int begin = static_cast<int>(blockIdx.x % static_cast<unsigned>(segments)) * kGradientSegment<kCount> +
-                    static_cast<int>(threadIdx.x) * kCount;
+  const int begin =
+      static_cast<int>(blockIdx.x % static_cast<unsigned>(segments)) * kGradientSegment<kCount> +
+      static_cast<int>(threadIdx.x) * kCount;
   const int width = static_cast<int>(shard.vocab), valid = static_cast<int>(shard.valid);
   logits += row * shard.vocab;
   dlogits += row * shard.vocab;
@@ -315,8 +317,9 @@ void LaunchScalarForward(const Stream& stream, int64_t rows, int64_t width, cons
 }
 
 // Backward, the rows are cut into blocks of 64 and the columns into tiles of a warp's width. Warp w of a
-// thread block takes rows w, w + 8, ... of its row block; the warps' sums of dy x are added in order and go to
-// scratch, partial [row blocks, width]. A second kernel adds the row blocks: warp w takes blocks w, w + 16,
+// thread block takes rows w, w + 8, ... of its row block; the warps' sums of dy x are added in order and go
+// to scratch, partial [row blocks, width]. A second kernel adds the row blocks: warp w takes blocks w, w +
+// 16,
 // ..., and the warps' sums are again added in order.
 constexpr int64_t kRowsPerBlock = 64;
 
@@ -405,7 +408,8 @@ __global__ __launch_bounds__(kTotalThreads) void AddRowBlocksKernel(int64_t bloc
   }
 }
 
-__global__ __launch_bounds__(kTotalThreads) void AddAllKernel(int64_t count, const float* values, float* sum) {
+__global__ __launch_bounds__(kTotalThreads) void AddAllKernel(int64_t count, const float* values,
+                                                              float* sum) {
   float own = 0;
   for (int64_t i = threadIdx.x; i < count; i += kTotalThreads) own += values[i];
   own = BlockSum<kTotalThreads>(own);
@@ -493,20 +497,21 @@ void cuda::ScalarHeadForward(const Stream& stream, int64_t rows, int64_t width, 
   }
 }
 
-void cuda::ScalarHeadBackward(const Stream& stream, int64_t rows, int64_t width, const float* dy, ConstBuffer x,
-                              ConstBuffer weight, Buffer dx, float* dweight, float* dbias) {
+void cuda::ScalarHeadBackward(const Stream& stream, int64_t rows, int64_t width, const float* dy,
+                              ConstBuffer x, ConstBuffer weight, Buffer dx, float* dweight, float* dbias) {
   TANREN_CUDA_REQUIRE(IsF32OrBF16(x.dtype) && weight.dtype == x.dtype);
   TANREN_CUDA_REQUIRE(dx.dtype == DType::kF32 || dx.dtype == x.dtype);
   if (rows <= 0) return;
   if (width > 0) {
     if (x.dtype == DType::kF32) {
-      LaunchScalarBackward(stream, rows, width, dy, x.as<float>(), weight.as<float>(), dx.as<float>(), dweight);
+      LaunchScalarBackward(stream, rows, width, dy, x.as<float>(), weight.as<float>(), dx.as<float>(),
+                           dweight);
     } else if (dx.dtype == DType::kF32) {
       LaunchScalarBackward(stream, rows, width, dy, x.as<BFloat16>(), weight.as<BFloat16>(), dx.as<float>(),
                            dweight);
     } else {
-      LaunchScalarBackward(stream, rows, width, dy, x.as<BFloat16>(), weight.as<BFloat16>(), dx.as<BFloat16>(),
-                           dweight);
+      LaunchScalarBackward(stream, rows, width, dy, x.as<BFloat16>(), weight.as<BFloat16>(),
+                           dx.as<BFloat16>(), dweight);
     }
   }
   if (dbias == nullptr) return;

@@ -152,7 +152,7 @@ __global__ __launch_bounds__(Shape::kThreads, Shape::kBlocksPerMultiprocessor) v
 #pragma unroll
         for (int e = 0; e < kCount; ++e) {
           const float normal = (values.at[e] - mean[r]) * rstd[r];
-          const float through = fmaf(-normal, mean_gn, fmaf(grad.at[e], scale.at[e], -mean_g));
+          const float through = fmaf(-normal, mean_gn, __fmul_rn(grad.at[e], scale.at[e]) - mean_g);
           result.at[e] = fmaf(through, rstd[r], result.at[e]);
         }
         StoreUpTo<kWhole>(task.dx + offsets[r] + ColumnOf<kGroup, kCount>(p), RowPack<T>::FromFloats(result),
@@ -229,7 +229,7 @@ __global__ __launch_bounds__(kWideThreads) void WideRowsKernel(const BackwardTas
 #pragma unroll
     for (int e = 0; e < kCount; ++e) {
       const float normal = (values.at[e] - mean) * rstd;
-      const float through = fmaf(-normal, mean_gn, fmaf(grad.at[e], scale.at[e], -mean_g));
+      const float through = fmaf(-normal, mean_gn, __fmul_rn(grad.at[e], scale.at[e]) - mean_g);
       result.at[e] = fmaf(through, rstd, result.at[e]);
     }
     StoreUpTo<kWhole>(task.dx + offset + column, RowPack<T>::FromFloats(result), left);

@@ -1,7 +1,8 @@
 // Normal random numbers: Box and Muller (1958) on one block of Philox a pair.
 //
-// The operations, in double and never fused, are those of kernels/cpu/random.cc in the same order, so a number
-// has the same bits on every device. A thread makes one pair; pair p of the sequence is numbers 2p and 2p + 1.
+// The operations, in double and never fused, are those of kernels/cpu/random.cc in the same order, so a
+// number has the same bits on every device. A thread makes one pair; pair p of the sequence is numbers 2p and
+// 2p + 1.
 #include <array>
 #include <cstdint>
 
@@ -83,9 +84,9 @@ __device__ __forceinline__ float2 NormalPair(uint64_t seed, uint64_t domain, uin
 
 // `skip` is 1 when the first number of the first pair is not wanted; `paired`: pairs are 8-byte aligned.
 __global__ __launch_bounds__(kThreads) void FillNormalKernel(uint64_t seed, uint64_t domain,
-                                                             uint64_t first_block, int64_t pairs, int64_t skip,
-                                                             bool paired, int64_t count, double std,
-                                                             float* out) {
+                                                             uint64_t first_block, int64_t pairs,
+                                                             int64_t skip, bool paired, int64_t count,
+                                                             double std, float* out) {
   const int64_t pair = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (pair >= pairs) return;
   const float2 z = NormalPair(seed, domain, first_block + static_cast<uint64_t>(pair), std);

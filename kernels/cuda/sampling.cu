@@ -4,14 +4,14 @@
 //   2. Each segment again: the mass of its tokens, and the list of those near the row's largest logit.
 //   3. One block a row: where top-k, top-p and the random number cut the descending order.
 //
-// Masses are probabilities in units of 2^-fraction of the largest, as 64-bit integers. Their sums do not depend
-// on the order of the additions, so atomics give the same result every time, and every comparison of a sum with
-// a target is exact.
+// Masses are probabilities in units of 2^-fraction of the largest, as 64-bit integers. Their sums do not
+// depend on the order of the additions, so atomics give the same result every time, and every comparison of a
+// sum with a target is exact.
 //
 // A cut is found by histograms. The first has bins of even width in distance below the largest logit, which
-// keeps the order of probability between bins; the bin in which the cut falls is then cut finer, by the keys of
-// its tokens (see OrderKey), until one token is left. Nearly always the list of near tokens is all that is read;
-// where it is not complete enough, the whole row is.
+// keeps the order of probability between bins; the bin in which the cut falls is then cut finer, by the keys
+// of its tokens (see OrderKey), until one token is left. Nearly always the list of near tokens is all that is
+// read; where it is not complete enough, the whole row is.
 #include <algorithm>
 #include <cstdint>
 #include <limits>
@@ -49,8 +49,8 @@ constexpr int kBins = kDrawThreads;  // a thread looks after one
 constexpr int kBinBits = 9;
 static_assert(kBins == 1 << kBinBits);
 
-// Of the logits of a segment or a row. A NaN among them makes `max` NaN; `min` is that of the values other than
-// -infinity.
+// Of the logits of a segment or a row. A NaN among them makes `max` NaN; `min` is that of the values other
+// than -infinity.
 struct Range {
   float max;
   float min;
@@ -148,9 +148,9 @@ __device__ __forceinline__ void LoadSegment(const float* row, unsigned segment, 
 }
 
 template <int kCount>
-__global__ __launch_bounds__(kSegmentThreads) void RangeKernel(unsigned segments, unsigned vocab, int64_t stride,
-                                                               const float* logits, Range* ranges,
-                                                               RowMass* masses) {
+__global__ __launch_bounds__(kSegmentThreads) void RangeKernel(unsigned segments, unsigned vocab,
+                                                               int64_t stride, const float* logits,
+                                                               Range* ranges, RowMass* masses) {
   const int64_t row = blockIdx.x / segments;
   const unsigned segment = blockIdx.x % segments;
   float values[kThreadLogits];
@@ -172,10 +172,9 @@ __global__ __launch_bounds__(kSegmentThreads) void RangeKernel(unsigned segments
 }
 
 template <int kCount>
-__global__ __launch_bounds__(kSegmentThreads) void MassKernel(unsigned segments, unsigned vocab, int64_t stride,
-                                                              const float* logits, const SamplingParams* params,
-                                                              const Range* ranges, float unit, unsigned capacity,
-                                                              RowMass* masses, Key* lists) {
+__global__ __launch_bounds__(kSegmentThreads) void MassKernel(
+    unsigned segments, unsigned vocab, int64_t stride, const float* logits, const SamplingParams* params,
+    const Range* ranges, float unit, unsigned capacity, RowMass* masses, Key* lists) {
   __shared__ unsigned count_of_block;
   __shared__ Mass begin_of_block;
   const int64_t row = blockIdx.x / segments;
@@ -420,8 +419,8 @@ class Drawer {
     SumBins(memory_.whole);
   }
 
-  // The bin with which `before` and the bins up to it reach `need`, which some bin does and `before` does not;
-  // what lies before the bin is added to `before`.
+  // The bin with which `before` and the bins up to it reach `need`, which some bin does and `before` does
+  // not; what lies before the bin is added to `before`.
   __device__ int SelectBin(const Sums& sums, Measure measure, Mass need, Tally& before) {
     const auto sum_to = [&](int bin) {
       return measure == Measure::kCount ? before.count + Mass{sums.count[bin]} : before.mass + sums.mass[bin];
@@ -515,11 +514,11 @@ class Drawer {
   float bins_per_unit_ = 0;
 };
 
-__global__ __launch_bounds__(kDrawThreads, 2) void DrawKernel(unsigned segments, unsigned vocab, int64_t stride,
-                                                           const float* logits, const SamplingParams* params,
-                                                           const Range* ranges, float unit, unsigned capacity,
-                                                           const RowMass* masses, Key* lists,
-                                                           SampleResult* results) {
+__global__ __launch_bounds__(kDrawThreads,
+                             2) void DrawKernel(unsigned segments, unsigned vocab, int64_t stride,
+                                                const float* logits, const SamplingParams* params,
+                                                const Range* ranges, float unit, unsigned capacity,
+                                                const RowMass* masses, Key* lists, SampleResult* results) {
   __shared__ DrawMemory memory;
   const int64_t row = blockIdx.x;
   const SamplingParams& own = params[row];
@@ -569,7 +568,8 @@ void cuda::SampleTokens(const Stream& stream, int64_t rows, int64_t vocab, int64
   const unsigned capacity = std::min(kListCapacity, width);
   const float unit = UnitOfMass(vocab);
   const int64_t at_once = std::min(rows, kRowsAtOnce);
-  const int64_t row_bytes = sizeof(RowMass) + int64_t{capacity} * sizeof(Key) + int64_t{segments} * sizeof(Range);
+  const int64_t row_bytes =
+      sizeof(RowMass) + int64_t{capacity} * sizeof(Key) + int64_t{segments} * sizeof(Range);
   auto* masses = static_cast<RowMass*>(Scratch(stream, at_once * row_bytes));
   auto* lists = reinterpret_cast<Key*>(masses + at_once);
   auto* ranges = reinterpret_cast<Range*>(lists + at_once * capacity);
@@ -581,9 +581,8 @@ void cuda::SampleTokens(const Stream& stream, int64_t rows, int64_t vocab, int64
     range<<<count * segments, kSegmentThreads, 0, Handle(stream)>>>(segments, width, vocab_stride, z, ranges,
                                                                     masses);
     TANREN_CUDA_LAUNCHED();
-    mass<<<count * segments, kSegmentThreads, 0, Handle(stream)>>>(segments, width, vocab_stride, z,
-                                                                   params + first, ranges, unit, capacity, masses,
-                                                                   lists);
+    mass<<<count * segments, kSegmentThreads, 0, Handle(stream)>>>(
+        segments, width, vocab_stride, z, params + first, ranges, unit, capacity, masses, lists);
     TANREN_CUDA_LAUNCHED();
     DrawKernel<<<count, kDrawThreads, 0, Handle(stream)>>>(segments, width, vocab_stride, z, params + first,
                                                            ranges, unit, capacity, masses, lists,

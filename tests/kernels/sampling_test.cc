@@ -23,12 +23,16 @@ using testing::RandomInteger;
 using testing::RandomNormal;
 using testing::TestStream;
 
-// One draw for each of `params`, all from the same logits: rows with a stride of zero.
+// One draw for each of `params`, all from the same logits: rows with a stride of zero. Rows of odd width do
+// not begin where a vector could.
 std::vector<SampleResult> SampleMany(const std::vector<float>& logits,
                                      const std::vector<SamplingParams>& params) {
+  const int64_t vocab = static_cast<int64_t>(logits.size()), shift = vocab % 2;
+  std::vector<float> row(shift + vocab, kNaN);
+  std::copy(logits.begin(), logits.end(), row.begin() + shift);
   std::vector<SampleResult> results(params.size(), SampleResult{-7, kNaN});
-  SampleTokens(TestStream(), static_cast<int64_t>(params.size()), static_cast<int64_t>(logits.size()), 0,
-               logits.data(), params.data(), results.data());
+  SampleTokens(TestStream(), static_cast<int64_t>(params.size()), vocab, 0, row.data() + shift, params.data(),
+               results.data());
   return results;
 }
 

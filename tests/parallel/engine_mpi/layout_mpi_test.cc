@@ -199,7 +199,7 @@ TEST(Engine, AnswersDoNotDependOnTheNumberOfDataRanks) {
   options.generation_tokens = 40;
   options.decode_slots = 3;
   options.prefill_tokens = 8;
-  SoloMesh solo;
+  SoloMesh solo(TestRuntime().mesh().stream);  // the same device: the same bits
   const auto reference = MakeEngine(options, solo.mesh());
   const auto engine = MakeEngine(options, TestRuntime().mesh());
   std::mt19937 random(5);

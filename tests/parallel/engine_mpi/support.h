@@ -21,7 +21,9 @@ Runtime& TestRuntime();
 // A mesh of one rank, whatever the job.
 class SoloMesh {
  public:
-  SoloMesh() : world_(MakeSoloComm("world")), data_(MakeSoloComm("data")), tensor_(MakeSoloComm("tensor")) {
+  explicit SoloMesh(const Stream& stream = Stream())
+      : world_(MakeSoloComm("world")), data_(MakeSoloComm("data")), tensor_(MakeSoloComm("tensor")) {
+    mesh_.stream = stream;
     mesh_.world = world_.get();
     mesh_.data = data_.get();
     mesh_.tensor = tensor_.get();
