@@ -37,6 +37,7 @@
   X(ScatterAddRows)                  \
   X(LogitRowMax)                     \
   X(LogitRowSums)                    \
+  X(LogitRowMaxAndSums)              \
   X(TokenStatistics)                 \
   X(LogitGradient)                   \
   X(ScalarHeadForward)               \

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 
 #include "kernels/types.h"
 
@@ -55,6 +56,48 @@ void CopyToHost(const Stream& stream, void* to, const void* from, int64_t bytes)
 // Between buffers of the stream's device; rows of `width_bytes`, `rows` of them, with strides in bytes.
 void CopyRows(const Stream& stream, int64_t rows, int64_t width_bytes, void* to, int64_t to_stride,
               const void* from, int64_t from_stride);
+
+// A recorded sequence of kernel calls, launched as one: what a step of many small kernels costs the host
+// otherwise.
+//
+//   body();                                    // once, so that scratch memory and plans exist
+//   Graph graph = Graph::Record(stream, body); // records; runs nothing
+//   graph.Launch(stream);                      // the kernels of body, with the same pointers
+//
+// `body` calls kernels on the stream and nothing that waits for it. Pointers and sizes are those of the
+// recording.
+class Graph {
+ public:
+  Graph() = default;
+  ~Graph();
+  Graph(Graph&& other) noexcept : executable_(std::exchange(other.executable_, nullptr)) {}
+  Graph& operator=(Graph&& other) noexcept {
+    std::swap(executable_, other.executable_);
+    return *this;
+  }
+
+  // False on the CPU, and where TANREN_BLOCKING asks for a wait after each kernel.
+  static bool CanRecord(const Stream& stream);
+  template <class Body>
+  static Graph Record(const Stream& stream, const Body& body) {
+    BeginRecording(stream);
+    body();
+    return EndRecording(stream);
+  }
+
+  explicit operator bool() const { return executable_ != nullptr; }
+  void Launch(const Stream& stream) const;
+
+ private:
+  static void BeginRecording(const Stream& stream);
+  static Graph EndRecording(const Stream& stream);
+
+  void* executable_ = nullptr;  // cudaGraphExec_t
+};
+
+// TANREN_BLOCKING=1: every kernel is waited for, so that a device error is reported by the kernel that made
+// it.
+bool IsBlocking();
 
 }  // namespace tanren::kernels
 

@@ -19,16 +19,6 @@ const Backend& BackendOf(Device device) {
   return *cuda;
 }
 
-// TANREN_BLOCKING=1: every kernel is waited for, so that a device error is reported by the kernel that made
-// it.
-bool IsBlocking() {
-  static const bool blocking = [] {
-    const char* value = std::getenv("TANREN_BLOCKING");
-    return value != nullptr && value[0] == '1';
-  }();
-  return blocking;
-}
-
 // One call: the backend of its stream while the call lasts.
 class Of {
  public:
@@ -45,6 +35,14 @@ class Of {
 };
 
 }  // namespace
+
+bool IsBlocking() {
+  static const bool blocking = [] {
+    const char* value = std::getenv("TANREN_BLOCKING");
+    return value != nullptr && value[0] == '1';
+  }();
+  return blocking;
+}
 
 void ActivationForward(const Stream& stream, Activation kind, int64_t rows, int64_t width, ConstBuffer x,
                        Buffer y) {
@@ -103,6 +101,10 @@ void LogitRowMax(const Stream& stream, const LogitShard& shard, const float* log
 void LogitRowSums(const Stream& stream, const LogitShard& shard, const float* logits, const float* max,
                   float* sums) {
   Of(stream)->LogitRowSums(stream, shard, logits, max, sums);
+}
+void LogitRowMaxAndSums(const Stream& stream, const LogitShard& shard, const float* logits, float* max,
+                        float* sums) {
+  Of(stream)->LogitRowMaxAndSums(stream, shard, logits, max, sums);
 }
 void TokenStatistics(const Stream& stream, int64_t rows, const float* max, const float* sums, float* logp,
                      float* lse, float* entropy) {

@@ -33,6 +33,10 @@ void LogitRowMax(const Stream& stream, const LogitShard& shard, const float* log
 void LogitRowSums(const Stream& stream, const LogitShard& shard, const float* logits, const float* max,
                   float* sums);
 
+// Both in one pass over the logits where the backend has it: for a shard that holds the whole vocabulary.
+void LogitRowMaxAndSums(const Stream& stream, const LogitShard& shard, const float* logits, float* max,
+                        float* sums);
+
 // From the reduced max and sums: logp, lse, entropy, [rows] each.
 void TokenStatistics(const Stream& stream, int64_t rows, const float* max, const float* sums, float* logp,
                      float* lse, float* entropy);

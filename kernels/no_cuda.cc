@@ -36,4 +36,10 @@ void CopyRows(const Stream&, int64_t rows, int64_t width_bytes, void* to, int64_
   }
 }
 
+Graph::~Graph() = default;
+bool Graph::CanRecord(const Stream&) { return false; }
+void Graph::Launch(const Stream&) const { std::abort(); }
+void Graph::BeginRecording(const Stream&) { std::abort(); }
+Graph Graph::EndRecording(const Stream&) { std::abort(); }
+
 }  // namespace tanren::kernels

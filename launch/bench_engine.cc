@@ -21,10 +21,10 @@ struct Bench {
   std::unique_ptr<Runtime> runtime;
 };
 
-absl::StatusOr<Bench> Prepare(const BenchOptions& options) {
+absl::StatusOr<Bench> Prepare(const BenchOptions& options, std::vector<std::string> overrides = {}) {
   Bench bench;
-  std::vector<std::string> overrides = {absl::StrCat("parallel.device=", options.device),
-                                        absl::StrCat("train.precision=", options.precision)};
+  overrides.push_back(absl::StrCat("parallel.device=", options.device));
+  overrides.push_back(absl::StrCat("train.precision=", options.precision));
   overrides.insert(overrides.end(), options.overrides.begin(), options.overrides.end());
   TANREN_ASSIGN_OR_RETURN(
       const config::Config config,
@@ -113,7 +113,9 @@ absl::Status RunSteps(const BenchOptions& options) {
 }
 
 absl::Status RunDecode(const BenchOptions& options) {
-  TANREN_ASSIGN_OR_RETURN(Bench bench, Prepare(options));
+  // Nothing is trained: a small micro-batch keeps the memory for the cache.
+  TANREN_ASSIGN_OR_RETURN(Bench bench,
+                          Prepare(options, {"batch.micro_batch_tokens=256", "data.sequence_length=64"}));
   const Mesh& mesh = bench.runtime->mesh();
   ModelOptions& policy = bench.engine.models[0];
   policy.trainable = false;

@@ -301,9 +301,8 @@ int BenchKernels(const BenchOptions& options) {
       logits.FillNormal(stream, 2, 1);
       float* s = statistics.as<float>();
       kernels::LogitShard shard{head_rows, vocab, vocab, 0, 0, 1, targets.as<int32_t>()};
-      table.Row("token statistics", 2 * bytes, [&] {
-        kernels::LogitRowMax(stream, shard, logits.as<float>(), s);
-        kernels::LogitRowSums(stream, shard, logits.as<float>(), s, s + head_rows);
+      table.Row("token statistics", bytes, [&] {
+        kernels::LogitRowMaxAndSums(stream, shard, logits.as<float>(), s, s + head_rows);
         kernels::TokenStatistics(stream, head_rows, s, s + head_rows, s + 4 * head_rows, s + 5 * head_rows,
                                  s + 6 * head_rows);
       });

@@ -118,6 +118,8 @@ class Decoder {
   void ProjectMlp(Layer& layer, Saved& saved);
   void Rebuild(Layer& layer, Saved& saved);
 
+  void ComputeStep(int64_t rows, KeyValueCache& cache);
+
   void BackwardMlp(Layer& layer, Saved& saved);
   void BackwardAttention(Layer& layer, Saved& saved);
   void BackwardEmbedding();

@@ -39,21 +39,42 @@ void Decoder::LayoutGeneration(Arena& arena) {
   generation.activated = take("generation", local_.mlp_width);
 }
 
-// Decoding has no sequence parallelism: every tensor rank holds all rows, and row-split products end in an
-// all-reduce.
-ConstBuffer Decoder::Step(int64_t rows, const int32_t* host_ids, const int32_t* host_slots,
-                          const int32_t* host_positions, KeyValueCache& cache) {
+// The first step of a size makes scratch memory and plans, the second records, later ones launch the
+// recording.
+ConstBuffer Decoder::Step(int64_t rows, const int32_t* ids, const int32_t* slots, const int32_t* positions,
+                          KeyValueCache& cache) {
   TANREN_CHECK(rows == options_.decode_slots || rows == options_.prefill_tokens);
   const Stream& stream = mesh_.stream;
   Generation& g = *generation_;
   const auto take = [&](const int32_t* from, const Staged<int32_t>& to) {
     std::copy_n(from, rows, to.host());
     to.ToDevice(stream, rows);
-    return to.device();
   };
-  const int32_t* ids = take(host_ids, g.ids);
-  const int32_t* slots = take(host_slots, g.slots);
-  const int32_t* positions = take(host_positions, g.positions);
+  take(ids, g.ids);
+  take(slots, g.slots);
+  take(positions, g.positions);
+  Generation::Recorded& recorded = rows == options_.decode_slots ? g.decode : g.prefill;
+  const bool records = kernels::Graph::CanRecord(stream) && mesh_.tensor->size() == 1;
+  if (!records || recorded.runs++ == 0) {
+    ComputeStep(rows, cache);
+    return g.h;
+  }
+  if (!recorded.graph || recorded.cache != &cache) {
+    recorded.graph = kernels::Graph::Record(stream, [&] { ComputeStep(rows, cache); });
+    recorded.cache = &cache;
+  }
+  recorded.graph.Launch(stream);
+  return g.h;
+}
+
+// Decoding has no sequence parallelism: every tensor rank holds all rows, and row-split products end in an
+// all-reduce.
+void Decoder::ComputeStep(int64_t rows, KeyValueCache& cache) {
+  const Stream& stream = mesh_.stream;
+  Generation& g = *generation_;
+  const int32_t* ids = g.ids.device();
+  const int32_t* slots = g.slots.device();
+  const int32_t* positions = g.positions.device();
   const int64_t width = shape_.width;
   const int64_t stride = local_.qkv_width;
   const int64_t head_dim = shape_.head_dim;
@@ -133,7 +154,6 @@ ConstBuffer Decoder::Step(int64_t rows, const int32_t* host_ids, const int32_t* 
   norm.weight = Weight(final_norm_weight_);
   norm.bias = Weight(final_norm_bias_);
   kernels::NormForward(stream, norm);
-  return g.h;
 }
 
 }  // namespace tanren

@@ -82,6 +82,13 @@ struct Decoder::Input {
 };
 
 struct Decoder::Generation {
+  // Of the two sizes of step (decoding, prefill): how often it ran, and its kernels as one graph.
+  struct Recorded {
+    int64_t runs = 0;
+    const KeyValueCache* cache = nullptr;
+    kernels::Graph graph;
+  };
+  Recorded decode, prefill;
   Staged<int32_t> ids;        // [rows]
   Staged<int32_t> slots;      // [rows]
   Staged<int32_t> positions;  // [rows]

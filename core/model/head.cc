@@ -133,11 +133,14 @@ void Head::MakeLogits(const kernels::LogitShard& shard) {
 void Head::MakeStatistics(const kernels::LogitShard& shard) {
   const Stream& stream = decoder_.mesh().stream;
   Comm& tensor = *decoder_.mesh().tensor;
-  kernels::LogitRowMax(stream, shard, logits_, max_);
-  if (tensor.size() > 1) tensor.AllReduce(stream, "logit maximum", Buffer(max_), shard.rows, ReduceOp::kMax);
-  kernels::LogitRowSums(stream, shard, logits_, max_, sums_);
-  if (tensor.size() > 1)
+  if (tensor.size() == 1) {
+    kernels::LogitRowMaxAndSums(stream, shard, logits_, max_, sums_);
+  } else {
+    kernels::LogitRowMax(stream, shard, logits_, max_);
+    tensor.AllReduce(stream, "logit maximum", Buffer(max_), shard.rows, ReduceOp::kMax);
+    kernels::LogitRowSums(stream, shard, logits_, max_, sums_);
     tensor.AllReduce(stream, "logit sums", Buffer(sums_), 3 * shard.rows, ReduceOp::kSum);
+  }
   kernels::TokenStatistics(stream, shard.rows, max_, sums_, logp_.device(), lse_.device(), entropy_.device());
 }
 

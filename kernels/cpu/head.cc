@@ -304,6 +304,13 @@ void cpu::LogitRowSums(const Stream&, const LogitShard& shard, const float* logi
   HWY_DYNAMIC_DISPATCH(RowSums)(shard, logits, max, sums);
 }
 
+// Exponentials need the maximum first; two passes give the bits of a split vocabulary.
+void cpu::LogitRowMaxAndSums(const Stream& stream, const LogitShard& shard, const float* logits, float* max,
+                             float* sums) {
+  cpu::LogitRowMax(stream, shard, logits, max);
+  cpu::LogitRowSums(stream, shard, logits, max, sums);
+}
+
 void cpu::TokenStatistics(const Stream&, int64_t rows, const float* max, const float* sums, float* logp,
                           float* lse, float* entropy) {
   for (int64_t row = 0; row < rows; ++row) {

@@ -269,11 +269,12 @@ struct Rows {
 // A block's thread within its key group.
 template <class G>
 struct ThreadPlace {
-  int warp = static_cast<int>(threadIdx.x) / kWarp;
-  int lane = static_cast<int>(threadIdx.x) % G::kLanes;
-  int group = static_cast<int>(threadIdx.x) / G::kLanes;
+  int warp = static_cast<int>(threadIdx.x / kWarp);
+  int lane = static_cast<int>(threadIdx.x % G::kLanes);
+  int group = static_cast<int>(threadIdx.x / G::kLanes);
 
   __device__ int Column() const { return lane * kLaneElements; }
+  __device__ int FirstKey() const { return group * kKeysAhead; }
 };
 
 // One chunk's part of what a block does. `low`, `high`: the keys of the chunk that any of the rows sees.
@@ -283,6 +284,54 @@ struct ChunkRange {
   int high;
 };
 
+// The keys, or values, that a thread holds of a step, and how it gets those of a chunk.
+template <class T>
+struct Step {
+  LaneElements<T> keys[kKeysAhead];
+};
+
+template <bool kPacked, class G, class T>
+struct Reader {
+  // Where registers allow, a thread asks for its next keys before it computes with the last.
+  static constexpr bool kEarly = kPacked && sizeof(T) < sizeof(float);
+
+  const T* data;  // of the chunk's first key, from the thread's column on
+  int head_dim;
+  int columns;
+  ChunkRange range;
+
+  __device__ Reader(const ThreadPlace<G>& thread, const ChunkRange& chunk, const T* head, int width)
+      : data(head + int64_t{chunk.begin} * width + thread.Column()),
+        head_dim(width),
+        columns(width - thread.Column()),
+        range(chunk) {}
+  // Keys beyond what the rows see become zeros.
+  __device__ void Read(int key, Step<T>* step) const {
+#pragma unroll
+    for (int a = 0; a < kKeysAhead; ++a) {
+      const bool exists = key + a >= range.low && key + a < range.high;
+      step->keys[a] = LoadLane<kPacked>(data + (key + a) * head_dim, exists ? columns : 0);
+    }
+  }
+  // Calls visit(key, elements) for each of the thread's steps; `first` is read already.
+  template <class Visit>
+  __device__ void ForSteps(const ThreadPlace<G>& thread, const Step<T>& first, const Visit& visit) const {
+    Step<T> now = first;
+    const int end = range.high + thread.FirstKey();
+#pragma unroll 1
+    for (int key = FirstKey(thread); key < end; key += G::kStep) {
+      Step<T> next;
+      if constexpr (kEarly) Read(key + G::kStep, &next);
+      visit(key, now);
+      if constexpr (!kEarly) Read(key + G::kStep, &next);
+      now = next;
+    }
+  }
+  __device__ int FirstKey(const ThreadPlace<G>& thread) const {
+    return range.low / G::kStep * G::kStep + thread.FirstKey();
+  }
+};
+
 template <int kRows, bool kPacked, class G, class T>
 __device__ __forceinline__ void ScoreChunk(const CachedArgs<T>& args, const ThreadPlace<G>& thread,
                                            const ChunkRange& range, const T* keys, SharedState<G>& shared) {
@@ -290,23 +339,16 @@ __device__ __forceinline__ void ScoreChunk(const CachedArgs<T>& args, const Thre
   // than registers hold.
   constexpr int kTogether = std::min(kKeysAhead, std::max(1, 8 / kRows));
   using Sum = GroupSum<G::kLanes, kTogether * kRows>;
-  const int columns = args.head_dim - thread.Column();
+  const Reader<kPacked, G, T> reader(thread, range, keys, args.head_dim);
+  Step<T> first_step;
+  reader.Read(reader.FirstKey(thread), &first_step);
   float query[kRows][kLaneElements];
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
 #pragma unroll
     for (int e = 0; e < kLaneElements; ++e) query[r][e] = shared.query[r][thread.Column() + e];
   }
-  const T* const mine = keys + int64_t{range.begin} * args.head_dim + thread.Column();
-#pragma unroll 1
-  for (int step = range.low / G::kStep * G::kStep; step < range.high; step += G::kStep) {
-    const int key = step + thread.group * kKeysAhead;
-    LaneElements<T> elements[kKeysAhead];
-#pragma unroll
-    for (int a = 0; a < kKeysAhead; ++a) {
-      const bool exists = key + a >= range.low && key + a < range.high;
-      elements[a] = LoadLane<kPacked>(mine + (key + a) * args.head_dim, exists ? columns : 0);
-    }
+  reader.ForSteps(thread, first_step, [&](int key, const Step<T>& step) {
 #pragma unroll
     for (int base = 0; base < kKeysAhead; base += kTogether) {
       float products[kTogether * kRows];
@@ -315,7 +357,7 @@ __device__ __forceinline__ void ScoreChunk(const CachedArgs<T>& args, const Thre
         products[i] = 0;
 #pragma unroll
         for (int e = 0; e < kLaneElements; ++e) {
-          products[i] = fmaf(query[i % kRows][e], elements[base + i / kRows][e], products[i]);
+          products[i] = fmaf(query[i % kRows][e], step.keys[base + i / kRows][e], products[i]);
         }
       }
       int first = 0;
@@ -332,7 +374,7 @@ __device__ __forceinline__ void ScoreChunk(const CachedArgs<T>& args, const Thre
         shared.weights[r][place] = seen ? score : kNone;
       }
     }
-  }
+  });
 }
 
 // Scores to weights, and their maximum and sum; joins them to the rows' states.
@@ -340,7 +382,7 @@ template <int kRows, class G>
 __device__ __forceinline__ void WeighChunk(const ThreadPlace<G>& thread, const ChunkRange& range,
                                            SharedState<G>& shared) {
   constexpr int kEach = kChunk / kWarp;
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int lane = static_cast<int>(threadIdx.x % kWarp);
   for (int r = thread.warp; r < kRows; r += kWarps) {
     float values[kEach];
     float largest = kNone;
@@ -368,21 +410,11 @@ __device__ __forceinline__ void WeighChunk(const ThreadPlace<G>& thread, const C
 }
 
 template <int kRows, bool kPacked, class G, class T>
-__device__ __forceinline__ void MixChunk(const CachedArgs<T>& args, const ThreadPlace<G>& thread,
-                                         const ChunkRange& range, const T* values, SharedState<G>& shared) {
-  const int columns = args.head_dim - thread.Column();
+__device__ __forceinline__ void MixChunk(const ThreadPlace<G>& thread, const Reader<kPacked, G, T>& reader,
+                                         const Step<T>& first_step, SharedState<G>& shared) {
   float sums[kRows][kLaneElements] = {};
-  const T* const mine = values + int64_t{range.begin} * args.head_dim + thread.Column();
-#pragma unroll 1
-  for (int step = range.low / G::kStep * G::kStep; step < range.high; step += G::kStep) {
-    const int key = step + thread.group * kKeysAhead;
-    LaneElements<T> elements[kKeysAhead];
-#pragma unroll
-    for (int a = 0; a < kKeysAhead; ++a) {
-      const bool exists = key + a >= range.low && key + a < range.high;
-      elements[a] = LoadLane<kPacked>(mine + (key + a) * args.head_dim, exists ? columns : 0);
-    }
-    // Two keys at a time: as many elements as fp32 as registers hold.
+  reader.ForSteps(thread, first_step, [&](int key, const Step<T>& step) {
+  // Two keys at a time: as many elements as fp32 as registers hold.
 #pragma unroll
     for (int a = 0; a < kKeysAhead; a += 2) {
 #pragma unroll
@@ -390,12 +422,12 @@ __device__ __forceinline__ void MixChunk(const CachedArgs<T>& args, const Thread
         const float2 weights = *reinterpret_cast<const float2*>(&shared.weights[r][key + a]);
 #pragma unroll
         for (int e = 0; e < kLaneElements; ++e) {
-          sums[r][e] = fmaf(weights.x, elements[a][e], sums[r][e]);
-          sums[r][e] = fmaf(weights.y, elements[a + 1][e], sums[r][e]);
+          sums[r][e] = fmaf(weights.x, step.keys[a][e], sums[r][e]);
+          sums[r][e] = fmaf(weights.y, step.keys[a + 1][e], sums[r][e]);
         }
       }
     }
-  }
+  });
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
 #pragma unroll
@@ -449,10 +481,14 @@ __device__ __forceinline__ void Attend(const CachedArgs<T>& args, const Rows& ro
     const int begin = chunk * kChunk;
     const ChunkRange range{begin, max(first - begin, 0), min(end - begin, kChunk)};
     ScoreChunk<kRows, kPacked>(args, thread, range, keys, shared);
+    // The first values are on their way while the weights are found.
+    const Reader<kPacked, G, T> reader(thread, range, values, d);
+    Step<T> first_step;
+    reader.Read(reader.FirstKey(thread), &first_step);
     __syncthreads();
     WeighChunk<kRows>(thread, range, shared);
     __syncthreads();
-    MixChunk<kRows, kPacked>(args, thread, range, values, shared);
+    MixChunk<kRows>(thread, reader, first_step, shared);
     __syncthreads();
     for (int at = threadIdx.x; at < rows.count * G::kWidth; at += kThreads) {
       const int r = at / G::kWidth;
@@ -483,7 +519,8 @@ __device__ __forceinline__ void Attend(const CachedArgs<T>& args, const Rows& ro
 
 // kPacked: keys and values can be read in whole vectors.
 template <class T, class G, bool kPacked>
-__global__ __launch_bounds__(kThreads, G::kBlocksPerProcessor) void CachedKernel(const CachedArgs<T> args) {
+__global__ __launch_bounds__(kThreads, kPacked ? G::kBlocksPerProcessor
+                                               : 2) void CachedKernel(const CachedArgs<T> args) {
   __shared__ SharedState<G> shared;
   int64_t block = blockIdx.x;
   const int share = static_cast<int>(block % args.shares);
@@ -512,15 +549,15 @@ __global__ __launch_bounds__(kThreads, G::kBlocksPerProcessor) void CachedKernel
   while (token + run < run_end && args.slots[token + run] == slot) ++run;
   rows.count = min(G::kMostRows, run * group - rows.offset);
 
-  if (rows.count == 1) {
-    Attend<1, kPacked>(args, rows, slot, kv_head, share, shared);
-  } else if (rows.count == 2) {
-    Attend<2, kPacked>(args, rows, slot, kv_head, share, shared);
-  } else if (rows.count <= 4) {
-    Attend<4, kPacked>(args, rows, slot, kv_head, share, shared);
-  } else if constexpr (G::kMostRows > 4) {
-    Attend<8, kPacked>(args, rows, slot, kv_head, share, shared);
+  // The sizes worth code of their own: a query head for each key/value head, and two; four serve fewer where
+  // eight would be usual.
+  if constexpr (kPacked && G::kMostRows == 4) {
+    if (rows.count == 1) return Attend<1, kPacked>(args, rows, slot, kv_head, share, shared);
+    if (rows.count == 2) return Attend<2, kPacked>(args, rows, slot, kv_head, share, shared);
+  } else if constexpr (kPacked) {
+    if (rows.count <= 4) return Attend<4, kPacked>(args, rows, slot, kv_head, share, shared);
   }
+  Attend<G::kMostRows, kPacked>(args, rows, slot, kv_head, share, shared);
 }
 
 // Joins the chunks of a (token, head).

@@ -35,13 +35,14 @@ namespace tanren::kernels::cuda::mma {
 inline constexpr int kBlock = 16;  // rows, and columns, of what one ldmatrix reads
 inline constexpr int kChunk = 8;   // bf16 numbers in 16 bytes
 inline constexpr int kChunkBytes = 16;
-inline constexpr int kBankChunks = 8;  // chunks that one pass over the banks delivers
-inline constexpr int kColumns = 8;     // of an accumulator tile
-inline constexpr int kQuad = 4;        // lanes that share an accumulator tile's row
-inline constexpr int kFragment = 4;    // registers of an A fragment and of an accumulator tile
-inline constexpr int kLeastMajor = 8;  // compute capability
-inline constexpr int kLeastRows = 64;  // of any kernel's tile
-inline constexpr int64_t kMostTokens = int64_t{1} << 29;
+inline constexpr int kTileAlignment = 128;  // bytes; of a tile in shared memory
+inline constexpr int kBankChunks = 8;       // chunks that one pass over the banks delivers
+inline constexpr int kColumns = 8;          // of an accumulator tile
+inline constexpr int kQuad = 4;             // lanes that share an accumulator tile's row
+inline constexpr int kFragment = 4;         // registers of an A fragment and of an accumulator tile
+inline constexpr int kLeastMajor = 8;       // compute capability
+inline constexpr int kLeastRows = 64;       // of any kernel's tile
+inline constexpr int64_t kMostTokens = int64_t{1} << 29;  // positions and a window's ends are 32-bit
 inline constexpr int64_t kMostStride = int64_t{1} << 29;  // in elements
 inline constexpr float kLog2E = 1.44269504088896341f;
 inline constexpr float kLn2 = 0.693147180559945309f;
@@ -191,6 +192,7 @@ __device__ __forceinline__ void Multiply(uint32_t a, uint32_t b, float (&c)[kRow
 template <int kDim, int kStride = kBlock / kChunk, int kRowBlocks, int kTiles>
 __device__ __forceinline__ void MultiplyAdd(const uint32_t (&a)[kRowBlocks][kFragment], uint32_t b,
                                             float (&c)[kRowBlocks][kTiles][4]) {
+  b = Opaque(b);
 #pragma unroll
   for (int n = 0; n < kTiles / 2; ++n) {
     uint32_t right[kFragment];
@@ -253,10 +255,17 @@ struct ScoreScale {
   float cap;
 };
 
-// Within 2^-22: the score's error is that of a score of the cap's size in fp32.
+// Within 2^-20 of the result: the quotient loses digits near zero, where five terms of the series do not.
 __device__ __forceinline__ float Tanh(float x) {
+  constexpr float kSeriesEnd = 0.25f;
+  const float square = x * x;
+  float series = fmaf(square, 62.0f / 2835, -17.0f / 315);
+  series = fmaf(series, square, 2.0f / 15);
+  series = fmaf(series, square, -1.0f / 3);
+  series = fmaf(series * square, x, x);
   const float e = Exp2(-2 * kLog2E * fabsf(x));
-  return copysignf(__fdividef(1 - e, 1 + e), x);
+  const float quotient = __fdividef(1 - e, 1 + e);
+  return fabsf(x) < kSeriesEnd ? series : copysignf(quotient, x);
 }
 
 // A value that is the same on all lanes, told to the compiler, which can then keep one copy for the warp.
@@ -332,15 +341,14 @@ __device__ __forceinline__ QueryBlock QueryBlockOf(const Parameters& p, int inde
   return {.tile = rest % p.max_tiles, .head = kv_head * p.group + index % p.group, .kv_head = kv_head};
 }
 
-// What a warp's rows of queries, [first, last] and none if first > last, see of the keys.
+// What a warp's rows of queries, [first, last] and none if first > last, see of the keys: any row sees some
+// of [begin, end); every row sees the keys from begin + rows - 1 to all_end.
 struct Visibility {
-  int begin, end;          // keys that any row sees
-  int all_begin, all_end;  // keys that every row sees
+  int begin, end, all_end;
 };
 __device__ __forceinline__ Visibility VisibilityOf(const Parameters& p, int first, int last, int length) {
   return {.begin = first - p.back,
           .end = Uniform(first <= last ? min(last + p.ahead + 1, length) : 0),
-          .all_begin = last - p.back,
           .all_end = Uniform(min(first + p.ahead + 1, length))};
 }
 

@@ -26,12 +26,12 @@ struct QueriesTile {
   static constexpr int kQueryTileBytes = kRows * kRowBytes;
   static constexpr int kKeyTileBytes = kKeys * kRowBytes;
   static constexpr int kSharedBytes = 2 * kQueryTileBytes + 2 * kKeyTileBytes;  // Q, dO, K, V
-  static_assert(kQueryTileBytes % 128 == 0 && kKeyTileBytes % 128 == 0);
+  static_assert(kQueryTileBytes % kTileAlignment == 0 && kKeyTileBytes % kTileAlignment == 0);
 };
 template <int kDim>
 struct QueriesTileOf;
 template <>
-struct QueriesTileOf<64> : QueriesTile<64, 2, 4, 64, 2> {};
+struct QueriesTileOf<64> : QueriesTile<64, 2, 4, 48, 2> {};
 template <>
 struct QueriesTileOf<80> : QueriesTile<80, 2, 4, 32, 2> {};
 template <>
@@ -46,7 +46,7 @@ __global__ __launch_bounds__(Tile::kThreads, Tile::kMinBlocks) void BackwardQuer
     const __grid_constant__ Parameters p) {
   constexpr int kDim = Tile::kDim, kThreads = Tile::kThreads, kRowBlocks = Tile::kRowBlocks;
   constexpr int kRows = Tile::kRows, kKeys = Tile::kKeys, kKeyTiles = kKeys / kColumns;
-  extern __shared__ __align__(128) unsigned char shared[];
+  extern __shared__ __align__(kTileAlignment) unsigned char shared[];
 
   const QueryBlock block = QueryBlockOf(p, blockIdx.x);
   AttentionTile tile;
@@ -113,7 +113,7 @@ __global__ __launch_bounds__(Tile::kThreads, Tile::kMinBlocks) void BackwardQuer
       }
     }
     if (!kPlain && p.scale.inner > 0) Cap(p.scale, s, ds);
-    if (key + kKeys > keys.all_end || (!kPlain && key < keys.all_begin)) {
+    if (key + kKeys > keys.all_end || (!kPlain && key < keys.begin + Tile::kWarpRows - 1)) {
       const int l = Opaque(lane);
       Hide<!kPlain, true>(warp_row + l / kQuad, key + l % kQuad * 2, p.back, p.ahead, length - 1, s);
     }
@@ -163,6 +163,7 @@ int64_t MmaAttentionBackwardBytes(const AttentionShape& shape) {
 
 void MmaAttentionBackward(const Stream& stream, const AttentionShape& shape,
                           const AttentionOperands& operands, void* workspace) {
+  TANREN_CUDA_REQUIRE(mma::BackwardKeysSharedBytes(shape.head_dim) > 0);
   if (shape.tokens == 0) return;
   auto* memory = static_cast<unsigned char*>(workspace);
   auto* dots = reinterpret_cast<float*>(memory);
@@ -196,7 +197,6 @@ bool MmaAttentionSupports(const AttentionShape& shape, const AttentionOperands& 
       architecture.shared_memory_bytes < shared_bytes) {
     return false;
   }
-  // Positions are 32-bit numbers, and so are a window's ends.
   if (shape.tokens > mma::kMostTokens || !(shape.scale > 0)) return false;
   const int64_t blocks = MaxTiles(shape.tokens, shape.segments, mma::kLeastRows) * shape.heads;
   if (blocks > std::numeric_limits<int32_t>::max()) return false;

@@ -38,7 +38,8 @@ struct KeysTile {
   static constexpr int kExchangeBytes = kParts == 1 ? 0 : 2 * kQueries / kBlock * kRowBlocks * kFragmentBytes;
   static constexpr int kSharedBytes = 2 * kKeyTileBytes + kStages * kStageBytes + kGroups_ * kExchangeBytes;
   static_assert(kThreads >= 2 * kQueries && kPartQueries % kBlock == 0 && kParts <= 2);
-  static_assert(kDim / kBlock % kParts == 0 && kStageBytes % 128 == 0 && kKeyTileBytes % 128 == 0);
+  static_assert(kDim / kBlock % kParts == 0 && kStageBytes % kTileAlignment == 0 &&
+                kKeyTileBytes % kTileAlignment == 0);
 };
 template <int kDim>
 struct KeysTileOf;
@@ -53,8 +54,7 @@ struct KeysTileOf<128> : KeysTile<128, 2, 4, 2, 64, 1> {};
 template <>
 struct KeysTileOf<256> : KeysTile<256, 1, 4, 2, 32, 1> {};
 
-// Products S^T and dP^T become weights P^T and score gradients dS^T. `lse` and `dots` are where the lane's
-// first query has its own.
+// dP^T less the dots of each query, which begin at `dots` for the lane's first one.
 template <int kRowBlocks, int kTiles>
 __device__ __forceinline__ void SubtractDots(uint32_t dots, float (&dp)[kRowBlocks][kTiles][4]) {
 #pragma unroll
@@ -67,6 +67,8 @@ __device__ __forceinline__ void SubtractDots(uint32_t dots, float (&dp)[kRowBloc
     }
   }
 }
+
+// Scores become weights P^T, and dP^T less dots becomes dS^T. `lse` as `dots` above.
 template <int kRowBlocks, int kTiles>
 __device__ __forceinline__ void Weigh(float factor, uint32_t lse, float (&s)[kRowBlocks][kTiles][4],
                                       float (&dp)[kRowBlocks][kTiles][4]) {
@@ -94,7 +96,7 @@ __global__ __launch_bounds__(Tile::kThreads,
   constexpr int kRowBytes = Tile::kRowBytes, kBlockBytes = kBlock * kRowBytes;
   constexpr int kColumnStride = kParts * kBlock / kChunk;  // chunks from a block column of a warp to its next
   constexpr int kWarpTiles = kDim / kColumns / kParts;
-  extern __shared__ __align__(128) unsigned char shared[];
+  extern __shared__ __align__(kTileAlignment) unsigned char shared[];
 
   const int kv_head = static_cast<int>(blockIdx.x) / p.max_tiles;
   AttentionTile tile;

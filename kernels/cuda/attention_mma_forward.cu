@@ -26,7 +26,8 @@ struct ForwardTile {
   static constexpr int kRows = kWarps_ * kWarpRows;
   static constexpr int kKeys = 64;
   static constexpr int kRowBytes = TileLayout<kDim>::kRowBytes;
-  static constexpr int kSharedBytes = (kRows + 2 * kKeys) * kRowBytes;
+  static constexpr int kSharedBytes = (kRows + 2 * kKeys) * kRowBytes;  // Q, K, V
+  static_assert(kRows * kRowBytes % kTileAlignment == 0 && kKeys * kRowBytes % kTileAlignment == 0);
 };
 template <int kDim>
 struct ForwardTileOf;
@@ -98,7 +99,7 @@ __global__ __launch_bounds__(Tile::kThreads,
                              Tile::kMinBlocks) void ForwardKernel(const __grid_constant__ Parameters p) {
   constexpr int kDim = Tile::kDim, kKeys = Tile::kKeys, kRowBlocks = Tile::kRowBlocks;
   constexpr int kThreads = Tile::kThreads;
-  extern __shared__ __align__(128) unsigned char shared[];
+  extern __shared__ __align__(kTileAlignment) unsigned char shared[];
 
   const QueryBlock block = QueryBlockOf(p, blockIdx.x);
   AttentionTile tile;
@@ -156,17 +157,17 @@ __global__ __launch_bounds__(Tile::kThreads,
         }
       }
     }
-    if (key + kKeys > keys.all_end || (!kPlain && key < keys.all_begin)) {
+    if (key + kKeys > keys.all_end || (!kPlain && key < keys.begin + Tile::kWarpRows - 1)) {
       const int l = Opaque(lane);
       Hide<!kPlain, true>(warp_row + l / kQuad, key + l % kQuad * 2, p.back, p.ahead, length - 1, s);
     }
 #pragma unroll
     for (int m = 0; m < kRowBlocks; ++m) Softmax(p.scale.factor, s[m], reference[m], sum[m], o[m]);
 #pragma unroll
-    for (int block = 0; block < kKeys / kBlock; ++block) {
+    for (int i = 0; i < kKeys / kBlock; ++i) {
       uint32_t weights[kRowBlocks][kFragment];
-      RoundToFragments(s, block, weights);
-      MultiplyAdd<kDim>(weights, v_tile + by_rows + block * kBlock * Tile::kRowBytes, o);
+      RoundToFragments(s, i, weights);
+      MultiplyAdd<kDim>(weights, v_tile + by_rows + i * kBlock * Tile::kRowBytes, o);
     }
   }
 
@@ -201,6 +202,7 @@ int ForwardSharedBytes(int64_t head_dim) {
 
 void MmaAttentionForward(const Stream& stream, const AttentionShape& shape,
                          const AttentionOperands& operands) {
+  TANREN_CUDA_REQUIRE(mma::ForwardSharedBytes(shape.head_dim) > 0);
   if (shape.tokens == 0) return;
   const mma::Parameters parameters = mma::ParametersOf(shape, operands, nullptr);
   mma::WithHeadDim(shape.head_dim, 0, [&](auto dim) {

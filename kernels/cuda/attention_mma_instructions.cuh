@@ -31,8 +31,8 @@ __device__ __forceinline__ T Opaque(T value) {
 // Starts a copy of 16 bytes from global to shared memory, past the first-level cache. Without `inside` zeros
 // are written and nothing is read, but `from` must still be an address of the buffer.
 __device__ __forceinline__ void CopyAsync16(uint32_t to, const void* from, bool inside) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(__cvta_generic_to_global(from)),
-               "r"(inside ? 16 : 0)
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to),
+               "l"(__cvta_generic_to_global(from)), "r"(inside ? 16 : 0)
                : "memory");
 }
 __device__ __forceinline__ void CopyAsync4(uint32_t to, const void* from, bool inside) {

@@ -50,7 +50,7 @@ constexpr float kNone = -std::numeric_limits<float>::infinity();
 // Own rows and weights are kept with four rows interleaved by quads, so that what the four row groups of a
 // warp read together is one piece of memory. The place of a row's column:
 template <int kWidth>
-TANREN_HOST_DEVICE constexpr int InterleavedPlace(int row, int column) {
+TANREN_HOST_DEVICE constexpr unsigned InterleavedPlace(unsigned row, unsigned column) {
   return row / kRowGroup * (kRowGroup * kWidth) + column / kQuad * (kRowGroup * kQuad) +
          row % kRowGroup * kQuad + column % kQuad;
 }
@@ -119,7 +119,7 @@ struct Visibility {
 
 // A block's tile, in positions of its segment.
 struct Place {
-  int64_t start;  // the segment's first token
+  int start;  // the segment's first token
   int first;
   int rows;
   int length;
@@ -175,8 +175,8 @@ __device__ __forceinline__ void LoadSlab(const T* from, int64_t stride, int rows
   constexpr int kRowsAtOnce = kThreads / kQuadsPerSlab;
   constexpr int kEach = kRowCount / kRowsAtOnce;
   static_assert(kRowCount % kRowsAtOnce == 0);
-  const int row = static_cast<int>(threadIdx.x) / kQuadsPerSlab;
-  const int column = static_cast<int>(threadIdx.x) % kQuadsPerSlab * kQuad;
+  const int row = static_cast<int>(threadIdx.x / kQuadsPerSlab);
+  const int column = static_cast<int>(threadIdx.x % kQuadsPerSlab * kQuad);
   const T* at = from + row * stride + column;
   float4 quads[kEach];
 #pragma unroll
@@ -194,7 +194,7 @@ template <class T>
 __device__ __forceinline__ void Stage(const Matrix<const T>& matrix, const T* head, int row, int length,
                                       int slab, int head_dim, float* stage) {
   __syncthreads();
-  LoadSlab<kTile>(head + row * matrix.stride + slab * kSlab, matrix.stride, min(kTile, length - row),
+  LoadSlab<kTile>(head + row * matrix.stride + slab * kSlab, matrix.stride, length - row,
                   head_dim - slab * kSlab, matrix.packed,
                   [stage](int r, int more, int column, const float4& quad) {
                     float* const to = stage + r * kPitch + column;
@@ -221,9 +221,9 @@ __device__ __forceinline__ void LoadOwn(const Matrix<const T>& matrix, const T* 
 // Other(0..7) of a tile and the columns Column(0..7) of a slab.
 template <int kRows>
 struct ThreadPlace {
-  int warp = static_cast<int>(threadIdx.x) / kWarp;
-  int row = static_cast<int>(threadIdx.x) % kWarp / kRowThreads;
-  int part = static_cast<int>(threadIdx.x) % kRowThreads;
+  int warp = static_cast<int>(threadIdx.x / kWarp);
+  int row = static_cast<int>(threadIdx.x % kWarp / kRowThreads);
+  int part = static_cast<int>(threadIdx.x % kRowThreads);
 
   __device__ int Row(int r) const { return (warp * kRows + r) * kRowGroup + row; }
   __device__ int Other(int i) const { return part + i * kRowThreads; }
@@ -232,7 +232,7 @@ struct ThreadPlace {
   static constexpr int kColumnStep = kRowThreads * kQuad;
   // The thread's first own row, its first column, in an interleaved tile.
   template <int kWidth>
-  __device__ int Own() const {
+  __device__ unsigned Own() const {
     return InterleavedPlace<kWidth>(Row(0), 0);
   }
 };
@@ -351,16 +351,32 @@ __device__ __forceinline__ void StoreOwn(const ThreadPlace<kRows>& thread, const
   }
 }
 
-// The score of a product, as an exponent of two; `slope`: its derivative by the uncapped score.
-__device__ __forceinline__ float Score(const Sizes& sizes, float product, float* slope) {
-  const float score = __fmul_rn(product, sizes.factor);
-  if (sizes.cap_log2 <= 0) {
-    *slope = 1;
-    return score;
+// Products of queries and keys to scores, as exponents of two.
+template <int kRows>
+__device__ __forceinline__ void ToScores(const Sizes& sizes, Scores<kRows>& products) {
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+#pragma unroll
+    for (int i = 0; i < kPerThread; ++i) products[r][i] = __fmul_rn(products[r][i], sizes.factor);
   }
-  const float t = tanhf(score);
-  *slope = fmaf(-t, t, 1.0f);
-  return __fmul_rn(sizes.cap_log2, t);
+  if (sizes.cap_log2 <= 0) return;
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+#pragma unroll
+    for (int i = 0; i < kPerThread; ++i) products[r][i] = __fmul_rn(tanhf(products[r][i]), sizes.cap_log2);
+  }
+}
+
+// Scores of pairs for which seen(r, i) does not hold become those of weight zero.
+template <int kRows, class Seen>
+__device__ __forceinline__ void Hide(Scores<kRows>& scores, const Seen& seen) {
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+#pragma unroll
+    for (int i = 0; i < kPerThread; ++i) {
+      if (!seen(r, i)) scores[r][i] = kNone;
+    }
+  }
 }
 
 // The sum over the threads that share a row, on each of them.
@@ -456,16 +472,11 @@ __global__ __launch_bounds__(kThreads, kSlabs > 2 ? 1 : 2) void ForwardKernel(co
       Stage(args.k, k, key, place.length, slab, d, stage);
       AddScores<kRows, Tile::kWidth>(thread, mine + slab * kSlab * kRowGroup, stage, scores);
     }
-    const bool all = visibility.SeesAll(place.first, last, key, key + kTile - 1);
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-#pragma unroll
-      for (int i = 0; i < kPerThread; ++i) {
-        float slope;
-        const float score = Score(sizes, scores[r][i], &slope);
-        const bool seen = all || visibility.Sees(place.first + thread.Row(r), key + thread.Other(i));
-        scores[r][i] = seen ? score : kNone;
-      }
+    ToScores<kRows>(sizes, scores);
+    if (!visibility.SeesAll(place.first, last, key, key + kTile - 1)) {
+      Hide<kRows>(scores, [&](int r, int i) {
+        return visibility.Sees(place.first + thread.Row(r), key + thread.Other(i));
+      });
     }
     SoftmaxTile<kRows, kSlabs>(scores, maximum, sum, out);
     ForWeights<kRows>(thread, weights, [&](int r, int i, float* weight) { *weight = scores[r][i]; });
@@ -501,8 +512,8 @@ struct BackwardArgs {
   const float* dots = nullptr;
 };
 
-// The derivative of a capped score by the uncapped one, from the score's weight: it spares the registers that
-// would keep it while the weight is in use. A weight of zero has no gradient anyway.
+// The derivative of a capped score by the uncapped one, from the score's weight: the score's own registers
+// are free by the time it is needed. A weight of zero has no gradient anyway.
 __device__ __forceinline__ float SlopeOfWeight(const Sizes& sizes, float weight, float lse_log2) {
   if (sizes.cap_log2 <= 0 || weight <= 0) return 1;
   const float t = (log2f(weight) + lse_log2) / sizes.cap_log2;
@@ -546,8 +557,8 @@ __global__ __launch_bounds__(kThreads,
   const int end = visibility.EndOfQueries(last);
   const int group = sizes.heads / sizes.kv_heads;
   for (int head = kv_head * group; head < (kv_head + 1) * group; ++head) {
-    const T* const q = args.q.data + place.start * args.q.stride + int64_t{head} * d;
-    const T* const d_o = args.d_o.data + place.start * args.d_o.stride + int64_t{head} * d;
+    const T* const q = args.q.data + place.start * args.q.stride + head * d;
+    const T* const d_o = args.d_o.data + place.start * args.d_o.stride + head * d;
     const int64_t row_values = head * sizes.tokens + place.start;
     for (int query = begin; query < end; query += kTile) {
       // Before the barriers of the staging; the last tile's readers are behind a barrier too.
@@ -557,21 +568,22 @@ __global__ __launch_bounds__(kThreads,
         lse_log2[threadIdx.x] = exists ? args.lse[row_values + row] * kLog2E : 0.0f;
         dots[threadIdx.x] = exists ? args.dots[row_values + row] : 0.0f;
       }
-      Scores<kRows> products;
-      Clear<kRows>(products);
+      Scores<kRows> scores;
+      Clear<kRows>(scores);
 #pragma unroll 1
       for (int slab = 0; slab < kSlabs; ++slab) {
         Stage(args.q, q, query, place.length, slab, d, stage);
-        AddScores<kRows, Tile::kWidth>(thread, my_k + slab * kSlab * kRowGroup, stage, products);
+        AddScores<kRows, Tile::kWidth>(thread, my_k + slab * kSlab * kRowGroup, stage, scores);
       }
-      const bool all =
-          query + kTile <= place.length && visibility.SeesAll(query, query + kTile - 1, place.first, last);
+      ToScores<kRows>(sizes, scores);
+      if (query + kTile > place.length || !visibility.SeesAll(query, query + kTile - 1, place.first, last)) {
+        Hide<kRows>(scores, [&](int r, int i) {
+          const int row = query + thread.Other(i);
+          return row < place.length && visibility.Sees(row, place.first + thread.Row(r));
+        });
+      }
       ForWeights<kRows>(thread, weights, [&](int r, int i, float* weight) {
-        const int row = query + thread.Other(i);
-        const bool seen = all || (row < place.length && visibility.Sees(row, place.first + thread.Row(r)));
-        float slope;
-        const float score = Score(sizes, products[r][i], &slope);
-        *weight = seen ? exp2f(score - lse_log2[thread.Other(i)]) : 0.0f;
+        *weight = exp2f(scores[r][i] - lse_log2[thread.Other(i)]);
       });
       Scores<kRows> gradients;
       Clear<kRows>(gradients);
@@ -643,8 +655,8 @@ __global__ __launch_bounds__(kThreads,
   const int last = place.first + place.rows - 1;
   const int end = visibility.EndOfKeys(last);
   for (int key = visibility.FirstKey(place.first) / kTile * kTile; key < end; key += kTile) {
-    Scores<kRows> products, gradients;
-    Clear<kRows>(products), Clear<kRows>(gradients);
+    Scores<kRows> scores, gradients;
+    Clear<kRows>(scores), Clear<kRows>(gradients);
 #pragma unroll 1
     for (int slab = 0; slab < kSlabs; ++slab) {
       Stage(args.v, v, key, place.length, slab, d, stage);
@@ -653,14 +665,17 @@ __global__ __launch_bounds__(kThreads,
 #pragma unroll 1
     for (int slab = 0; slab < kSlabs; ++slab) {
       Stage(args.k, k, key, place.length, slab, d, stage);
-      AddScores<kRows, Tile::kWidth>(thread, my_q + slab * kSlab * kRowGroup, stage, products);
+      AddScores<kRows, Tile::kWidth>(thread, my_q + slab * kSlab * kRowGroup, stage, scores);
     }
-    const bool all = visibility.SeesAll(place.first, last, key, key + kTile - 1);
+    ToScores<kRows>(sizes, scores);
+    if (!visibility.SeesAll(place.first, last, key, key + kTile - 1)) {
+      Hide<kRows>(scores, [&](int r, int i) {
+        return visibility.Sees(place.first + thread.Row(r), key + thread.Other(i));
+      });
+    }
     ForWeights<kRows>(thread, weights, [&](int r, int i, float* weight) {
-      const bool seen = all || visibility.Sees(place.first + thread.Row(r), key + thread.Other(i));
-      float slope;
-      const float score = Score(sizes, products[r][i], &slope);
-      *weight = seen ? exp2f(score - lse_log2[r]) * (gradients[r][i] - dots[r]) * slope : 0.0f;
+      const float probability = exp2f(scores[r][i] - lse_log2[r]);
+      *weight = probability * (gradients[r][i] - dots[r]) * SlopeOfWeight(sizes, probability, lse_log2[r]);
     });
     // The last slab of k is still staged.
     AddMix<kRows>(thread, weights, stage, dq[kSlabs - 1]);

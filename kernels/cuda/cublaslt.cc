@@ -43,7 +43,7 @@ namespace {
 constexpr int64_t kWorkspaceBytes = int64_t{32} << 20;
 // The widest access to memory that an algorithm may ask an alignment for. Coarser alignments are not told
 // apart, so that equal inputs at other addresses meet the same algorithm.
-inline const uintptr_t kWidestAccess = std::getenv("TANREN_X_ALIGN") ? 256 : 16;
+constexpr uintptr_t kWidestAccess = 16;
 constexpr int kCandidates = 16;        // of the heuristic, when tuning
 constexpr int kUntunedCandidates = 4;  // the later ones stand in should the first be declined at its launch
 constexpr size_t kMaxPlans = 48;       // of one layer; beyond them the least recently used is made anew

@@ -3,6 +3,7 @@
 #include <map>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/stream.h"
@@ -14,6 +15,7 @@ namespace {
 struct ScratchMemory {
   void* data = nullptr;
   int64_t bytes = 0;
+  std::vector<void*> outgrown;  // recorded graphs may still point into them
 };
 
 // Scratch memory by stream handle. Streams are made and destroyed rarely; a kernel call looks its own up
@@ -29,8 +31,7 @@ class ScratchTable {
     const std::lock_guard lock(mutex_);
     ScratchMemory& memory = table_[stream];
     if (bytes > memory.bytes) {
-      TANREN_CUDA(cudaStreamSynchronize(stream));
-      if (memory.data != nullptr) TANREN_CUDA(cudaFree(memory.data));
+      if (memory.data != nullptr) memory.outgrown.push_back(memory.data);
       memory.bytes = cuda::CeilDiv(bytes, kGrain) * kGrain;
       TANREN_CUDA(cudaMalloc(&memory.data, memory.bytes));
     }
@@ -41,6 +42,7 @@ class ScratchTable {
     const std::lock_guard lock(mutex_);
     const auto found = table_.find(stream);
     if (found == table_.end()) return;
+    for (void* outgrown : found->second.outgrown) TANREN_CUDA(cudaFree(outgrown));
     if (found->second.data != nullptr) TANREN_CUDA(cudaFree(found->second.data));
     table_.erase(found);
   }
@@ -207,6 +209,31 @@ void CopyRows(const Stream& stream, int64_t rows, int64_t width_bytes, void* to,
   }
   TANREN_CUDA(cudaMemcpy2DAsync(to, to_stride, from, from_stride, width_bytes, rows, cudaMemcpyDeviceToDevice,
                                 cuda::Handle(stream)));
+}
+
+Graph::~Graph() {
+  if (executable_ != nullptr) TANREN_CUDA(cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(executable_)));
+}
+
+bool Graph::CanRecord(const Stream& stream) { return stream.device == Device::kCuda && !IsBlocking(); }
+
+void Graph::BeginRecording(const Stream& stream) {
+  TANREN_CUDA(cudaStreamBeginCapture(cuda::Handle(stream), cudaStreamCaptureModeThreadLocal));
+}
+
+Graph Graph::EndRecording(const Stream& stream) {
+  cudaGraph_t recorded = nullptr;
+  TANREN_CUDA(cudaStreamEndCapture(cuda::Handle(stream), &recorded));
+  cudaGraphExec_t executable = nullptr;
+  TANREN_CUDA(cudaGraphInstantiate(&executable, recorded, 0));
+  TANREN_CUDA(cudaGraphDestroy(recorded));
+  Graph graph;
+  graph.executable_ = executable;
+  return graph;
+}
+
+void Graph::Launch(const Stream& stream) const {
+  TANREN_CUDA(cudaGraphLaunch(static_cast<cudaGraphExec_t>(executable_), cuda::Handle(stream)));
 }
 
 namespace cuda {

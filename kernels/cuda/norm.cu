@@ -37,12 +37,13 @@ struct ForwardShape {
   static constexpr int kGroups = kThreads / kGroup;
   // At least so many threads on a multiprocessor, which bounds the registers; what spills gets more of them.
   static constexpr int kResident = kRows > 1 ? 640 : kThreads <= 256 ? 768 : kPacks <= 2 ? 1024 : 512;
+  static constexpr int kBlocks = kResident / kThreads;
 };
+// Elements of a row that a thread holds, unless the row is short: 512 threads hold 8192.
+constexpr int kThreadElements = 16;
 
 template <class T, class Shape, bool kWhole>
-__global__ __launch_bounds__(Shape::kThreads,
-                             Shape::kResident /
-                                 Shape::kThreads) void ForwardKernel(const ForwardTask<T> task) {
+__global__ __launch_bounds__(Shape::kThreads, Shape::kBlocks) void ForwardKernel(const ForwardTask<T> task) {
   constexpr int kCount = kPackOf<T>, kGroup = Shape::kGroup, kPacks = Shape::kPacks, kRows = Shape::kRows;
   __shared__ SumExchange<Shape::kThreads, kRows> exchange[2];
   const int width = static_cast<int>(task.rows.width);

@@ -143,7 +143,7 @@ __global__ __launch_bounds__(Shape::kThreads, Shape::kBlocksPerMultiprocessor) v
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       const float mean_gn = sums[2 * r] * inverse_width;
-      const float mean_g = task.centered ? sums[2 * r + 1] * inverse_width : 0.0f;
+      const float mean_g = task.centered ? __fmul_rn(sums[2 * r + 1], inverse_width) : 0.0f;
 #pragma unroll
       for (int p = 0; p < kPacks; ++p) {
         const Floats<kCount> grad = dy[r][p].ToFloats(), values = x[r][p].ToFloats(),
@@ -217,7 +217,7 @@ __global__ __launch_bounds__(kWideThreads) void WideRowsKernel(const BackwardTas
   });
   GroupSum<kWideThreads, kWideThreads>(sums, exchange);
   const float mean_gn = sums[0] * inverse_width;
-  const float mean_g = task.centered ? sums[1] * inverse_width : 0.0f;
+  const float mean_g = task.centered ? __fmul_rn(sums[1], inverse_width) : 0.0f;
   ForEachWidePack<kCount>(width, [&](int64_t column, int64_t left) {
     const Floats<kCount> grad = LoadUpTo<kWhole>(task.dy + offset + column, left).ToFloats();
     const Floats<kCount> values = LoadUpTo<kWhole>(task.x + offset + column, left).ToFloats();

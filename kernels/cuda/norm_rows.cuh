@@ -3,10 +3,12 @@
 // A row belongs to a group of threads: part of a warp, a warp, or a block. Pack p of a thread is pack
 // p * kGroup + its place in the group, so neighbouring threads read neighbouring memory. Which element a
 // thread holds, and with it the order of every sum, depends on the row's width and dtype only: where rows
-// are not whole packs, or not aligned, the same elements are read one by one.
+// are not whole packs, or not aligned, the same elements are read one by one. Products that meet a sum are
+// named (fmaf, __fmul_rn), so that both kinds round alike.
 #ifndef TANREN_KERNELS_CUDA_NORM_ROWS_CUH_
 #define TANREN_KERNELS_CUDA_NORM_ROWS_CUH_
 
+#include <algorithm>
 #include <cstdint>
 #include <initializer_list>
 
@@ -59,8 +61,8 @@ class RowWalk {
   int64_t offset_;
 };
 
-// Where pack p of this thread begins, and how many elements of the row are left from there on (0 or less: the
-// pack lies beyond the row). Widths of rows in registers fit into an int.
+// Where pack p of this thread begins; beyond the row if that is not less than the width. Widths of rows in
+// registers fit into an int.
 template <int kGroup, int kCount>
 __device__ __forceinline__ int ColumnOf(int p) {
   return (p * kGroup + static_cast<int>(threadIdx.x) % kGroup) * kCount;
@@ -80,7 +82,8 @@ struct RowPack {
   }
 };
 
-// kWhole: rows are whole packs and aligned. Elements beyond the row are 0.
+// The pack at `from`, of which the row has `left` elements (0 or less: none); the others are 0. kWhole: rows
+// are whole packs and aligned. Plain loads: a kernel may write the memory that it read.
 template <bool kWhole, class T>
 __device__ __forceinline__ RowPack<T> LoadUpTo(const T* from, int64_t left) {
   RowPack<T> result;
@@ -151,9 +154,6 @@ __device__ __forceinline__ void GroupSum(float (&values)[kValues], SumExchange<k
   }
 }
 
-// Elements of a row that a thread holds, unless the row is short. 512 threads hold 8192 elements.
-inline constexpr int kThreadElements = 16;
-
 // Rows too wide for registers: a block takes one and reads it again for each pass.
 inline constexpr int kWideThreads = 1024;
 
@@ -165,7 +165,7 @@ __device__ __forceinline__ void ForEachWidePack(int64_t width, const Body& body)
   }
 }
 
-// The columns of a pack that lie within the row.
+// Whether element e of a pack with `left` elements lies within the row.
 template <bool kWhole>
 __device__ __forceinline__ bool IsInside(int e, int64_t left) {
   return kWhole ? left > 0 : e < left;

@@ -13,8 +13,9 @@ namespace tanren::kernels::cuda {
 inline cudaStream_t Handle(const Stream& stream) { return static_cast<cudaStream_t>(stream.handle); }
 
 // Scratch memory of a stream for the length of one kernel call: 256-byte aligned, contents undefined. Later
-// calls on the stream get the same memory, which is safe because they run later. It grows (with a wait for
-// the stream) to the largest need and is then never allocated again, so a warm step allocates nothing.
+// calls on the stream get the same memory, which is safe because they run later. It grows to the largest need
+// and is then never allocated again, so a warm step allocates nothing; what it outgrew lives as long as the
+// stream.
 void* Scratch(const Stream& stream, int64_t bytes);
 
 template <class T>

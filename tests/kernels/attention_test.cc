@@ -443,7 +443,7 @@ TYPED_TEST(AttentionTest, CacheRowsAreIndependentAndIdleRowsAreZero) {
   const Case c{{90}, 4, 2, 20};
   const Inputs first = RandomInputs<T>(c), second = RandomInputs<T>(c);
   const std::vector<T> expected = Cache<T>(c, 1, 90).Feed(first, 0, {90});
-  Cache<T> cache(c, 3, 100);
+  Cache<T> cache(c, 3, 600);
   cache.Feed(first, 2, {70});
   cache.Feed(second, 0, {40});
   const std::vector<int32_t> rows = {70, 40, 71, 72, 5}, slots = {2, 0, 2, 2, -1},

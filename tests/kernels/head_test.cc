@@ -66,6 +66,16 @@ struct Statistics {
 Statistics Reduce(const Problem& p, const Shards& s) {
   const int64_t rows = p.c.rows;
   std::vector<float> max(rows, -kInfinity), sums(3 * rows, 0.0f);
+  if (s.shards.size() == 1) {
+    // One pass for a whole vocabulary: the maximum exactly, the sums to rounding.
+    std::vector<float> fused_max = Poisoned<float>(rows), fused_sums = Poisoned<float>(3 * rows);
+    LogitRowMaxAndSums(TestStream(), s.shards[0], s.logits[0].data(), fused_max.data(), fused_sums.data());
+    std::vector<float> split_max = Poisoned<float>(rows), split_sums = Poisoned<float>(3 * rows);
+    LogitRowMax(TestStream(), s.shards[0], s.logits[0].data(), split_max.data());
+    LogitRowSums(TestStream(), s.shards[0], s.logits[0].data(), split_max.data(), split_sums.data());
+    EXPECT_TRUE(SameBits(fused_max, split_max));
+    ExpectNear(fused_sums, ToDoubles(split_sums), "sums in one pass");
+  }
   for (size_t i = 0; i < s.shards.size(); ++i) {
     std::vector<float> local = Poisoned<float>(rows);
     LogitRowMax(TestStream(), s.shards[i], s.logits[i].data(), local.data());
@@ -171,8 +181,7 @@ TEST(HeadTest, LogitsOfMinusInfinityCountForNothing) {
   ForEachInstructionSet([&] {
     std::vector<float> max = Poisoned<float>(1), sums = Poisoned<float>(3), logp = Poisoned<float>(1),
                        lse = Poisoned<float>(1), entropy = Poisoned<float>(1);
-    LogitRowMax(TestStream(), shard, logits.data(), max.data());
-    LogitRowSums(TestStream(), shard, logits.data(), max.data(), sums.data());
+    LogitRowMaxAndSums(TestStream(), shard, logits.data(), max.data(), sums.data());
     TokenStatistics(TestStream(), 1, max.data(), sums.data(), logp.data(), lse.data(), entropy.data());
     const auto expected = reference::Statistics<double>({1, 2, 0.5}, 0, 1, 1);
     EXPECT_NEAR(logp[0], expected.logp, 1e-6);
