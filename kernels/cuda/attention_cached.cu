@@ -4,9 +4,8 @@
 // up to eight query rows at once: the query heads that share a key/value head, and where those are few, also
 // neighbouring tokens of one slot, so that a prompt is not read once for each of its tokens. It goes in three
 // steps:
-//   scores    Eight to thirty-two neighbouring threads (a key group) read a key together, eight elements
-//   each,
-//             and add their parts of its products with the rows.
+//   scores    Key groups of 8 to 32 neighbouring threads read a key each, a thread eight of its elements, and
+//             add their parts of its products with the rows.
 //   weights   A warp turns a row's scores into weights.
 //   mix       Key groups read the values and sum them with the weights, each over its own keys; then the sums
 //             of the groups are added.

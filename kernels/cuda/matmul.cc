@@ -1,4 +1,5 @@
-// Linear layers as matrix products of cuBLASLt. Nothing is packed: the products read the weight as it is.
+// Linear layers as matrix products of cuBLASLt, and of our own where there are few rows. Nothing is packed:
+// the products read the weight as it is.
 #include "kernels/matmul.h"
 
 #include <cstdint>
@@ -8,6 +9,7 @@
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/cublaslt.h"
 #include "kernels/cuda/product.h"
+#include "kernels/cuda/skinny_product.h"
 
 namespace tanren::kernels {
 namespace cuda {
@@ -47,6 +49,9 @@ void CudaLinear::Forward(const Stream& stream, int64_t rows, ConstMatrix x, Cons
   TANREN_CUDA_REQUIRE(weight_ && x.data.dtype == dtype() && (!bias || bias.dtype == dtype()));
   TANREN_CUDA_REQUIRE(y.data.dtype == dtype() || y.data.dtype == DType::kF32);
   if (rows == 0) return;
+  if (SkinnyProductSupports(rows, in_features(), x, weight_)) {
+    return SkinnyProduct(stream, rows, out_features(), in_features(), x, weight_, bias, y);
+  }
   products_.Run(stream, {.name = "forward",
                          .m = rows,
                          .n = out_features(),

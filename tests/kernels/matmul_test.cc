@@ -199,6 +199,18 @@ TYPED_TEST(LinearTest, WholeVectorsAndTiles) {
   CheckBackwardWeight<TypeParam>(layer, kCount, flag, VectorGap);
 }
 
+// Decoding: few rows of whole vectors, with columns that no tile divides and depths of several sizes of pass.
+TYPED_TEST(LinearTest, FewRowsOfWholeVectors) {
+  for (const int64_t in : {8, 264, 1000, 2304}) {
+    Layer<TypeParam> layer(37, in);
+    for (int64_t rows = 1; rows <= 9; ++rows) {
+      const bool flag = RandomInteger(0, 1) == 1;
+      CheckForward<TypeParam, TypeParam>(layer, rows, flag, VectorGap);
+      CheckForward<TypeParam, float>(layer, rows, !flag, VectorGap);
+    }
+  }
+}
+
 // Everything begins one element into its memory.
 TYPED_TEST(LinearTest, TakesOperandsAtAnyAddress) {
   constexpr int64_t kOut = 48, kIn = 64, kCount = 40;

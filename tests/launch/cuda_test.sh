@@ -3,8 +3,9 @@
 # share the device; checkpoints go from one device to the other. Skipped where there is no GPU.
 source "$(dirname "$0")/common.sh"
 
-if ! "$TANREN" doctor --directory "$WORK" 2>/dev/null | grep -q '^gpu  *0:'; then
-  echo "skipped: $("$TANREN" doctor --directory "$WORK" 2>/dev/null | sed -nE 's/^gpu +none: //p')"
+"$TANREN" doctor --directory "$WORK" >doctor.log 2>/dev/null || true
+if ! grep -q '^gpu  *0:' doctor.log; then
+  echo "skipped: $(sed -nE 's/^gpu +none: //p' doctor.log)"
   exit 77
 fi
 source "$(dirname "$0")/stages.sh"
