@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # On a GPU: every stage gives the CPU's losses in fp32, resumes bit for bit, and gives the same losses on two ranks that
 # share the device; checkpoints go from one device to the other. Skipped where there is no GPU.
-source "$(dirname "$0")/common.sh"
+HERE=$(cd "$(dirname "$0")" && pwd)
+source "$HERE/common.sh"
 
 "$TANREN" doctor --directory "$WORK" >doctor.log 2>/dev/null || true
 if ! grep -q '^gpu  *0:' doctor.log; then
   echo "skipped: $(sed -nE 's/^gpu +none: //p' doctor.log)"
   exit 77
 fi
-source "$(dirname "$0")/stages.sh"
+source "$HERE/stages.sh"
 
 run() {  # run STAGE DIRECTORY RANKS DEVICE [key=value ...]
   local stage=$1 directory=$2 ranks=$3 device=$4

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # SFT, reward model, PPO, DPO and GRPO, each killed or stopped in the middle and resumed, equal an undisturbed run bit
 # for bit; each gives the same losses at every layout; DPO starts at ln 2.
-source "$(dirname "$0")/common.sh"
+HERE=$(cd "$(dirname "$0")" && pwd)
+source "$HERE/common.sh"
 
-source "$(dirname "$0")/stages.sh"
+source "$HERE/stages.sh"
 
 run() {  # run STAGE DIRECTORY RANKS [key=value ...]
   local stage=$1 directory=$2 ranks=$3
