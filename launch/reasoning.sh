@@ -56,8 +56,8 @@ mkdir -p "$home"
 stage pretrain
 stage sft
 headline "ranking answers of the fine-tuned model"
-head -n 2000 "$data/prompts.jsonl" >"$home/prompts_to_rank.jsonl"
-tail -n 300 "$data/prompts.jsonl" >"$home/prompts_to_rank_heldout.jsonl"
+head -n 3600 "$data/prompts.jsonl" >"$home/prompts_to_rank.jsonl"
+tail -n 400 "$data/prompts.jsonl" >"$home/prompts_to_rank_heldout.jsonl"
 rank rankings "$home/prompts_to_rank.jsonl"
 rank rankings_heldout "$home/prompts_to_rank_heldout.jsonl"
 stage reward_model

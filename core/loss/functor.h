@@ -60,13 +60,17 @@ struct SegmentSeed {
 template <class Functor>
 class TokenLossOf final : public Loss {
  public:
-  explicit TokenLossOf(Functor functor = {})
-      : functor_(std::move(functor)), columns_(Functor::Columns()), metrics_(Functor::Metrics()) {
+  explicit TokenLossOf(Functor functor = {}, float temperature = 1)
+      : functor_(std::move(functor)),
+        temperature_(temperature),
+        columns_(Functor::Columns()),
+        metrics_(Functor::Metrics()) {
     TANREN_CHECK(columns_.size() <= kMaxLossColumns && metrics_.size() <= kMaxLossMetrics);
   }
 
   Coupling coupling() const override { return Coupling::kToken; }
   uint32_t statistics() const override { return Functor::kStatistics; }
+  float temperature() const override { return temperature_; }
   const std::vector<std::string>& columns() const override { return columns_; }
   const std::vector<std::string>& segment_columns() const override { return no_columns_; }
   const std::vector<std::string>& metrics() const override { return metrics_; }
@@ -99,6 +103,7 @@ class TokenLossOf final : public Loss {
 
  private:
   Functor functor_;
+  float temperature_;
   std::vector<std::string> columns_;
   std::vector<std::string> no_columns_;
   std::vector<std::string> metrics_;
@@ -110,8 +115,9 @@ class SequenceLossOf final : public Loss {
   static_assert((Functor::kStatistics & ~uint32_t{kLogp | kValue}) == 0);
 
  public:
-  explicit SequenceLossOf(Functor functor = {})
+  explicit SequenceLossOf(Functor functor = {}, float temperature = 1)
       : functor_(std::move(functor)),
+        temperature_(temperature),
         columns_(Functor::Columns()),
         segment_columns_(Functor::SegmentColumns()),
         metrics_(Functor::Metrics()) {
@@ -121,6 +127,7 @@ class SequenceLossOf final : public Loss {
 
   Coupling coupling() const override { return Coupling::kSequence; }
   uint32_t statistics() const override { return Functor::kStatistics; }
+  float temperature() const override { return temperature_; }
   const std::vector<std::string>& columns() const override { return columns_; }
   const std::vector<std::string>& segment_columns() const override { return segment_columns_; }
   const std::vector<std::string>& metrics() const override { return metrics_; }
@@ -163,6 +170,7 @@ class SequenceLossOf final : public Loss {
   }
 
   Functor functor_;
+  float temperature_;
   std::vector<std::string> columns_;
   std::vector<std::string> segment_columns_;
   std::vector<std::string> metrics_;

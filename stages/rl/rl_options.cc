@@ -69,7 +69,8 @@ std::unique_ptr<Loss> MakeTokenLoss(const RlOptions& options) {
   functor.kl_coefficient = kReference ? options.kl_coefficient : 0;
   functor.kl_estimator = options.kl_estimator;
   functor.entropy_coefficient = options.entropy;
-  return std::make_unique<TokenLossOf<PolicyFunctor<kReference, kEntropy>>>(functor);
+  return std::make_unique<TokenLossOf<PolicyFunctor<kReference, kEntropy>>>(functor,
+                                                                            options.sampling.temperature);
 }
 
 }  // namespace
@@ -120,7 +121,8 @@ absl::StatusOr<RlOptions> RlOptions::FromConfig(const config::Config& config) {
 
 std::unique_ptr<Loss> MakePolicyLoss(const RlOptions& options) {
   if (options.algorithm == RlAlgorithm::kGspo) {
-    return std::make_unique<SequenceLossOf<GspoFunctor>>(GspoFunctor{options.clip_low, options.clip_high});
+    return std::make_unique<SequenceLossOf<GspoFunctor>>(GspoFunctor{options.clip_low, options.clip_high},
+                                                         options.sampling.temperature);
   }
   const bool reference = !options.kl_in_reward && options.kl_coefficient > 0;
   if (reference)

@@ -31,5 +31,5 @@ rollout='rollout: {prompts: 8, max_tokens: 24, decode_slots: 8}'
   echo 'rl: {algorithm: ppo, epochs: 2, minibatches: 2}'; echo 'rewards: {checker: numeric, missing_end_penalty: 0.5}'
   echo 'data: {examples: [{path: synth/prompts.jsonl}], validation_examples: [{path: synth/heldout.jsonl, limit: 8}]}'; } >ppo.yaml
 { sed -e 's/algorithm: ppo, epochs: 2/algorithm: grpo, epochs: 2, kl_coefficient: 0.05/' \
-    -e 's/, reward: reward_model//' -e 's/prompts: 8/prompts: 4, samples: 4/' \
+    -e 's/, reward: reward_model//' -e 's/prompts: 8/prompts: 4, samples: 4, temperature: 0.8/' \
     -e 's/checker: numeric,/checker: numeric, step_weight: 0.5, repetition_weight: 0.3,/' ppo.yaml; } >grpo.yaml

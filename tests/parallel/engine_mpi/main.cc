@@ -22,6 +22,11 @@ int main(int argc, char** argv) {
     return 2;
   }
   tanren::runtime = *std::move(started);
+  if (tanren::TestDevice() == tanren::Device::kCuda && tanren::kernels::DeviceCount() == 0) {
+    std::printf("skipped: TANREN_TEST_DEVICE=cuda: %s\n", tanren::kernels::WhyNoDevice().c_str());
+    tanren::runtime.reset();
+    return 77;  // SKIP_RETURN_CODE of the test
+  }
   tanren::MeshShape shape;
   shape.data = 0;
   const char* tensor = std::getenv("TANREN_TEST_TENSOR");
