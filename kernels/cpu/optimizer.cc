@@ -7,8 +7,7 @@
 #include "kernels/cpu/vector-inl.h"
 // clang-format on
 
-#include <cmath>
-
+#include "kernels/adamw_constants.h"
 #include "kernels/cpu/check.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/optimizer.h"
@@ -16,17 +15,6 @@
 #ifndef TANREN_KERNELS_CPU_OPTIMIZER_ONCE_
 #define TANREN_KERNELS_CPU_OPTIMIZER_ONCE_
 namespace tanren::kernels {
-
-// What every element shares, computed once in double.
-struct AdamWConstants {
-  float gradient_scale;
-  float beta1, one_minus_beta1;
-  float beta2, one_minus_beta2;
-  float inverse_root_correction2;  // 1 / sqrt(1 - beta2^step)
-  float epsilon;
-  float keep;       // 1 - learning_rate * weight_decay
-  float step_size;  // learning_rate / (1 - beta1^step)
-};
 
 struct AdamWRange {
   int64_t count;
@@ -105,19 +93,7 @@ void cpu::AdamW(const Stream&, const AdamWArgs& args, const float* g, float* w, 
                 Buffer w_model) {
   TANREN_KERNEL_CHECK(args.step >= 1);
   TANREN_KERNEL_CHECK(!w_model || w_model.dtype == DType::kF32 || w_model.dtype == DType::kBF16);
-  const double step = static_cast<double>(args.step);
-  const double learning_rate = args.learning_rate;
-  const AdamWConstants constants{
-      .gradient_scale = args.gradient_scale,
-      .beta1 = args.beta1,
-      .one_minus_beta1 = static_cast<float>(1.0 - args.beta1),
-      .beta2 = args.beta2,
-      .one_minus_beta2 = static_cast<float>(1.0 - args.beta2),
-      .inverse_root_correction2 = static_cast<float>(1.0 / std::sqrt(1.0 - std::pow(args.beta2, step))),
-      .epsilon = args.epsilon,
-      .keep = static_cast<float>(1.0 - learning_rate * args.weight_decay),
-      .step_size = static_cast<float>(learning_rate / (1.0 - std::pow(args.beta1, step))),
-  };
+  const AdamWConstants constants = ConstantsOf(args);
   constexpr int64_t kGrain = 16384;
   cpu::ParallelElements(args.count, kGrain, [&](int64_t begin, int64_t end) {
     const AdamWRange range{end - begin, g + begin, w + begin, m + begin, v + begin};

@@ -3,9 +3,9 @@
 // Memory bound: 28 bytes an element, and 2 or 4 more for the model's copy. Every product, sum, root and
 // quotient is named and correctly rounded, so neither the compiler nor the place of an element in a pack
 // changes a bit; the formula and its fused operations are those of the CPU.
-#include <cmath>
 #include <type_traits>
 
+#include "kernels/adamw_constants.h"
 #include "kernels/backend.h"
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/flat.cuh"
@@ -14,33 +14,6 @@
 namespace tanren::kernels {
 namespace cuda {
 namespace {
-
-// What every element shares, computed once in double.
-struct AdamWConstants {
-  float gradient_scale;
-  float beta1, one_minus_beta1;
-  float beta2, one_minus_beta2;
-  float inverse_root_correction2;  // 1 / sqrt(1 - beta2^step)
-  float epsilon;
-  float keep;       // 1 - learning_rate * weight_decay
-  float step_size;  // learning_rate / (1 - beta1^step)
-};
-
-AdamWConstants ConstantsOf(const AdamWArgs& args) {
-  const double step = static_cast<double>(args.step);
-  const double learning_rate = args.learning_rate;
-  return {
-      .gradient_scale = args.gradient_scale,
-      .beta1 = args.beta1,
-      .one_minus_beta1 = static_cast<float>(1.0 - args.beta1),
-      .beta2 = args.beta2,
-      .one_minus_beta2 = static_cast<float>(1.0 - args.beta2),
-      .inverse_root_correction2 = static_cast<float>(1.0 / std::sqrt(1.0 - std::pow(args.beta2, step))),
-      .epsilon = args.epsilon,
-      .keep = static_cast<float>(1.0 - learning_rate * args.weight_decay),
-      .step_size = static_cast<float>(learning_rate / (1.0 - std::pow(args.beta1, step))),
-  };
-}
 
 struct AdamWElement {
   float w, m, v;
