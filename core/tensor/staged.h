@@ -17,6 +17,10 @@ namespace tanren {
 template <class T>
 class Staged {
  public:
+  Staged() = default;
+  Staged(const Staged&) = delete;  // the host side is its own
+  Staged& operator=(const Staged&) = delete;
+
   // Takes the device side from the arena, while planning and after its commit.
   void Layout(Arena& arena, std::string_view label, int64_t count) {
     count_ = count;

@@ -54,6 +54,17 @@ refused "model-00000.safetensors" "$TANREN" ckpt verify run/step-00000020
 refused "does not fit" "$TANREN" generate run/step-00000010 --prompt "$(head -c 300 /dev/zero | tr '\0' '1')"
 refused "--temperature" "$TANREN" generate run/step-00000010 --prompt 1 --temperature -1
 
+# Devices and benchmarks.
+refused "use cpu or cuda" "$TANREN" bench kernels --device gpu
+refused "use bf16 or fp32" "$TANREN" bench attention --precision fp8
+refused "do not fit" "$TANREN" bench attention --precision fp32 --head-dims 64 --lengths 64 --tokens 32 --width 64
+"$TANREN" doctor --directory "$WORK" >doctor.log 2>&1 || true
+if grep -q '^gpu  *none' doctor.log; then
+  # No fall-back to the CPU: the reason is said.
+  refused "parallel.device: cuda" train run_directory="$WORK/no-gpu" parallel.device=cuda
+  refused "--device cuda" "$TANREN" bench kernels --device cuda
+fi
+
 # Two jobs on one run directory: the second is refused at once, and the first is not disturbed.
 "$TANREN" train config.yaml "run_directory=$WORK/shared" >first.log 2>&1 &
 first=$!
