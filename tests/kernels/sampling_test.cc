@@ -40,13 +40,16 @@ SampleResult SampleOne(const std::vector<float>& logits, const SamplingParams& p
   return SampleMany(logits, {params})[0];
 }
 
+// Probabilities are made in fp32 by the kernels: nearer to a boundary than this, rounding may decide.
+constexpr double kClose = 5e-6;
+
 // The token at the random number in the sorted distribution; -2 where rounding may decide.
 int32_t ExpectedToken(const reference::SortedDistribution& sorted, const SamplingParams& params) {
   const double u = RandomUniform(params.seed, params.stream_id, params.index);
   double sum = 0;
   for (size_t i = 0; i < sorted.order.size(); ++i) {
     sum += sorted.probability[i];
-    if (std::fabs(sum - u) < 1e-6) return -2;
+    if (std::fabs(sum - u) < kClose) return -2;
     if (sum > u) return sorted.order[i];
   }
   return -2;
@@ -58,7 +61,7 @@ bool TopPIsClose(const std::vector<float>& logits, const SamplingParams& params)
   double sum = 0;
   for (const double p : sorted.probability) {
     sum += p;
-    if (std::fabs(sum - params.top_p) < 1e-6) return true;
+    if (std::fabs(sum - params.top_p) < kClose) return true;
   }
   return false;
 }
@@ -73,8 +76,12 @@ void CheckDraws(const std::vector<float>& logits, const SamplingParams& params, 
     const int32_t expected = ExpectedToken(sorted, each[i]);
     if (expected == -2) continue;
     const SampleResult result = results[i];
-    ASSERT_EQ(result.token, expected) << "temperature " << params.temperature << " top_k " << params.top_k
-                                      << " top_p " << params.top_p << " draw " << i;
+    ASSERT_GE(result.token, 0);
+    // Logits that differ by a rounding of logit / temperature may change places.
+    const float gap = result.token == expected ? 0.0f : std::fabs(logits[result.token] - logits[expected]);
+    ASSERT_LE(gap, 2e-7 * (1 + std::fabs(logits[expected])))
+        << "token " << result.token << " for " << expected << ", temperature " << params.temperature
+        << " top_k " << params.top_k << " top_p " << params.top_p << " draw " << i;
     ASSERT_NEAR(result.logp, sorted.logp[result.token], 1e-5 * (1 + std::fabs(sorted.logp[result.token])));
   }
 }
