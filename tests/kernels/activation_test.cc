@@ -61,7 +61,7 @@ TYPED_TEST(ActivationTest, AgreesWithTheReference) {
   ForEachInstructionSet([] {
     for (const Activation kind : kKinds) {
       for (const auto& [rows, width] :
-           {std::pair<int64_t, int64_t>{1, 1}, {3, 17}, {61, 65}, {5, 4099}, {3, 8}, {67, 768}, {9, 11008}}) {
+           {std::pair<int64_t, int64_t>{1, 7}, {3, 17}, {61, 65}, {5, 4099}, {3, 8}, {67, 768}, {9, 11008}}) {
         SCOPED_TRACE(::testing::Message() << "kind " << int(kind) << ", " << rows << " x " << width);
         const std::vector<double> x = NormalOf<T>(rows * width * (IsGated(kind) ? 2 : 1), 2);
         const std::vector<double> dy = NormalOf<T>(rows * width);
