@@ -165,15 +165,6 @@ void PrintLibraries(const Runtime& runtime) {
   } else {
     Fact("oneDNN", "not in this program: matrix products use the plain kernels");
   }
-
-  std::ifstream driver("/proc/driver/nvidia/version");
-  std::string line;
-  if (std::getline(driver, line)) {
-    const size_t name = line.find("NVIDIA");
-    Fact("CUDA", absl::StrCat("driver present: ", name == std::string::npos ? line : line.substr(name)));
-  } else {
-    Fact("CUDA", "none: no NVIDIA driver on this machine; everything runs on the CPU");
-  }
 }
 
 class ScratchFile {
