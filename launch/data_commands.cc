@@ -88,11 +88,12 @@ void AddSynth(CLI::App* data, int* exit_code) {
   verb->add_option("--held-out", options->held_out, "Held-out problems")->capture_default_str();
   verb->add_option("--harder-prompts", options->harder_prompts, "Share of prompts.jsonl that is harder")
       ->capture_default_str();
+  verb->add_option("--longer-sft", options->longer_sft, "Share of sft.jsonl with longer operands")
+      ->capture_default_str();
   verb->add_option("--held-out-wordings", options->held_out_wordings,
                    "Sentence patterns of each operation that no training file shows")
       ->capture_default_str();
-  verb->add_option("--digits", options->digits, "Longest operand of a training problem")
-      ->capture_default_str();
+  verb->add_option("--digits", options->digits, "Longest operand of a usual problem")->capture_default_str();
   verb->add_flag("--force", options->force, "Replace another synthetic corpus");
   verb->callback([options, exit_code] { *exit_code = DataSynth(*options); });
 }

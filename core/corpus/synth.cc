@@ -107,12 +107,19 @@ std::vector<MadeFile> MakeFiles(const SynthSets& sets) {
 }
 
 json Record(const SynthOptions& options) {
-  return {{"format", "tanren.synth"},     {"version", 2},
-          {"seed", options.seed},         {"digits", options.digits},
-          {"problems", options.problems}, {"pretrain", options.pretrain},
-          {"sft", options.sft},           {"wordings", options.wordings},
-          {"prompts", options.prompts},   {"harder_prompts", options.harder_prompts},
-          {"held_out", options.held_out}, {"held_out_wordings", options.held_out_wordings}};
+  return {{"format", "tanren.synth"},
+          {"version", 3},
+          {"seed", options.seed},
+          {"digits", options.digits},
+          {"problems", options.problems},
+          {"pretrain", options.pretrain},
+          {"sft", options.sft},
+          {"wordings", options.wordings},
+          {"prompts", options.prompts},
+          {"harder_prompts", options.harder_prompts},
+          {"longer_sft", options.longer_sft},
+          {"held_out", options.held_out},
+          {"held_out_wordings", options.held_out_wordings}};
 }
 
 // True when `out` holds these files, false when it may be written.

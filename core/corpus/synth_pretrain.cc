@@ -9,6 +9,7 @@ namespace {
 
 constexpr int kFacts = 4;
 constexpr int kSentences = 3;
+constexpr int kLongerOneIn = 3;
 
 std::string FactOf(const Problem& problem) {
   return absl::StrCat(ExpressionOf(problem), "=", AnswerOf(problem));
@@ -48,37 +49,40 @@ std::string AlphabetDocument() {
                       range('{', '~'), ".");
 }
 
-std::string PretrainDocument(absl::FunctionRef<Problem(ProblemKind)> draw, const Wordings& wordings,
-                             RandomStream* random) {
-  enum Layout { kFactLines, kQuestion, kWorkOut, kTold, kAsked, kInSentences, kLayouts };
+std::string PretrainDocument(absl::FunctionRef<Problem(ProblemKind, ProblemSize)> draw,
+                             const Wordings& wordings, RandomStream* random) {
+  constexpr ProblemSize kUsual = ProblemSize::kUsual;
+  enum Layout { kFactLines, kQuestion, kTold, kAsked, kInSentences, kWorkOut };
   std::string text;
-  switch (random->Between(0, kLayouts - 1)) {
+  switch (random->Between(0, 2 * kWorkOut - 1)) {
     case kFactLines:
       for (int i = 0; i < kFacts; ++i) {
-        absl::StrAppend(&text, i > 0 ? "\n" : "", FactOf(draw(PlainKind(random))));
+        absl::StrAppend(&text, i > 0 ? "\n" : "", FactOf(draw(PlainKind(random), ProblemSize::kOneDigit)));
       }
       return text;
     case kQuestion:
-      return TextOf(draw(AnyKind(random)));
-    case kWorkOut: {
-      const Problem problem = draw(AnyKind(random));
-      const std::string work = problem.then == 0 ? StepsOf(problem) : WorkOf(problem);
-      return absl::StrCat("Work out ", ExpressionOf(problem), ".\n", work, "\nSo ", FactOf(problem), ".");
-    }
+      return TextOf(draw(AnyKind(random), kUsual));
     case kTold:
-      return draw(StoryKind(random)).told;
+      return draw(StoryKind(random), kUsual).told;
     case kAsked: {
-      const Problem problem = draw(StoryKind(random));
+      const Problem problem = draw(StoryKind(random), kUsual);
       return absl::StrCat(problem.question, " ", EquationsOf(problem), ".");
     }
-    default:
+    case kInSentences:
       for (int i = 0; i < kSentences; ++i) {
-        const std::vector<std::string> sentences = wordings.Seen(draw(PlainKind(random)));
+        const std::vector<std::string> sentences = wordings.Seen(draw(PlainKind(random), kUsual));
         const auto chosen =
             static_cast<size_t>(random->Between(0, static_cast<int64_t>(sentences.size()) - 1));
         absl::StrAppend(&text, i > 0 ? " " : "", sentences[chosen]);
       }
       return text;
+    default: {
+      const bool longer = random->Between(0, kLongerOneIn - 1) == 0;
+      const Problem problem =
+          longer ? draw(PlainKind(random), ProblemSize::kLonger) : draw(AnyKind(random), kUsual);
+      const std::string work = problem.then == 0 ? StepsOf(problem) : WorkOf(problem);
+      return absl::StrCat("Work out ", ExpressionOf(problem), ".\n", work, "\nSo ", FactOf(problem), ".");
+    }
   }
 }
 

@@ -66,7 +66,7 @@ const auto& OneOf(const Array& choices, RandomStream* random) {
 }
 
 void SetOperands(int digits, bool longest, int64_t least, RandomStream* random, Problem* problem) {
-  const int right_digits = problem->operation == '*' ? std::max(1, digits - 1) : digits;
+  const int right_digits = problem->operation == '*' ? 1 : digits;
   problem->left = Operand(digits, longest, least, random);
   problem->right = Operand(right_digits, false, least, random);
   if (problem->operation == '-' && problem->left < problem->right) std::swap(problem->left, problem->right);
@@ -145,15 +145,21 @@ std::string ColumnDifference(int64_t a, int64_t b) {
   return steps;
 }
 
-std::string PartialProducts(int64_t a, int64_t b) {
+std::string ColumnProduct(int64_t a, int64_t b) {
   std::string steps;
-  int64_t sum = 0;
-  for (int64_t place = 1; place <= a; place *= 10) {
-    const int64_t part = a / place % 10 * place;
-    if (part == 0) continue;
-    absl::StrAppend(&steps, steps.empty() ? "" : "\n", part, "*", b, "=", part * b);
-    if (sum > 0) absl::StrAppend(&steps, ", ", sum, "+", part * b, "=", sum + part * b);
-    sum += part * b;
+  std::string found;
+  int64_t carry = 0;
+  for (bool first = true; first || a > 0; first = false) {
+    const int64_t product = a % 10 * b;
+    const int64_t sum = product + carry;
+    const bool last = a < 10;
+    absl::StrAppend(&steps, first ? "" : "\n", a % 10, "*", b, "=", product);
+    if (carry > 0) absl::StrAppend(&steps, ", ", product, "+", carry, "=", sum);
+    a /= 10;
+    carry = sum / 10;
+    if (!last && carry > 0) absl::StrAppend(&steps, ", carry ", carry);
+    found = absl::StrCat(last ? sum : sum % 10, found);
+    absl::StrAppend(&steps, ": ", found);
   }
   return steps;
 }
@@ -250,7 +256,7 @@ std::string StepsOf(const Problem& problem) {
     case '-':
       return ColumnDifference(problem.left, problem.right);
     default:
-      return PartialProducts(problem.left, problem.right);
+      return ColumnProduct(problem.left, problem.right);
   }
 }
 

@@ -26,8 +26,8 @@ struct Problem {
   std::string told;      // of a story: what happened and how it ended, "... Now Ann has 19 apples."
 };
 
-// Operands have up to `digits` digits (of a product the right one has one fewer, but one at least), and so
-// has the first of two results; `longest`: one operand has just that many. digits is 1 to 8.
+// Operands have up to `digits` digits (of a product the right one has one), and so has the first of two
+// results; `longest`: one operand has just that many. digits is 1 to 8.
 Problem MakeProblem(ProblemKind kind, int digits, bool longest, RandomStream* random);
 
 // Equal for problems that ask for the same calculation: "38+47" for 47 + 38 and for the story of 38 apples
@@ -43,10 +43,10 @@ std::vector<Problem> PartsOf(const Problem& problem);
 // "47+38", "12+7-5".
 std::string ExpressionOf(const Problem& problem);
 
-// One line per step, without a line feed at the end. Sums and differences go column by column from the right,
-// with the digits found so far behind the colon; a product is split by the digits of its left operand:
-//     7+8=15, carry 1: 5          12-7=5, borrow 1: 5         4*6=24
-//     4+3+1=8: 85                 8-4-1=3: 35                 30*6=180, 24+180=204
+// One line per step, without a line feed at the end, column by column from the right, with the digits found
+// so far behind the colon:
+//     7+8=15, carry 1: 5          12-7=5, borrow 1: 5         4*6=24, carry 2: 4
+//     4+3+1=8: 85                 8-4-1=3: 35                 3*6=18, 18+2=20: 204
 // Of two operations the steps of the first come first; a line with the second ("19-5") stands between.
 std::string StepsOf(const Problem& problem);
 

@@ -57,6 +57,10 @@ absl::Status CheckOptions(const SynthOptions& options) {
   if (!(options.harder_prompts >= 0 && options.harder_prompts <= 1)) {
     return InvalidInput("a share of harder prompts of %g; 0 to 1 is possible", options.harder_prompts);
   }
+  if (!(options.longer_sft >= 0 && options.longer_sft <= 1)) {
+    return InvalidInput("a share of longer fine-tuning examples of %g; 0 to 1 is possible",
+                        options.longer_sft);
+  }
   if (options.held_out_wordings < 0 || options.held_out_wordings >= kSentencePatterns) {
     return InvalidInput("%d sentence patterns held out of each operation's %d; 0 to %d are possible",
                         options.held_out_wordings, kSentencePatterns, kSentencePatterns - 1);
@@ -79,15 +83,11 @@ bool IsTraining(const Problem& problem, uint64_t seed) {
   return true;
 }
 
-// Of problems that have more digits than training: each is for prompts or held out.
-bool IsHeldOutOfLonger(const Problem& problem, uint64_t seed) {
-  return HashOf(problem, seed) / kNotTrainedOf % 2 == 0;
-}
 bool IsHeldOut(const Problem& problem, uint64_t seed) {
-  return HashOf(problem, seed) % kNotTrainedOf == 0 && IsHeldOutOfLonger(problem, seed);
+  return HashOf(problem, seed) % (2 * kNotTrainedOf) == 0;
 }
 bool IsPrompt(const Problem& problem, uint64_t seed) {
-  return HashOf(problem, seed) % kNotTrainedOf == 0 && !IsHeldOutOfLonger(problem, seed);
+  return HashOf(problem, seed) % (2 * kNotTrainedOf) == kNotTrainedOf;
 }
 
 ProblemKind KindBelow(int kinds, RandomStream* random) {
@@ -97,9 +97,11 @@ ProblemKind PlainKind(RandomStream* random) {
   return KindBelow(static_cast<int>(ProblemKind::kMultiply) + 1, random);
 }
 
-Problem DrawTraining(const SynthOptions& options, ProblemKind kind, RandomStream* random) {
+Problem DrawTraining(const SynthOptions& options, ProblemKind kind, RandomStream* random,
+                     ProblemSize size = ProblemSize::kUsual) {
+  const int digits = size == ProblemSize::kOneDigit ? 1 : options.digits + (size == ProblemSize::kLonger);
   while (true) {
-    Problem problem = MakeProblem(kind, options.digits, false, random);
+    Problem problem = MakeProblem(kind, digits, size == ProblemSize::kLonger, random);
     if (IsTraining(problem, options.seed)) return problem;
   }
 }
@@ -153,8 +155,8 @@ absl::Status DrawHeldOut(const SynthOptions& options, std::vector<SynthProblem>*
   RandomStream longer(seed, kLongerStream);
   TANREN_RETURN_IF_ERROR(DrawHeldOutPart(
       harder - harder / 2, "harder",
-      [&] { return MakeProblem(KindBelow(kOneStepKinds, &longer), digits + 1, true, &longer); },
-      [&](const Problem& problem) { return IsHeldOutOfLonger(problem, seed); }, true, held_out));
+      [&] { return MakeProblem(KindBelow(kOneStepKinds, &longer), digits + 1, true, &longer); }, accept, true,
+      held_out));
   RandomStream two_step(seed, kTwoStepStream);
   return DrawHeldOutPart(
       harder / 2, "two-operation",
@@ -170,7 +172,7 @@ std::optional<Problem> DrawPrompt(const SynthOptions& options, ProblemKind kind,
         Problem drawn;
         for (int i = 0; exists && i < kTriesForSide; ++i) {
           drawn = MakeProblem(kind, options.digits + (longer ? 1 : 0), longer, random);
-          if (longer ? !IsHeldOutOfLonger(drawn, options.seed) : IsPrompt(drawn, options.seed)) return drawn;
+          if (IsPrompt(drawn, options.seed)) return drawn;
         }
         exists = false;
         return drawn;
@@ -250,14 +252,20 @@ void DrawTrainingSets(const SynthOptions& options, const Wordings& wordings, Syn
   sets->pretrain.push_back(AlphabetDocument());
   while (static_cast<int64_t>(sets->pretrain.size()) < options.pretrain) {
     sets->pretrain.push_back(PretrainDocument(
-        [&](ProblemKind kind) { return DrawTraining(options, kind, &pretrain); }, wordings, &pretrain));
+        [&](ProblemKind kind, ProblemSize size) { return DrawTraining(options, kind, &pretrain, size); },
+        wordings, &pretrain));
   }
   RandomStream sft(options.seed, kSftStream);
   absl::flat_hash_set<std::string> questions;
-  while (static_cast<int64_t>(sets->sft.size()) < options.sft) {
-    const ProblemKind kind = KindBelow(kProblemKinds, &sft);
-    Problem problem = PreferNew([&] { return DrawTraining(options, kind, &sft); }, &questions);
-    sets->sft.push_back({std::move(problem), kind == ProblemKind::kTwoStep});
+  for (int64_t i = 0; i < options.sft; ++i) {
+    // Evenly spread, whatever the number of examples.
+    const auto before = static_cast<double>(i);
+    const bool is_longer =
+        std::floor((before + 1) * options.longer_sft) > std::floor(before * options.longer_sft);
+    const ProblemKind kind = KindBelow(is_longer ? kOneStepKinds : kProblemKinds, &sft);
+    const ProblemSize size = is_longer ? ProblemSize::kLonger : ProblemSize::kUsual;
+    Problem problem = PreferNew([&] { return DrawTraining(options, kind, &sft, size); }, &questions);
+    sets->sft.push_back({std::move(problem), is_longer || kind == ProblemKind::kTwoStep});
   }
 }
 

@@ -14,7 +14,7 @@ namespace tanren {
 struct SynthOptions {
   std::string out;  // a directory
   uint64_t seed = 1;
-  int digits = 2;  // 1 to 7: the longest operand of a training problem; harder ones may have one digit more
+  int digits = 2;  // 1 to 7: the longest operand of a usual problem; harder ones may have one more
   // Records of each file, at least 1.
   int64_t problems = 20000;  // train.jsonl
   int64_t pretrain = 30000;  // pretrain.jsonl
@@ -23,12 +23,13 @@ struct SynthOptions {
   int64_t prompts = 4000;    // prompts.jsonl
   int64_t held_out = 500;    // heldout.jsonl, a fifth of it harder; heldout_wordings.jsonl has half as many
   double harder_prompts = 0.25;  // share of prompts.jsonl, 0 to 1
+  double longer_sft = 0.02;      // share of sft.jsonl that has longer operands than the rest, 0 to 1
   int held_out_wordings = 2;     // sentence patterns of each operation that no training file shows, 0 to 7
   bool force = false;            // replace another synthetic corpus at `out`
 };
 
-// Harder: two operations, or an operand with one digit more than any that training has. Training has some of
-// the first and none of the second.
+// Harder: two operations, or an operand with one digit more than usual. Fine-tuning has many of the first and
+// few of the second (longer_sft); pre-training texts work out both.
 struct SynthProblem {
   Problem problem;
   bool harder = false;

@@ -115,6 +115,7 @@ absl::StatusOr<RlOptions> RlOptions::FromConfig(const config::Config& config) {
   options.scale_advantages = rl.scale_advantages();
   options.drop_equal_groups =
       rl.drop_equal_groups() == RlConfig::by_algorithm ? dapo : rl.drop_equal_groups() == RlConfig::yes;
+  options.sampling_rounds = rl.sampling_rounds();
   TANREN_RETURN_IF_ERROR(CheckTogether(options, rl));
   return options;
 }

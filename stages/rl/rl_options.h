@@ -40,6 +40,7 @@ struct RlOptions {
   bool sequence_mean = false;
   bool scale_advantages = true;
   bool drop_equal_groups = false;
+  int64_t sampling_rounds = 1;  // at most, of one rollout
 
   bool has_critic() const { return algorithm == RlAlgorithm::kPpo; }
 

@@ -16,7 +16,6 @@ namespace tanren {
 namespace {
 
 constexpr double kWhitenEpsilon = 1e-8;
-constexpr int kMaxSampling = 8;  // rounds of prompts until enough groups differ
 
 double Seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -108,12 +107,15 @@ absl::StatusOr<std::vector<RlStage::Sampled>> RlStage::SampleOnce(Engine& engine
   return sampled;
 }
 
-absl::StatusOr<std::vector<RlStage::Sampled>> RlStage::Sample(Engine& engine) {
+absl::StatusOr<std::vector<RlStage::Sampled>> RlStage::Sample(Engine& engine, std::vector<Metric>* figures) {
   if (!options_.drop_equal_groups) return SampleOnce(engine);
   std::vector<Sampled> kept;
   const size_t wanted = static_cast<size_t>(options_.prompts * options_.samples);
-  for (int round = 0; round < kMaxSampling && kept.size() < wanted; ++round) {
+  double sampled = 0, right = 0;
+  for (int64_t round = 0; round < options_.sampling_rounds && kept.size() < wanted; ++round) {
     TANREN_ASSIGN_OR_RETURN(std::vector<Sampled> more, SampleOnce(engine));
+    sampled += static_cast<double>(more.size());
+    for (const Sampled& one : more) right += one.reward.right;
     for (size_t begin = 0; begin < more.size() && kept.size() < wanted; begin += options_.samples) {
       const auto first = more.begin() + begin, last = first + options_.samples;
       if (std::all_of(first, last, [&](const Sampled& one) { return one.total == first->total; })) continue;
@@ -123,10 +125,11 @@ absl::StatusOr<std::vector<RlStage::Sampled>> RlStage::Sample(Engine& engine) {
   if (kept.empty()) {
     return InvalidInput(
         "none of %d prompts had answers of different reward: the task is too easy or too hard for this "
-        "policy; set "
-        "rl.drop_equal_groups: no, or choose other prompts",
-        kMaxSampling * options_.prompts);
+        "policy; set rl.drop_equal_groups: no, or choose other prompts",
+        options_.sampling_rounds * options_.prompts);
   }
+  figures->push_back({"kept_share", static_cast<double>(kept.size()) / sampled});
+  if (rewards_->checks()) figures->push_back({"sampled_accuracy", right / sampled});
   return kept;
 }
 
@@ -249,7 +252,8 @@ void RlStage::AddFigures(const std::vector<Sampled>& sampled, const std::vector<
 
 absl::Status RlStage::NewRollout(Engine& engine) {
   const double begin = Seconds();
-  TANREN_ASSIGN_OR_RETURN(const std::vector<Sampled> sampled, Sample(engine));
+  std::vector<Metric> of_sampling;
+  TANREN_ASSIGN_OR_RETURN(const std::vector<Sampled> sampled, Sample(engine, &of_sampling));
   const double generated = Seconds();
   rollout_ = Rollout();
   for (const Sampled& one : sampled) rollout_.answers.push_back(one.answer);
@@ -258,6 +262,7 @@ absl::Status RlStage::NewRollout(Engine& engine) {
                           ScoreRollout(engine, rollout_, ScoreWith::kOthers, options_.sampling.temperature));
   AddColumns(sampled, scores);
   AddFigures(sampled, scores);
+  figures_.insert(figures_.end(), of_sampling.begin(), of_sampling.end());
   timings_ = {{"sampling_seconds", generated - begin}, {"scoring_seconds", Seconds() - generated}};
   ++rollouts_;
   epoch_ = 0;

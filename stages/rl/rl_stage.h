@@ -59,8 +59,8 @@ class RlStage final : public Stage {
 
   GenerationRequest Request(const Prompt& prompt, const kernels::SamplingParams& sampling) const;
   absl::Status NewRollout(Engine& engine);
-  // The answers to the next prompts; with drop_equal_groups until there are enough groups that differ.
-  absl::StatusOr<std::vector<Sampled>> Sample(Engine& engine);
+  // The answers to the next prompts; with drop_equal_groups those of groups that differ, and figures of all.
+  absl::StatusOr<std::vector<Sampled>> Sample(Engine& engine, std::vector<Metric>* figures);
   absl::StatusOr<std::vector<Sampled>> SampleOnce(Engine& engine);
   absl::Status AddRewards(Engine& engine, const std::vector<AnswerToReward>& to_reward,
                           std::vector<Sampled>* sampled);

@@ -167,6 +167,19 @@ TEST(SynthCurriculum, SidesAreDisjoint) {
   }
 }
 
+// Harder: two operations, or an operand with one digit more than usual.
+void CheckHarder(const json& record, int digits, std::map<std::string, int>* counts) {
+  const bool two_step = record.at("kind") == "two_step";
+  size_t longest = 0;
+  const std::vector<std::string> numbers = NumbersIn(Text(record, "prompt"));
+  for (const std::string& number : numbers) longest = std::max(longest, number.size());
+  const bool longer = longest == digits + 1;
+  ASSERT_TRUE(longer || longest <= digits) << record;
+  ASSERT_EQ(numbers.size(), two_step ? 3 : 2) << record;
+  ASSERT_EQ(record.at("difficulty"), longer || two_step ? "harder" : "same") << record;
+  ++(*counts)[longer ? "longer" : two_step ? "two_step" : "same"];
+}
+
 TEST(SynthCurriculum, RecordsAreRight) {
   for (const SynthOptions& options : AllOptions()) {
     Curriculum c;
@@ -182,6 +195,7 @@ TEST(SynthCurriculum, RecordsAreRight) {
     }
     EXPECT_EQ(kinds.size(), 4);
     kinds.clear();
+    std::map<std::string, int> counts;
     ASSERT_EQ(c.files["sft"].size(), options.sft);
     ASSERT_EQ(c.files["sft_answers"].size(), options.sft);
     for (int64_t i = 0; i < options.sft; ++i) {
@@ -194,27 +208,15 @@ TEST(SynthCurriculum, RecordsAreRight) {
       ASSERT_EQ(completion.substr(completion.size() - end.size()), end);
       CheckWork(completion.substr(0, completion.size() - end.size()),
                 ReadPrompt(record, record.at("prompt")));
-      ASSERT_EQ(record.at("difficulty"), record.at("kind") == "two_step" ? "harder" : "same");
+      ASSERT_NO_FATAL_FAILURE(CheckHarder(record, options.digits, &counts));
       ++kinds[record.at("kind")];
       record["completion"] = end.substr(1);
       ASSERT_EQ(c.files["sft_answers"][i], record);
     }
     EXPECT_EQ(kinds.size(), 5);
+    EXPECT_EQ(counts["longer"], static_cast<int>(options.longer_sft * static_cast<double>(options.sft)));
     if (HasFailure()) return;
   }
-}
-
-// Harder: two operations, or an operand that no training problem is as long as.
-void CheckHarder(const json& record, int digits, std::map<std::string, int>* counts) {
-  const bool two_step = record.at("kind") == "two_step";
-  size_t longest = 0;
-  const std::vector<std::string> numbers = NumbersIn(Text(record, "prompt"));
-  for (const std::string& number : numbers) longest = std::max(longest, number.size());
-  const bool longer = longest == digits + 1;
-  ASSERT_TRUE(longer || longest <= digits) << record;
-  ASSERT_EQ(numbers.size(), two_step ? 3 : 2) << record;
-  ASSERT_EQ(record.at("difficulty"), longer || two_step ? "harder" : "same") << record;
-  ++(*counts)[longer ? "longer" : two_step ? "two_step" : "same"];
 }
 
 TEST(SynthCurriculum, AShareIsHarder) {

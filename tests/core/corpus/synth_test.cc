@@ -43,8 +43,8 @@ TEST(SynthProblems, ShowTheirWork) {
   EXPECT_EQ(steps('+', 0, 0), "0+0=0: 0");
   EXPECT_EQ(steps('-', 82, 47), "12-7=5, borrow 1: 5\n8-4-1=3: 35");
   EXPECT_EQ(steps('-', 100, 1), "10-1=9, borrow 1: 9\n10-0-1=9, borrow 1: 99\n1-0-1=0: 099");
-  EXPECT_EQ(steps('*', 34, 6), "4*6=24\n30*6=180, 24+180=204");
-  EXPECT_EQ(steps('*', 100, 12), "100*12=1200");
+  EXPECT_EQ(steps('*', 34, 6), "4*6=24, carry 2: 4\n3*6=18, 18+2=20: 204");
+  EXPECT_EQ(steps('*', 105, 7), "5*7=35, carry 3: 5\n0*7=0, 0+3=3: 35\n1*7=7: 735");
 }
 
 Problem TwoStep(int64_t left, char operation, int64_t right, char then, int64_t third) {
@@ -64,7 +64,7 @@ TEST(SynthProblems, TwoOperationsAreWorkedOutOneAfterTheOther) {
   EXPECT_EQ(AnswerOf(problem), 16);
   EXPECT_EQ(ExpressionOf(problem), "12+9-5");
   EXPECT_EQ(WorkOf(TwoStep(12, '*', 3, '+', 4)),
-            "12*3\n2*3=6\n10*3=30, 6+30=36\n36+4\n6+4=10, carry 1: 0\n3+0+1=4: 40");
+            "12*3\n2*3=6: 6\n1*3=3: 36\n36+4\n6+4=10, carry 1: 0\n3+0+1=4: 40");
 }
 
 TEST(SynthProblems, KeysAreEqualForTheSameCalculation) {
@@ -175,13 +175,13 @@ TEST(Synth, IsDeterministic) {
   TemporaryDirectory directory;
   ASSERT_TRUE(WriteSynthCorpus(Options(directory / "a")).ok());
   const std::map<std::string, std::string> hashes = {
-      {"heldout.jsonl", "368610cb66dd3a551f5f6e3ec0ff2586e069455b54a5c32e4f1904cd59035afa"},
+      {"heldout.jsonl", "647f3b9ac28cc7e070f627704e0924bacdc0c2e6acc6ff19b4a5a0de117e96ed"},
       {"heldout_wordings.jsonl", "5d6076210df453071b1d1188c08d1882d10f45e2014ba2c8d0eaf45ee04e57e5"},
-      {"pretrain.jsonl", "823303b3faec7e5ac575578f4b8b7028d59c66a4e8704e7c401c6001245ec352"},
-      {"prompts.jsonl", "888b4e76cdf2254d85b488a63ed4874ef85195556c1777809af9910faf8c382e"},
-      {"sft.jsonl", "193927ec012781bc1a60ada121002e06d1697207d09ea1793b0f6aeef465cc74"},
-      {"sft_answers.jsonl", "f77a490e25f2e5df5cad406315fd360b3aa3cbc4d6e0901a22ad7eb0454cd370"},
-      {"train.jsonl", "52627822b3c8015186724d330f42310f4b290ea5887cfbc98c5c2be77688b105"},
+      {"pretrain.jsonl", "56ecd5f901bfbbab010208a609918e5d43223f4200635f865e6d2ff11b4acc72"},
+      {"prompts.jsonl", "aaa77afedbca1591848c7dac7398409e07958b3ee6224017c4ece5f52f2c97ee"},
+      {"sft.jsonl", "af5abbdc956db1e53fed55ce6ed3345dd8df0f5baf3a33cc06be1c49b9e3db44"},
+      {"sft_answers.jsonl", "0c4b3d9e0725728723f225424815c54d05a039669c429319a7e9419a1846d483"},
+      {"train.jsonl", "8d92e06e43a018c56b62a989e00000988adfd0ff0d0afd0ea3543c13cfd11a61"},
       {"wordings.jsonl", "e9b72689193b8462ba0c2242510345bb8529df3d61bcc38942f942cc9fa37b23"},
   };
   for (const auto& [file, hash] : hashes) {
@@ -259,6 +259,7 @@ TEST(Synth, RefusesWhatItCannotMake) {
   for (const double share : {-0.1, 1.1, std::numeric_limits<double>::quiet_NaN()}) {
     EXPECT_THAT(message([&](SynthOptions* o) { o->harder_prompts = share; }),
                 HasSubstr("0 to 1 is possible"));
+    EXPECT_THAT(message([&](SynthOptions* o) { o->longer_sft = share; }), HasSubstr("0 to 1 is possible"));
   }
   for (const int patterns : {-1, kSentencePatterns}) {
     EXPECT_THAT(message([&](SynthOptions* o) { o->held_out_wordings = patterns; }),
