@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <optional>
 #include <utility>
 
 #include "core/base/status.h"
@@ -16,16 +17,29 @@
 namespace tanren {
 namespace {
 
-absl::StatusOr<double> AccuracyOf(const std::string& path) {
+std::optional<double> NumberIn(const nlohmann::json& object, const char* key) {
+  const auto member = object.find(key);
+  if (member == object.end() || !member->is_number()) return std::nullopt;
+  return member->get<double>();
+}
+
+absl::Status AddEvaluation(const std::string& path, StageSummary* stage) {
   std::ifstream file(path);
   if (!file) return absl::NotFoundError(absl::StrCat("--evaluation: cannot read ", path));
   const std::string text(std::istreambuf_iterator<char>(file), {});
   const nlohmann::json object = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!object.is_object() || !object.contains("accuracy") || !object["accuracy"].is_number()) {
+  if (object.is_object()) stage->accuracy = NumberIn(object, "accuracy");
+  if (!stage->accuracy.has_value()) {
     return InvalidInput("--evaluation: %s has no number \"accuracy\": name a file of `tanren eval --summary`",
                         path);
   }
-  return object["accuracy"].get<double>();
+  stage->majority = NumberIn(object, "majority");
+  stage->best_of_n = NumberIn(object, "best_of_n");
+  const auto by_difficulty = object.find("by_difficulty");
+  if (by_difficulty != object.end() && by_difficulty->is_object()) {
+    stage->accuracy_harder = NumberIn(*by_difficulty, "harder");
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<StageSummary> StageOf(const ReportOptions& options) {
@@ -42,9 +56,12 @@ absl::StatusOr<StageSummary> StageOf(const ReportOptions& options) {
     stage.tokens -= before.tokens;
   }
   stage.validation_loss = figures.validation_loss;
+  stage.base_loss = figures.base_loss;
+  stage.kl = figures.reference_kl;
+  stage.pair_accuracy = figures.pair_accuracy;
   stage.seconds = options.seconds < 0 ? NAN : options.seconds;
   if (!options.evaluation.empty()) {
-    TANREN_ASSIGN_OR_RETURN(stage.accuracy, AccuracyOf(options.evaluation));
+    TANREN_RETURN_IF_ERROR(AddEvaluation(options.evaluation, &stage));
   }
   return stage;
 }

@@ -40,6 +40,9 @@ absl::StatusOr<RunFigures> ReadRunFigures(const std::string& run_directory, int6
     figures.tokens = std::llround(NumberOf(object, "tokens").value_or(static_cast<double>(figures.tokens)));
     Take(object, "loss", &figures.loss);
     Take(object, "validation_loss", &figures.validation_loss);
+    Take(object, "validation_base_loss", &figures.base_loss);
+    Take(object, "reference_kl", &figures.reference_kl);
+    if (object.contains("validation_margin")) Take(object, "validation_accuracy", &figures.pair_accuracy);
     Take(object, "tokens_per_second", &figures.tokens_per_second);
   }
   if (!any) return InvalidInput("%s: has no line of a step: the run has not logged anything yet", path);

@@ -15,6 +15,9 @@ struct RunFigures {
   int64_t tokens = 0;  // trained on up to that step
   std::optional<double> loss;
   std::optional<double> validation_loss;  // the newest
+  std::optional<double> base_loss;        // the newest on pre-training data, in stages after pre-training
+  std::optional<double> reference_kl;     // the newest of an answer, of stages with a reference
+  std::optional<double> pair_accuracy;    // the newest on held-out pairs, of stages that learn from them
   std::optional<double> tokens_per_second;
 };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <string_view>
 
 #include "core/base/status.h"
 #include "core/checkpoint/file_system.h"
@@ -33,6 +34,22 @@ std::optional<double> OptionalNumber(const Json& object, const char* key, bool* 
   return member->get<double>();
 }
 
+// The figures that a stage may lack, by their names in the file, in its order.
+struct Figure {
+  const char* key;
+  std::optional<double> StageSummary::*value;
+};
+constexpr Figure kFigures[] = {
+    {"validation_loss", &StageSummary::validation_loss},
+    {"base_validation_loss", &StageSummary::base_loss},
+    {"kl", &StageSummary::kl},
+    {"accuracy", &StageSummary::accuracy},
+    {"accuracy_harder", &StageSummary::accuracy_harder},
+    {"majority", &StageSummary::majority},
+    {"best_of_n", &StageSummary::best_of_n},
+    {"pair_accuracy", &StageSummary::pair_accuracy},
+};
+
 std::optional<StageSummary> StageOf(const Json& object) {
   if (!object.is_object()) return std::nullopt;
   const auto name = object.find("name"), steps = object.find("steps"), tokens = object.find("tokens");
@@ -44,8 +61,7 @@ std::optional<StageSummary> StageOf(const Json& object) {
   stage.name = name->get<std::string>();
   stage.steps = steps->get<int64_t>();
   stage.tokens = tokens->get<int64_t>();
-  stage.validation_loss = OptionalNumber(object, "validation_loss", &sound);
-  stage.accuracy = OptionalNumber(object, "accuracy", &sound);
+  for (const Figure& figure : kFigures) stage.*figure.value = OptionalNumber(object, figure.key, &sound);
   stage.seconds = OptionalNumber(object, "seconds", &sound).value_or(NAN);
   if (!sound) return std::nullopt;
   return stage;
@@ -85,12 +101,10 @@ absl::StatusOr<std::vector<StageSummary>> ReadSummary(const std::string& path) {
 absl::Status WriteSummary(const std::string& path, const std::vector<StageSummary>& stages) {
   Json list = Json::array();
   for (const StageSummary& stage : stages) {
-    list.push_back(Json{{"name", stage.name},
-                        {"steps", stage.steps},
-                        {"tokens", stage.tokens},
-                        {"validation_loss", Number(stage.validation_loss)},
-                        {"accuracy", Number(stage.accuracy)},
-                        {"seconds", Number(stage.seconds)}});
+    Json row = {{"name", stage.name}, {"steps", stage.steps}, {"tokens", stage.tokens}};
+    for (const Figure& figure : kFigures) row[figure.key] = Number(stage.*figure.value);
+    row["seconds"] = Number(stage.seconds);
+    list.push_back(std::move(row));
   }
   Json document;
   document["stages"] = std::move(list);
@@ -116,17 +130,44 @@ absl::Status UpdateSummary(const std::string& path, const StageSummary& stage) {
 }
 
 std::string FormatSummary(const std::vector<StageSummary>& stages) {
-  size_t width = 5;
-  for (const StageSummary& stage : stages) width = std::max(width, config::Printable(stage.name, 40).size());
-  std::string out = absl::StrFormat("%-*s %10s %9s %15s %9s %9s\n", static_cast<int>(width), "stage", "steps",
-                                    "tokens", "validation_loss", "accuracy", "time");
+  const auto share = [](const std::optional<double>& value) {
+    return value.has_value() && std::isfinite(*value) ? absl::StrFormat("%.1f%%", 100 * *value)
+                                                      : std::string("-");
+  };
+  // A column of figures that no stage has is left out.
+  struct Column {
+    const char* title;
+    std::optional<double> StageSummary::*value;
+    bool is_share;
+  };
+  std::vector<Column> columns = {{"validation_loss", &StageSummary::validation_loss, false},
+                                 {"base_loss", &StageSummary::base_loss, false},
+                                 {"    kl", &StageSummary::kl, false},
+                                 {"accuracy", &StageSummary::accuracy, true},
+                                 {"harder", &StageSummary::accuracy_harder, true},
+                                 {"majority", &StageSummary::majority, true},
+                                 {"best_by_rm", &StageSummary::best_of_n, true},
+                                 {" pairs", &StageSummary::pair_accuracy, true}};
+  std::erase_if(columns, [&](const Column& column) {
+    return column.value != &StageSummary::accuracy && column.value != &StageSummary::validation_loss &&
+           std::none_of(stages.begin(), stages.end(),
+                        [&](const StageSummary& stage) { return (stage.*column.value).has_value(); });
+  });
+  int width = 5;
   for (const StageSummary& stage : stages) {
-    const auto accuracy = stage.accuracy.has_value() && std::isfinite(*stage.accuracy)
-                              ? absl::StrFormat("%.1f%%", 100 * *stage.accuracy)
-                              : "-";
-    absl::StrAppendFormat(&out, "%-*s %10d %9s %15s %9s %9s\n", static_cast<int>(width),
-                          config::Printable(stage.name, 40), stage.steps, FormatCount(stage.tokens),
-                          Shown(stage.validation_loss), accuracy, FormatDuration(stage.seconds));
+    width = std::max(width, static_cast<int>(config::Printable(stage.name, 40).size()));
+  }
+  std::string out = absl::StrFormat("%-*s %7s %8s", width, "stage", "steps", "tokens");
+  for (const Column& column : columns) absl::StrAppend(&out, "  ", column.title);
+  absl::StrAppendFormat(&out, " %8s\n", "time");
+  for (const StageSummary& stage : stages) {
+    absl::StrAppendFormat(&out, "%-*s %7d %8s", width, config::Printable(stage.name, 40), stage.steps,
+                          FormatCount(stage.tokens));
+    for (const Column& column : columns) {
+      const std::string value = column.is_share ? share(stage.*column.value) : Shown(stage.*column.value);
+      absl::StrAppendFormat(&out, "  %*s", static_cast<int>(std::string_view(column.title).size()), value);
+    }
+    absl::StrAppendFormat(&out, " %8s\n", FormatDuration(stage.seconds));
   }
   return out;
 }

@@ -1,8 +1,9 @@
 // summary.json: what each stage of a pipeline learned, and what it took.
 //
-//   {"stages": [{"name": "pretrain", "steps": 400, "tokens": 819200, "validation_loss": 1.25, "accuracy":
-//   0.5,
-//                "seconds": 93.5}]}
+//   {"stages": [{"name": "grpo", "steps": 90, "tokens": 819200, "validation_loss": null,
+//                "base_validation_loss": 0.36,
+//                "kl": null, "accuracy": 0.93, "accuracy_harder": 0.67, "majority": 0.94, "best_of_n": 0.95,
+//                "pair_accuracy": null, "seconds": 93.5}]}
 #ifndef TANREN_CORE_REPORT_SUMMARY_H_
 #define TANREN_CORE_REPORT_SUMMARY_H_
 
@@ -22,8 +23,14 @@ struct StageSummary {
   int64_t steps = 0;
   int64_t tokens = 0;  // trained on
   std::optional<double> validation_loss;
-  std::optional<double> accuracy;
+  std::optional<double> accuracy;  // of greedy answers to held-out questions
   double seconds = 0;
+  std::optional<double> base_loss = std::nullopt;        // "base_validation_loss": of pre-training data
+  std::optional<double> kl = std::nullopt;               // of an answer to the reference, in nats
+  std::optional<double> accuracy_harder = std::nullopt;  // of those held-out questions that are harder
+  std::optional<double> majority = std::nullopt;         // accuracy of majority votes over samples
+  std::optional<double> best_of_n = std::nullopt;  // accuracy of the samples that a reward model likes best
+  std::optional<double> pair_accuracy = std::nullopt;  // of a reward model on held-out pairs
 };
 
 // The stages in the order of the file. NotFound when there is no file; InvalidArgument names what is wrong in

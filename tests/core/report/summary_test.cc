@@ -16,16 +16,31 @@ using testing::HasSubstr;
 TEST(Summary, IsReadBackAsItWasWritten) {
   const TemporaryDirectory run;
   const std::string path = run / "summary.json";
+  StageSummary grpo{"grpo", 3, 4, std::nullopt, 0.75, 5};
+  grpo.base_loss = 0.5;
+  grpo.kl = 0.25;
+  grpo.accuracy_harder = 0.125;
+  grpo.majority = 1;
+  grpo.best_of_n = 0;
+  grpo.pair_accuracy = 0.625;
   ASSERT_TRUE(WriteSummary(path, {{"pretrain", 400, 819200, 1.25, 0.5, 93.5},
-                                  {"sft", 7, int64_t{1} << 40, std::nullopt, NAN, 0.1}})
+                                  {"sft", 7, int64_t{1} << 40, std::nullopt, NAN, 0.1},
+                                  grpo})
                   .ok());
   EXPECT_EQ(json::parse(ReadAll(path)), json::parse(R"({"stages": [
-      {"name": "pretrain", "steps": 400, "tokens": 819200, "validation_loss": 1.25, "accuracy": 0.5, "seconds": 93.5},
-      {"name": "sft", "steps": 7, "tokens": 1099511627776, "validation_loss": null, "accuracy": null,
-       "seconds": 0.1}]})"));
+      {"name": "pretrain", "steps": 400, "tokens": 819200, "validation_loss": 1.25, "base_validation_loss": null,
+       "kl": null, "accuracy": 0.5, "accuracy_harder": null, "majority": null, "best_of_n": null,
+       "pair_accuracy": null, "seconds": 93.5},
+      {"name": "sft", "steps": 7, "tokens": 1099511627776, "validation_loss": null, "base_validation_loss": null,
+       "kl": null, "accuracy": null, "accuracy_harder": null, "majority": null, "best_of_n": null,
+       "pair_accuracy": null, "seconds": 0.1},
+      {"name": "grpo", "steps": 3, "tokens": 4, "validation_loss": null, "base_validation_loss": 0.5, "kl": 0.25,
+       "accuracy": 0.75, "accuracy_harder": 0.125, "majority": 1, "best_of_n": 0, "pair_accuracy": 0.625,
+       "seconds": 5}]})"));
   const auto stages = ReadSummary(path);
   ASSERT_TRUE(stages.ok()) << stages.status();
-  ASSERT_EQ(stages->size(), 2);
+  ASSERT_EQ(stages->size(), 3);
+  EXPECT_EQ((*stages)[2].pair_accuracy, 0.625);
   EXPECT_EQ((*stages)[0].name, "pretrain");
   EXPECT_EQ((*stages)[0].validation_loss, 1.25);
   EXPECT_EQ((*stages)[1].tokens, int64_t{1} << 40);
@@ -63,11 +78,18 @@ TEST(Summary, AFileThatIsNoSummaryIsLeftAlone) {
 }
 
 TEST(Summary, ATableSaysIt) {
-  EXPECT_EQ(
-      FormatSummary({{"pretrain", 400, 819200, 1.25, 0.5, 93.5}, {"x\x1b", 7, 12, std::nullopt, {}, NAN}}),
-      "stage         steps    tokens validation_loss  accuracy      time\n"
-      "pretrain        400      819k          1.2500     50.0%   0:01:34\n"
-      "x\\x1b             7        12               -         -         -\n");
+  std::vector<StageSummary> stages = {{"pretrain", 400, 819200, 1.25, 0.5, 93.5},
+                                      {"x\x1b", 7, 12, std::nullopt, {}, NAN}};
+  EXPECT_EQ(FormatSummary(stages),
+            "stage      steps   tokens  validation_loss  accuracy     time\n"
+            "pretrain     400     819k           1.2500     50.0%  0:01:34\n"
+            "x\\x1b          7       12                -         -        -\n");
+  stages[1].kl = 0.5;
+  stages[0].best_of_n = 1;
+  EXPECT_EQ(FormatSummary(stages),
+            "stage      steps   tokens  validation_loss      kl  accuracy  best_by_rm     time\n"
+            "pretrain     400     819k           1.2500       -     50.0%      100.0%  0:01:34\n"
+            "x\\x1b          7       12                -  0.5000         -           -        -\n");
 }
 
 TEST(RunFigures, AreThoseOfTheNewestLines) {
@@ -76,7 +98,9 @@ TEST(RunFigures, AreThoseOfTheNewestLines) {
       run / "metrics.jsonl",
       "{\"step\":10,\"loss\":4,\"tokens\":100,\"tokens_per_second\":5}\n{\"step\":10,\"validation_loss\":3}\n"
       "damaged\n{\"loss\":7}\n"
-      "{\"step\":20,\"loss\":\"nan\",\"tokens\":4294967296200}\n{\"step\":20,\"validation_loss\":2}\n{\"st");
+      "{\"step\":20,\"loss\":\"nan\",\"tokens\":4294967296200,\"reference_kl\":0.5}\n"
+      "{\"step\":20,\"validation_loss\":2,\"validation_base_loss\":3,\"validation_accuracy\":0.25,"
+      "\"validation_margin\":1}\n{\"step\":20,\"validation_accuracy\":0.75}\n{\"st");
   const auto all = ReadRunFigures(run.path());
   ASSERT_TRUE(all.ok()) << all.status();
   EXPECT_EQ(all->step, 20);
@@ -84,6 +108,9 @@ TEST(RunFigures, AreThoseOfTheNewestLines) {
   EXPECT_FALSE(all->loss.has_value());
   EXPECT_EQ(all->validation_loss, 2);
   EXPECT_EQ(all->tokens_per_second, 5);
+  EXPECT_EQ(all->base_loss, 3);
+  EXPECT_EQ(all->reference_kl, 0.5);
+  EXPECT_EQ(all->pair_accuracy, 0.25) << "the accuracy of answers is not one of pairs";
   const auto first = ReadRunFigures(run.path(), 19);
   ASSERT_TRUE(first.ok()) << first.status();
   EXPECT_EQ(first->step, 10);
