@@ -132,12 +132,15 @@ class Session {
 
   absl::Status Run() {
     TakeUpHistory();
-    std::optional<size_t> at = NextOpen();
-    while (at.has_value() && !ended_) {
-      Show(*at);
-      TANREN_RETURN_IF_ERROR(Ask(*at));
-      if (ended_) break;
-      at = taken_back_.has_value() ? std::exchange(taken_back_, std::nullopt) : NextOpen();
+    while (!ended_) {
+      const std::optional<size_t> at =
+          taken_back_.has_value() ? std::exchange(taken_back_, std::nullopt) : NextOpen();
+      if (at.has_value()) {
+        Show(*at);
+        TANREN_RETURN_IF_ERROR(Ask(*at));
+      } else {
+        TANREN_RETURN_IF_ERROR(AskEnd());
+      }
     }
     for (const Item& item : items_) {
       counts_->left += !item.decided;
@@ -233,6 +236,22 @@ class Session {
         std::printf("  %s\n", PrintableText(View(record.status().message())).c_str());
       }
     }
+  }
+
+  // After the last question: the last decision can still be taken back.
+  absl::Status AskEnd() {
+    while (!history_.empty()) {
+      std::printf("\nnothing is left: u(ndo), or return to end > ");
+      std::fflush(stdout);
+      const std::optional<Typed> typed = ReadTyped();
+      if (!typed.has_value()) std::printf("\n");
+      if (!typed.has_value() || typed->text.empty()) break;
+      const Command command = CommandOf(typed);
+      if (command == Command::kQuit) break;
+      if (command == Command::kUndo) return TakeBack();
+    }
+    ended_ = true;
+    return absl::OkStatus();
   }
 
   absl::Status Decide(size_t at, const Json& record) {
