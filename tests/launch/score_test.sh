@@ -12,7 +12,7 @@ echo '{"prompt":"What is AI?","responses":["AI is magic.","AI lets machines lear
 for stage in next_word ranking_sft ranking_reward_model; do
   expect_exit 0 train.log "$TANREN" train "configs/tutorial/$stage.yaml"
 done
-cd runs/tutorial
+cd runs/tutorial || exit 1
 
 # column FIELD FILE: the numbers of a field, one a line.
 column() { sed -nE "s/.*\"$1\":\[([^]]*)\].*/\1/p" "$2" | tr ',' '\n'; }
@@ -24,8 +24,8 @@ close() {
 }
 
 # --- against generation -----------------------------------------------------------------------------------------
-"$TANREN" generate ranking_sft --prompt $'What is AI?\n' --n 6 --temperature 1 --max-tokens 40 --json | grep '"finish":"stop"' |
-  grep -v '\\\|\xef' >generated.jsonl || true
+"$TANREN" generate ranking_sft --prompt $'What is AI?\n' --n 6 --temperature 1 --max-tokens 40 --json |
+  grep -E "\"completion\":\"[A-Za-z .']+\",\"finish\":\"stop\"" >generated.jsonl || true
 [ -s generated.jsonl ] || fail "nothing was generated that ends"
 while IFS= read -r line; do
   completion=$(sed -E 's/.*"completion":"([^"]*)".*/\1/' <<<"$line")
@@ -98,8 +98,8 @@ expect_text refused.log 'more than model.context_length (64)'
 refused 'the word "hate" at byte 2' next_word --prompt 'I hate' -r AI
 refused 'an answer without a token' next_word --prompt I -r ''
 refused 'mixed.jsonl:3: answer 1: a conversation needs a chat template' ranking_sft --examples mixed.jsonl --raw
-refused 'is no reward model' ranking_sft --prompt a -r b --reward next_word
-refused 'no reward model' ranking_sft --prompt a -r b --reward ranking_sft
+refused 'was made with another tokenizer' ranking_sft --prompt a -r b --reward next_word
+refused 'is no reward model' ranking_sft --prompt a -r b --reward ranking_sft
 refused 'it scores answers (tanren score) and generates none' ranking_reward_model --prompt a -r b --reward ranking_reward_model
 expect_exit 2 refused.log "$TANREN" generate ranking_reward_model --prompt a
 expect_text refused.log 'it scores answers (tanren score) and generates none'

@@ -23,7 +23,7 @@ run_page() {
       commands=$((commands + 1))
     fi
   done < <(grep '^    [^ ]' "$SOURCE/docs/tutorial.md")
-  [ "$commands" -ge 16 ] && [ "$checks" -ge 9 ] || fail "only $commands commands and $checks checks were found in the page"
+  if [ "$commands" -lt 16 ] || [ "$checks" -lt 9 ]; then fail "only $commands commands and $checks checks were found in the page"; fi
   echo "$commands commands, $checks checks"
 }
 run_page
