@@ -140,6 +140,18 @@ expect_text agreement.log "Cohen's kappa 0.4000"
 expect_exit 0 agreement.log "$TANREN" annotate agreement a.jsonl a.jsonl
 expect_text agreement.log "Kendall's tau-b 1.0000"
 
+# --- a judge ----------------------------------------------------------------------------------------------------
+cat >sums.jsonl <<'JSONL'
+{"prompt":"2 + 2 = ?","answer":"4","responses":["#### 5","2 + 2 = 4\n#### 4","","no"],"kind":"add"}
+{"prompt":"1 + 1 = ?","answer":"2","responses":["no","none"]}
+JSONL
+expect_exit 0 judge.log "$TANREN" annotate sums.jsonl --judge arithmetic --out judged.jsonl
+expect_text judge.log '2 groups: 1 written to judged.jsonl, 1 without a preference left out'
+[ "$(cat judged.jsonl)" = '{"prompt":"2 + 2 = ?","responses":["#### 5","2 + 2 = 4\n#### 4","no"],"ranking":[2,1,3],"answer":"4","kind":"add"}' ] ||
+  fail "the judge wrote $(cat judged.jsonl)"
+expect_exit 2 judge.log "$TANREN" annotate sums.jsonl --judge arithmetic --out judged.jsonl
+expect_text judge.log 'judged.jsonl is there already'
+
 # --- bad input --------------------------------------------------------------------------------------------------
 refused() {  # refused TEXT ARGUMENT...
   local text=$1
