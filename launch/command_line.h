@@ -14,7 +14,7 @@ namespace tanren {
 
 void AddTrainVerbs(CLI::App& app, const std::vector<std::string>& command_line,
                    int* exit_code);                      // train, launch, estimate, doctor
-void AddModelVerbs(CLI::App& app, int* exit_code);       // generate, eval
+void AddModelVerbs(CLI::App& app, int* exit_code);       // generate, eval, score
 void AddReportVerb(CLI::App& app, int* exit_code);       // report
 void AddAnnotateVerb(CLI::App& app, int* exit_code);     // annotate
 void AddBenchVerb(CLI::App& app, int* exit_code);        // bench

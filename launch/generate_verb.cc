@@ -25,12 +25,13 @@ absl::Status CheckOptions(const GenerateOptions& options) {
   return absl::OkStatus();
 }
 
-void Print(const GenerateOptions& options, const std::string& prompt, int64_t sample,
+// `joint` stands between prompt and answer: a vocabulary of words leaves the space between them out.
+void Print(const GenerateOptions& options, const std::string& prompt, int64_t sample, const char* joint,
            const std::string& answer, const GenerationResult& result) {
   if (!options.json) {
     if (options.n > 1 || options.prompts.size() > 1)
       std::printf("--- %lld\n", static_cast<long long>(sample));
-    std::printf("%s%s\n", prompt.c_str(), answer.c_str());
+    std::printf("%s%s%s\n", prompt.c_str(), joint, answer.c_str());
     return;
   }
   const nlohmann::ordered_json line = {
@@ -69,9 +70,11 @@ absl::Status RunGenerate(Runtime& runtime, const GenerateOptions& options) {
   TANREN_ASSIGN_OR_RETURN(const std::vector<GenerationResult> results,
                           model.engine->Generate("policy", requests));
   if (runtime.world().rank() != 0) return absl::OkStatus();
+  const char* joint = model.tokenizer->kind() == "whitespace" ? " " : "";
   for (size_t i = 0; i < results.size(); ++i) {
     TANREN_ASSIGN_OR_RETURN(const std::string answer, AnswerText(*model.tokenizer, results[i]));
-    Print(options, options.prompts[i / options.n], static_cast<int64_t>(i % options.n), answer, results[i]);
+    Print(options, options.prompts[i / options.n], static_cast<int64_t>(i % options.n), joint, answer,
+          results[i]);
   }
   std::fflush(stdout);
   return absl::OkStatus();

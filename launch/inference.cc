@@ -39,19 +39,43 @@ absl::Status FillModel(Comm& world, Engine& engine, const std::string& name, Che
   return absl::OkStatus();
 }
 
+// The scale of a reward model's scores.
+absl::StatusOr<ScoreNormalizer> NormalizerOf(const CheckpointModel& source) {
+  const auto normalization = source.state.find("stage.normalization");
+  if (!source.shape.scalar_head || normalization == source.state.end()) {
+    return InvalidInput("%s is no reward model", source.path);
+  }
+  return ScoreNormalizer::FromState(normalization->second);
+}
+
 // Adds the reward model to the engine's options and tells its scale.
 absl::Status DeclareReward(const std::string& path, const Tokenizer& tokenizer, EngineOptions* engine,
                            InferenceModel* model, std::string* step) {
   TANREN_ASSIGN_OR_RETURN(const CheckpointModel source, DescribeCheckpoint("--reward", path, tokenizer));
-  const auto normalization = source.state.find("stage.normalization");
-  if (!source.shape.scalar_head || normalization == source.state.end()) {
-    return InvalidInput("--reward: %s is no reward model", source.path);
-  }
-  TANREN_ASSIGN_OR_RETURN(model->scores, ScoreNormalizer::FromState(normalization->second));
+  absl::StatusOr<ScoreNormalizer> scores = NormalizerOf(source);
+  if (!scores.ok()) return At("--reward", scores.status());
+  model->scores = *scores;
   ModelOptions reward = engine->models[0];
   SetFrozen(source, "reward", &reward);
   engine->models.push_back(std::move(reward));
   *step = source.path;
+  return absl::OkStatus();
+}
+
+// Makes `own` the frozen model of the checkpoint itself: a policy, or a reward model.
+absl::Status DeclareOwn(const InferenceOptions& options, InferenceModel* model, ModelOptions* own) {
+  own->trainable = false;
+  own->generates = options.generates;
+  TANREN_ASSIGN_OR_RETURN(const CheckpointModel source,
+                          DescribeCheckpoint("checkpoint", model->path, *model->tokenizer));
+  if (!source.shape.scalar_head) return absl::OkStatus();
+  if (options.generates || !options.reward.empty()) {
+    return InvalidInput("%s is a reward model: it scores answers (tanren score) and generates none",
+                        model->path);
+  }
+  TANREN_ASSIGN_OR_RETURN(model->scores, NormalizerOf(source));
+  SetScalarHead(/*has_score=*/true, own);
+  own->name = "reward";
   return absl::OkStatus();
 }
 
@@ -71,7 +95,7 @@ absl::StatusOr<InferenceModel> LoadForInference(Runtime& runtime, const Inferenc
                             config::LoadConfigText(text, model.path + "/resolved.yaml", overrides));
     TANREN_ASSIGN_OR_RETURN(model.tokenizer, LoadTokenizer(reader->tokenizer_dir()));
     TANREN_ASSIGN_OR_RETURN(engine, EngineOptionsFromConfig(model.config, model.tokenizer->vocab_size()));
-    return absl::OkStatus();
+    return DeclareOwn(options, &model, &engine.models[0]);
   };
   TANREN_RETURN_IF_ERROR(AgreeStatus(world, "checkpoint", prepare()));
   MeshShape shape;
@@ -79,10 +103,8 @@ absl::StatusOr<InferenceModel> LoadForInference(Runtime& runtime, const Inferenc
   shape.tensor = static_cast<int>(model.config.parallel().tensor());
   TANREN_RETURN_IF_ERROR(runtime.BuildMesh(shape, DeviceOf(model.config)));
   runtime.SetThreads(static_cast<int>(model.config.parallel().threads()));
-  ModelOptions& policy = engine.models[0];
-  policy.trainable = false;
-  policy.generates = true;
-  engine.generation_tokens = std::min(policy.shape.context_length, options.generation_tokens);
+  const std::string own = engine.models[0].name;
+  engine.generation_tokens = std::min(engine.models[0].shape.context_length, options.generation_tokens);
   engine.decode_slots = options.slots;
   std::string reward_step;
   if (!options.reward.empty()) {
@@ -92,7 +114,7 @@ absl::StatusOr<InferenceModel> LoadForInference(Runtime& runtime, const Inferenc
   }
   TANREN_ASSIGN_OR_RETURN(
       model.engine, MakeMeshEngine(engine, runtime.mesh(), MemoryLimit(model.config, runtime.node_size())));
-  TANREN_RETURN_IF_ERROR(FillModel(world, *model.engine, "policy", *reader));
+  TANREN_RETURN_IF_ERROR(FillModel(world, *model.engine, own, *reader));
   if (reward_step.empty()) return model;
   TANREN_ASSIGN_OR_RETURN(const std::unique_ptr<CheckpointReader> reward_reader,
                           CheckpointReader::Open(world, reward_step));

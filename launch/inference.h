@@ -21,13 +21,14 @@ struct InferenceOptions {
   int64_t generation_tokens = 0;       // longest prompt and answer; cut to the model's context length
   int64_t slots = 16;                  // sequences that are decoded at once, per data rank
   std::string reward;                  // checkpoint of a reward model, loaded as model "reward"; empty: none
+  bool generates = true;  // false: only scores; a reward model's checkpoint is then model "reward", alone
 };
 
 struct InferenceModel {
   std::string path;  // the step directory
   config::Config config;
   std::unique_ptr<Tokenizer> tokenizer;
-  std::unique_ptr<Engine> engine;  // frozen: "policy", that generates, and "reward" where it was asked for
+  std::unique_ptr<Engine> engine;  // frozen: "policy" and, where it was asked for, "reward"
   ScoreNormalizer scores;          // of the reward model
 };
 

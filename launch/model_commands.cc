@@ -2,6 +2,7 @@
 #include "launch/command_line.h"
 #include "launch/eval_verb.h"
 #include "launch/generate_verb.h"
+#include "launch/score_verb.h"
 
 namespace tanren {
 namespace {
@@ -51,11 +52,30 @@ void AddEval(CLI::App& app, int* exit_code) {
   verb->callback([options, exit_code] { *exit_code = Eval(*options); });
 }
 
+void AddScore(CLI::App& app, int* exit_code) {
+  auto* verb = app.add_subcommand("score", "Log-probabilities, or a reward model's scores, of given answers");
+  auto options = std::make_shared<ScoreOptions>();
+  verb->add_option("checkpoint", options->checkpoint,
+                   "A step directory, or a run directory: its newest commit; also of a reward model")
+      ->required();
+  verb->add_option("overrides", options->overrides, "key=value: replaces a value of the checkpoint's config");
+  verb->add_option("-p,--prompt", options->prompts, "What is answered");
+  verb->add_option("-r,--response", options->responses, "An answer; may be given several times");
+  verb->add_option("--examples", options->examples,
+                   "JSONL file of prompts with answers, in any format of examples, instead of the two above");
+  verb->add_option("--reward", options->reward, "Checkpoint of a reward model that scores the answers too");
+  verb->add_flag("--raw", options->raw,
+                 "No chat template and no end of turn; so it is anyway after stage pretrain");
+  verb->add_flag("--json", options->json, "One JSON object per prompt");
+  verb->callback([options, exit_code] { *exit_code = Score(*options); });
+}
+
 }  // namespace
 
 void AddModelVerbs(CLI::App& app, int* exit_code) {
   AddGenerate(app, exit_code);
   AddEval(app, exit_code);
+  AddScore(app, exit_code);
 }
 
 }  // namespace tanren

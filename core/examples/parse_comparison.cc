@@ -4,8 +4,8 @@
 #include <utility>
 
 #include "core/base/status.h"
+#include "core/examples/ranking_text.h"
 #include "core/examples/record_fields.h"
-#include "core/tokenizer/files.h"
 
 namespace tanren {
 namespace {
@@ -83,35 +83,6 @@ absl::StatusOr<std::vector<int32_t>> RanksOfList(const Json& ranking, size_t res
   return ranks;
 }
 
-// "B > A = C": letters stand for the responses in order, a rank goes to each letter exactly once.
-absl::StatusOr<std::vector<int32_t>> RanksOfText(const std::string& text, size_t responses) {
-  std::vector<int32_t> ranks(responses, 0);
-  int32_t rank = 1;
-  bool want_letter = true;
-  for (const char c : text) {
-    if (c == ' ') continue;
-    if (want_letter) {
-      const auto index = static_cast<size_t>(c - 'A');
-      if (c < 'A' || index >= responses || ranks[index] != 0) {
-        return InvalidInput("no permutation: ranking %s must name each of the %d responses (A, B, ..) once",
-                            Quoted(text), responses);
-      }
-      ranks[index] = rank;
-    } else if (c == '>') {
-      ++rank;
-    } else if (c != '=') {
-      return InvalidInput("no permutation: ranking %s is no list of letters with > or = between them",
-                          Quoted(text));
-    }
-    want_letter = !want_letter;
-  }
-  if (want_letter || std::count(ranks.begin(), ranks.end(), 0) > 0) {
-    return InvalidInput("no permutation: ranking %s does not rank each of the %d responses", Quoted(text),
-                        responses);
-  }
-  return ranks;
-}
-
 }  // namespace
 
 absl::Status ReadPreference(const Json& record, Example* example) {
@@ -144,8 +115,12 @@ absl::Status ReadRanking(const Json& record, Example* example) {
   if (ranking->is_array()) {
     TANREN_ASSIGN_OR_RETURN(example->ranks, RanksOfList(*ranking, count));
   } else if (ranking->is_string()) {
+    if (count > kMostRankedByLetter) {
+      return InvalidInput("no ranking: %d responses are more than there are letters; give a list of numbers",
+                          count);
+    }
     TANREN_ASSIGN_OR_RETURN(const std::string text, TextOf(*ranking, "ranking"));
-    TANREN_ASSIGN_OR_RETURN(example->ranks, RanksOfText(text, count));
+    TANREN_ASSIGN_OR_RETURN(example->ranks, ParseRankingText(text, count));
   } else {
     return WrongType("ranking", "a list of numbers or a text such as \"B > A\"", *ranking);
   }

@@ -48,13 +48,14 @@ absl::Status CheckLengths(const config::Config& config, const Unit& unit) {
 }
 
 absl::StatusOr<UnitSet> ReadSet(const config::Config& config, const config::ExampleSource& source,
-                                const MakeUnit& make, UnitReport* report) {
+                                const MakeUnit& make, const ExpandExamples& expand, UnitReport* report) {
   ExampleOptions options;
   options.format = FormatOf(source.format());
   options.max_damaged_fraction = config.data().max_damaged();
   TANREN_ASSIGN_OR_RETURN(std::vector<Example> examples, ReadExamples(source.path(), options, &report->read));
   if (source.limit() > 0 && static_cast<int64_t>(examples.size()) > source.limit())
     examples.resize(source.limit());
+  if (expand) examples = expand(std::move(examples));
   UnitSet set;
   set.weight = source.weight();
   std::string first_dropped;
@@ -104,14 +105,15 @@ std::string UnitReport::ToString() const {
 }
 
 absl::StatusOr<std::vector<UnitSet>> ReadUnits(const config::Config& config, bool validation,
-                                               const MakeUnit& make, std::vector<UnitReport>* reports) {
+                                               const MakeUnit& make, std::vector<UnitReport>* reports,
+                                               const ExpandExamples& expand) {
   const auto& sources = validation ? config.data().validation_examples() : config.data().examples();
   const char* key = validation ? "validation_examples" : "examples";
   std::vector<UnitSet> sets;
   for (int i = 0; i < sources.size(); ++i) {
     UnitReport report;
     report.path = sources[i].path();
-    absl::StatusOr<UnitSet> set = ReadSet(config, sources[i], make, &report);
+    absl::StatusOr<UnitSet> set = ReadSet(config, sources[i], make, expand, &report);
     if (!set.ok()) return At(absl::StrCat("data.", key, ".", i), set.status());
     sets.push_back(*std::move(set));
     reports->push_back(std::move(report));

@@ -41,11 +41,15 @@ struct UnitReport {
 // its message, which is a short reason without the example's own text.
 using MakeUnit = std::function<absl::Status(const Example& example, Unit* unit)>;
 
+// What stands for the examples of a file when units are made; empty: they themselves.
+using ExpandExamples = std::function<std::vector<Example>(std::vector<Example>)>;
+
 // Reads the files of data.examples, or of data.validation_examples with `validation`, and makes units.
 // Examples whose units exceed the context or the micro-batch are left out and counted. InvalidArgument names
 // the key and the file where nothing is left, or where more than data.max_damaged of the lines are of no use.
 absl::StatusOr<std::vector<UnitSet>> ReadUnits(const config::Config& config, bool validation,
-                                               const MakeUnit& make, std::vector<UnitReport>* reports);
+                                               const MakeUnit& make, std::vector<UnitReport>* reports,
+                                               const ExpandExamples& expand = {});
 
 // The prompt of an example as messages, chat.system in front where it has no system message of its own.
 std::vector<Message> PromptMessages(const config::Config& config, const Example& example);

@@ -129,6 +129,27 @@ absl::Status MakeLabelledUnit(const config::Config& config, const ChatTemplate& 
   return absl::OkStatus();
 }
 
+std::vector<Example> RankedPairs(std::vector<Example> examples) {
+  std::vector<Example> pairs;
+  for (Example& example : examples) {
+    if (example.format != ExampleFormat::kRanking) {
+      pairs.push_back(std::move(example));
+      continue;
+    }
+    for (size_t better = 0; better < example.ranks.size(); ++better) {
+      for (size_t worse = 0; worse < example.ranks.size(); ++worse) {
+        if (example.ranks[better] >= example.ranks[worse]) continue;
+        Example pair = example;
+        pair.format = ExampleFormat::kPreference;
+        pair.responses = {example.responses[better], example.responses[worse]};
+        pair.ranks = {1, 2};
+        pairs.push_back(std::move(pair));
+      }
+    }
+  }
+  return pairs;
+}
+
 absl::Status PreferenceStage::Declare(const config::Config& config, const Tokenizer& tokenizer,
                                       EngineOptions* engine) {
   needs_reference_ = NeedsReference(config.preference());
@@ -165,9 +186,11 @@ absl::Status PreferenceStage::Open(const config::Config& config, const Tokenizer
   const MakeUnit make = [&](const Example& example, Unit* unit) {
     return kto_ ? MakeLabelledUnit(config, chat, example, unit) : MakePairUnit(config, chat, example, unit);
   };
+  ExpandExamples expand;
+  if (config.preference().pairs() == Options::all) expand = RankedPairs;
   std::vector<UnitReport> reports;
-  TANREN_ASSIGN_OR_RETURN(std::vector<UnitSet> sets, ReadUnits(config, false, make, &reports));
-  TANREN_ASSIGN_OR_RETURN(std::vector<UnitSet> held_out, ReadUnits(config, true, make, &reports));
+  TANREN_ASSIGN_OR_RETURN(std::vector<UnitSet> sets, ReadUnits(config, false, make, &reports, expand));
+  TANREN_ASSIGN_OR_RETURN(std::vector<UnitSet> held_out, ReadUnits(config, true, make, &reports, expand));
   if (mesh.world->rank() == 0) {
     for (const UnitReport& report : reports) std::printf("%s\n", report.ToString().c_str());
     std::fflush(stdout);

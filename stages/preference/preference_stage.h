@@ -21,6 +21,10 @@ absl::Status MakePairUnit(const config::Config& config, const ChatTemplate& chat
 absl::Status MakeLabelledUnit(const config::Config& config, const ChatTemplate& chat, const Example& example,
                               Unit* unit);
 
+// Rankings as preferences, one for every pair of differently ranked answers, the better one first; other
+// examples as they are.
+std::vector<Example> RankedPairs(std::vector<Example> examples);
+
 class PreferenceStage final : public Stage {
  public:
   absl::Status Declare(const config::Config& config, const Tokenizer& tokenizer,

@@ -179,6 +179,10 @@ TEST(Ranking, Damage) {
   EXPECT_THAT(Problem(responses + R"("A=B=C"})"), StartsWith("no preference"));
   EXPECT_THAT(Problem(responses + R"(["x",1,2]})"), StartsWith("wrong type: ranking"));
   EXPECT_THAT(Problem(responses + "7}"), StartsWith("wrong type: ranking"));
+  std::string many = "\"a\"";
+  for (int i = 0; i < 26; ++i) many += ",\"a\"";
+  EXPECT_THAT(Problem(R"({"prompt":"p","responses":[)" + many + R"(],"ranking":"A > B"})"),
+              StartsWith("no ranking: 27 responses are more than there are letters"));
   EXPECT_THAT(Problem(R"({"prompt":"p","responses":["a"],"ranking":[1]})"), StartsWith("too few responses"));
   EXPECT_THAT(Problem(R"({"prompt":"p","responses":["a",""],"ranking":[1,2]})"),
               StartsWith("empty response: responses.1"));

@@ -1,0 +1,258 @@
+#include "launch/score_verb.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <optional>
+#include <utility>
+
+#include "core/base/status.h"
+#include "core/chat/chat_template.h"
+#include "core/config/text.h"
+#include "core/examples/read_examples.h"
+#include "core/trainer/requests.h"
+#include "launch/inference.h"
+#include "nlohmann/json.hpp"
+#include "stages/common/example_units.h"
+#include "stages/rl/rollout.h"
+#include "stages/rl/rollout_scores.h"
+
+namespace tanren {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+absl::StatusOr<std::vector<Example>> ReadAll(const ScoreOptions& options) {
+  if (options.examples.empty()) {
+    if (options.prompts.size() != 1 || options.responses.empty()) {
+      return InvalidInput(
+          "give one --prompt with its answers (--response, several times), or a file of them (--examples)");
+    }
+    Example example;
+    example.format = ExampleFormat::kReferences;
+    example.prompt = {{MessageRole::kUser, options.prompts[0], true}};
+    example.responses = options.responses;
+    example.source = "--response";
+    return std::vector<Example>{std::move(example)};
+  }
+  if (!options.prompts.empty() || !options.responses.empty()) {
+    return InvalidInput(
+        "--examples: the file has its own prompts and answers; leave --prompt and --response");
+  }
+  ExampleOptions reading;
+  reading.max_damaged_fraction = 0;  // a line of input is a line of output
+  ExampleReport report;
+  absl::StatusOr<std::vector<Example>> examples = ReadExamples(options.examples, reading, &report);
+  if (!examples.ok()) return At("--examples", examples.status());
+  for (const Example& example : *examples) {
+    if (example.prompt.empty() || example.responses.empty()) {
+      return InvalidInput("%s: a record of format %s has no %s", example.source, NameOf(example.format),
+                          example.prompt.empty() ? "prompt" : "answer to score");
+    }
+  }
+  return examples;
+}
+
+Json PromptJson(const Example& example) {
+  if (example.prompt.size() == 1 && example.prompt[0].role == MessageRole::kUser)
+    return example.prompt[0].content;
+  Json messages = Json::array();
+  for (const Message& message : example.prompt) {
+    messages.push_back({{"role", NameOf(message.role)}, {"content", message.content}});
+  }
+  return messages;
+}
+
+// Pairs of differently ranked answers, and those of them that `scores` puts in the same order.
+struct PairCount {
+  int64_t pairs = 0;
+  int64_t agreeing = 0;
+
+  void Add(const std::vector<int32_t>& ranks, const std::vector<double>& scores) {
+    for (size_t i = 0; i < ranks.size(); ++i) {
+      for (size_t j = 0; j < ranks.size(); ++j) {
+        if (ranks[i] >= ranks[j]) continue;
+        ++pairs;
+        agreeing += scores[i] > scores[j];
+      }
+    }
+  }
+};
+
+class Scoring {
+ public:
+  Scoring(const ScoreOptions& options, InferenceModel& model, std::vector<Example> examples)
+      : options_(options), model_(model), examples_(std::move(examples)) {}
+
+  absl::Status Run() {
+    TANREN_RETURN_IF_ERROR(AgreeStatus(*model_.engine->mesh().world, "examples", MakeAnswers()));
+    const int64_t capacity = model_.engine->options().micro_batch_tokens;
+    TANREN_RETURN_IF_ERROR(rollout_.Pack(capacity));
+    if (model_.engine->HasModel("policy")) {
+      TANREN_ASSIGN_OR_RETURN(logp_, ScoreRollout(*model_.engine, rollout_, ScoreWith::kOthers, 1));
+    }
+    if (model_.engine->HasModel("reward")) {
+      TANREN_ASSIGN_OR_RETURN(rewards_, ScoreRollout(*model_.engine, rollout_, ScoreWith::kReward, 1));
+    }
+    return absl::OkStatus();
+  }
+
+  void Print() const {
+    PairCount by_logp, by_reward;
+    size_t first = 0;
+    for (const Example& example : examples_) {
+      const Columns columns = ColumnsOf(first, example.responses.size());
+      first += example.responses.size();
+      options_.json ? PrintJson(example, columns) : PrintTable(example, columns);
+      if (example.ranks.empty()) continue;
+      by_logp.Add(example.ranks, columns.logp);
+      by_reward.Add(example.ranks, columns.reward);
+    }
+    if (options_.json || by_logp.pairs == 0) return;
+    const auto print = [](const char* name, const PairCount& count) {
+      std::printf("%lld of %lld ranked pairs are in the order of the ranking by %s\n",
+                  static_cast<long long>(count.agreeing), static_cast<long long>(count.pairs), name);
+    };
+    if (!logp_.empty()) print("log-probability", by_logp);
+    if (!rewards_.empty()) print("reward", by_reward);
+  }
+
+ private:
+  // Of the answers to one prompt; what was not scored is 0.
+  struct Columns {
+    std::vector<int64_t> tokens;
+    std::vector<double> logp, mean_logp, reward, normalised;
+  };
+
+  // Prompt and answer are encoded apart, as in training and in generation.
+  absl::StatusOr<RolloutAnswer> RawAnswer(const Example& example, const std::string& response) const {
+    if (example.prompt.size() != 1 || example.prompt[0].role != MessageRole::kUser) {
+      return InvalidInput("a conversation needs a chat template, and a base model is scored without one");
+    }
+    const std::string& prompt = example.prompt[0].content;
+    TANREN_ASSIGN_OR_RETURN(
+        const GenerationRequest request,
+        MakeRequest(*model_.tokenizer, model_.config.model().context_length(), prompt, 1, {}));
+    TANREN_ASSIGN_OR_RETURN(const std::vector<int32_t> answer, model_.tokenizer->Encode(response));
+    if (answer.empty()) return InvalidInput("an answer without a token has no probability");
+    return MakeAnswer(request.prompt, answer, /*ended=*/false, 0);
+  }
+
+  absl::StatusOr<RolloutAnswer> ChatAnswer(const ChatTemplate& chat, const Example& example,
+                                           const std::string& response) const {
+    TANREN_ASSIGN_OR_RETURN(const RenderedConversation rendered,
+                            RenderResponse(chat, PromptMessages(model_.config, example), response, false));
+    const auto begin = std::find(rendered.trained.begin(), rendered.trained.end(), 1);
+    const auto answer = rendered.ids.begin() + (begin - rendered.trained.begin());
+    return MakeAnswer({rendered.ids.begin(), answer}, {answer, rendered.ids.end()}, /*ended=*/true, 0);
+  }
+
+  absl::Status CheckLength(const RolloutAnswer& answer) const {
+    const int64_t context = model_.config.model().context_length();
+    const int64_t capacity = model_.engine->options().micro_batch_tokens;
+    if (answer.unit.tokens() <= std::min(context, capacity)) return absl::OkStatus();
+    return InvalidInput("%d tokens with the prompt, more than %s (%d)", answer.unit.tokens(),
+                        context <= capacity ? "model.context_length" : "batch.micro_batch_tokens",
+                        std::min(context, capacity));
+  }
+
+  absl::Status MakeAnswers() {
+    const bool raw = options_.raw || model_.config.stage() == "pretrain";
+    std::optional<ChatTemplate> chat;
+    if (!raw) {
+      TANREN_ASSIGN_OR_RETURN(chat, ChatTemplateFromConfig(model_.config, *model_.tokenizer));
+    }
+    for (const Example& example : examples_) {
+      for (size_t r = 0; r < example.responses.size(); ++r) {
+        absl::StatusOr<RolloutAnswer> answer =
+            raw ? RawAnswer(example, example.responses[r]) : ChatAnswer(*chat, example, example.responses[r]);
+        absl::Status made = answer.status();
+        if (made.ok()) made = CheckLength(*answer);
+        if (!made.ok()) return At(absl::StrCat(example.source, ": answer ", r + 1), made);
+        rollout_.answers.push_back(*std::move(answer));
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  Columns ColumnsOf(size_t first, size_t count) const {
+    Columns columns;
+    for (size_t i = first; i < first + count; ++i) {
+      double logp = 0;
+      if (!logp_.empty()) {
+        for (const float token : logp_[i].old_logp) logp += token;
+      }
+      const double reward = rewards_.empty() ? 0 : rewards_[i].reward;
+      columns.tokens.push_back(rollout_.answers[i].trained_tokens());
+      columns.logp.push_back(logp);
+      columns.mean_logp.push_back(logp / static_cast<double>(columns.tokens.back()));
+      columns.reward.push_back(reward);
+      columns.normalised.push_back((reward - model_.scores.mean()) / model_.scores.deviation());
+    }
+    return columns;
+  }
+
+  void PrintJson(const Example& example, const Columns& columns) const {
+    Json line = {
+        {"prompt", PromptJson(example)}, {"responses", example.responses}, {"tokens", columns.tokens}};
+    if (!logp_.empty()) {
+      line["logp"] = columns.logp;
+      line["mean_logp"] = columns.mean_logp;
+    }
+    if (!rewards_.empty()) {
+      line["reward"] = columns.reward;
+      line["normalised_reward"] = columns.normalised;
+    }
+    if (!example.ranks.empty()) line["ranking"] = example.ranks;
+    std::printf("%s\n", line.dump(-1, ' ', false, Json::error_handler_t::replace).c_str());
+  }
+
+  void PrintTable(const Example& example, const Columns& columns) const {
+    std::printf("%s\n", config::Printable(example.prompt.back().content).c_str());
+    if (!logp_.empty()) std::printf("  %10s %10s %11s", "logp", "per token", "probability");
+    if (!rewards_.empty()) std::printf("  %10s %10s", "reward", "normalised");
+    std::printf("  %6s  answer\n", "tokens");
+    for (size_t r = 0; r < example.responses.size(); ++r) {
+      if (!logp_.empty()) {
+        std::printf("  %10.4f %10.4f %11.3g", columns.logp[r], columns.mean_logp[r],
+                    std::exp(columns.logp[r]));
+      }
+      if (!rewards_.empty()) std::printf("  %10.4f %10.4f", columns.reward[r], columns.normalised[r]);
+      std::printf("  %6lld  %s\n", static_cast<long long>(columns.tokens[r]),
+                  config::Printable(example.responses[r]).c_str());
+    }
+  }
+
+  const ScoreOptions& options_;
+  InferenceModel& model_;
+  std::vector<Example> examples_;
+  Rollout rollout_;                    // the answers of all examples, in order
+  std::vector<AnswerScores> logp_;     // empty for a reward model's checkpoint
+  std::vector<AnswerScores> rewards_;  // empty without a reward model
+};
+
+absl::Status RunScore(Runtime& runtime, const ScoreOptions& options) {
+  absl::StatusOr<std::vector<Example>> examples = ReadAll(options);
+  TANREN_RETURN_IF_ERROR(AgreeStatus(runtime.world(), "examples", examples.status()));
+  InferenceOptions inference;
+  inference.checkpoint = options.checkpoint;
+  inference.overrides = options.overrides;
+  inference.reward = options.reward;
+  inference.generates = false;
+  TANREN_ASSIGN_OR_RETURN(InferenceModel model, LoadForInference(runtime, inference));
+  Scoring scoring(options, model, *std::move(examples));
+  TANREN_RETURN_IF_ERROR(scoring.Run());
+  if (runtime.world().rank() == 0) scoring.Print();
+  std::fflush(stdout);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+int Score(const ScoreOptions& options) {
+  const absl::StatusOr<std::unique_ptr<Runtime>> runtime = Runtime::Start();
+  if (!runtime.ok()) return StatusExit(runtime.status());
+  return StatusExit(RunScore(**runtime, options));
+}
+
+}  // namespace tanren
