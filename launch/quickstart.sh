@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# From a bare machine to a small model that works out sums step by step: installs what is missing, builds, makes the
-# data, pre-trains on two ranks, goes on at another layout, asks questions it has never seen, and says what was
-# learned. Takes less than ten minutes on two cores. Run it again after an interruption: it goes on where it was.
+# From a bare machine to a small model that reasons: installs what is missing, builds, makes a curriculum of arithmetic
+# with worked steps, and runs every stage on two CPU ranks: pre-training, supervised fine-tuning, a reward model from
+# ranked answers, PPO on that reward model alone, and DPO and GRPO from the same fine-tuned model. Each stage is measured
+# on questions that no stage has seen. Run it again after an interruption: it goes on where it was.
 #
-# TANREN_STEPS: training steps in all (default 1000).
+# TANREN_PERCENT: length of each stage in percent of what its config says (default 100).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=tests/lib.sh
@@ -12,15 +13,14 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 preset=cpu
 tanren=build/$preset/launch/tanren
 home=runs/quickstart
-run=$home/pretrain
-config=configs/quickstart.yaml
-steps=${TANREN_STEPS:-1000}
-first_steps=$((steps / 2))
+data=$home/data
+samples=8
+percent=${TANREN_PERCENT:-100}
 phase="starting"
 started=$SECONDS
 
-if ! [[ $steps =~ ^[1-9][0-9]*$ ]] || [ "$steps" -lt 100 ]; then
-  echo "quickstart: TANREN_STEPS=$steps: a number of steps from 100 on is needed" >&2
+if ! [[ $percent =~ ^[1-9][0-9]{0,3}$ ]]; then
+  echo "quickstart: TANREN_PERCENT=$percent: a whole number from 1 to 9999 is needed" >&2
   exit 2
 fi
 
@@ -30,43 +30,42 @@ headline() {
 }
 trap 'echo "quickstart: stopped while $phase. Run it again: what is done is not done twice." >&2' ERR
 
-# The step of the newest checkpoint, 0 when there is none.
-newest_step() {
-  local directory name step=0
-  for directory in "$run"/step-*/; do
-    name=$(basename "$directory")
-    if [[ $name =~ ^step-([0-9]+)$ ]] && [ -f "$directory/COMMIT" ]; then
-      [ "$((10#${BASH_REMATCH[1]}))" -le "$step" ] || step=$((10#${BASH_REMATCH[1]}))
-    fi
-  done
-  echo "$step"
-}
-
-# part NAME UNTIL_STEP OVERRIDE...: trains until a step and measures what was learned.
-part() {
-  local name=$1 until=$2 begin=$SECONDS status=0
-  shift 2
-  [ -e "$home/$name.seconds" ] || : >"$home/$name.seconds"
-  if [ "$(newest_step)" -ge "$until" ]; then
-    echo "done already: the newest checkpoint is of step $(newest_step)"
-  else
-    # train.stop_after ends a run as if it were preempted, with exit code 75: saved, to be continued.
-    "$tanren" launch -n 2 train "$config" run_directory="$run" train.steps="$steps" train.stop_after="$until" "$@" ||
-      status=$?
-    echo $((SECONDS - begin)) >>"$home/$name.seconds"
-    if [ "$status" -ne 0 ] && [ "$status" -ne 75 ]; then return "$status"; fi
-    # Stopped by a signal, before its time.
-    if [ "$(newest_step)" -lt "$until" ]; then return 75; fi
+# train NAME: one stage of configs/quickstart, unless it is done; the seconds of all its parts are kept.
+train() {
+  local name=$1 begin=$SECONDS status=0 steps
+  if [ -e "$home/$name.done" ]; then
+    echo "done already"
+    return
   fi
-  if [ "$home/$name.json" -nt "$home/$name.seconds" ]; then return 0; fi
-  "$tanren" launch -n 2 eval "$run" --cases "$home/data/heldout.jsonl" --out "$home/$name.answers.jsonl" \
-    --summary "$home/$name.json"
+  steps=$(sed -nE 's/^train: \{steps: ([0-9]+).*/\1/p' "configs/quickstart/$name.yaml")
+  "$tanren" launch -n 2 train "configs/quickstart/$name.yaml" train.steps=$(((steps * percent + 99) / 100)) || status=$?
+  echo $((SECONDS - begin)) >>"$home/$name.seconds"
+  if [ "$status" -ne 0 ]; then return "$status"; fi
+  : >"$home/$name.done"
 }
 
-# row NAME FROM_STEP TO_STEP: sets the part's row in summary.json and prints the table.
+# measure NAME OPTION...: held-out accuracy of a stage's model, greedy and over samples, scored by the reward model.
+measure() {
+  local name=$1
+  if [ "$home/$name.json" -nt "$home/$name.done" ]; then return; fi
+  "$tanren" launch -n 2 eval "$home/$name" --cases "$data/heldout.jsonl" --samples "$samples" --max-tokens 112 \
+    --reward "$home/reward_model" --out "$home/$name.answers.jsonl" --summary "$home/$name.json"
+}
+
+# row NAME DIRECTORY: sets the stage's row in summary.json and prints the table.
 row() {
-  "$tanren" report "$run" --stage "$1" --from-step "$2" --to-step "$3" --evaluation "$home/$1.json" \
-    --seconds "$(awk '{ sum += $1 } END { print sum + 0 }' "$home/$1.seconds")" --summary "$home/summary.json"
+  local evaluation=()
+  if [ -e "$home/$2.json" ]; then evaluation=(--evaluation "$home/$2.json"); fi
+  "$tanren" report "$home/$2" --stage "$1" "${evaluation[@]}" --summary "$home/summary.json" \
+    --seconds "$(awk '{ sum += $1 } END { print sum + 0 }' "$home/$2.seconds")"
+}
+
+# rank NAME CASES: the fine-tuned model's own answers to the cases, ranked by the judge.
+rank() {
+  if [ -e "$data/$1.jsonl" ]; then return; fi
+  "$tanren" launch -n 2 eval "$home/sft" --cases "$2" --samples "$samples" --temperature 1.2 --max-tokens 112 \
+    --out "$home/$1.samples.jsonl"
+  "$tanren" annotate "$home/$1.samples.jsonl" --judge arithmetic --out "$data/$1.jsonl"
 }
 
 headline "installing what the build needs"
@@ -79,37 +78,66 @@ cmake --build --preset "$preset" --target tanren -j "$(build_jobs)"
 
 headline "making the task: arithmetic with worked steps"
 mkdir -p "$home"
-"$tanren" data synth --out "$home/data"
-"$tanren" tokenizer train --kind characters --out "$home/tokenizer" "$home/data/train.jsonl"
-for split in train heldout; do
-  "$tanren" data tokenize --tokenizer "$home/tokenizer" --out "$home/tokens/$split" "$home/data/$split.jsonl"
+"$tanren" data synth --out "$data" --sft 10000 --longer-sft 0.008 --prompts 8000 --harder-prompts 0.75
+"$tanren" tokenizer train --kind characters --out "$home/tokenizer" "$data/pretrain.jsonl"
+"$tanren" data tokenize --tokenizer "$home/tokenizer" --split pretrain=0.98 --split validation=0.02 \
+  --out "$home/tokens" "$data/pretrain.jsonl"
+
+headline "pre-training on texts about arithmetic"
+train pretrain
+row pretrain pretrain
+
+headline "supervised fine-tuning: questions with worked answers"
+train sft
+row sft sft
+
+headline "ranking answers of the fine-tuned model"
+head -n 2000 "$data/prompts.jsonl" >"$home/prompts_to_rank.jsonl"
+tail -n 300 "$data/prompts.jsonl" >"$home/prompts_to_rank_heldout.jsonl"
+rank rankings "$home/prompts_to_rank.jsonl"
+rank rankings_heldout "$home/prompts_to_rank_heldout.jsonl"
+
+headline "a reward model learns the ranking"
+train reward_model
+for name in pretrain sft; do
+  measure "$name"
+  row "$name" "$name"
 done
+row rm reward_model
 
-headline "pre-training on two data-parallel ranks, to step $first_steps of $steps"
-part pretrain "$first_steps" parallel.data=2 parallel.tensor=1
-row pretrain 0 "$first_steps"
+headline "PPO, rewarded by the reward model alone"
+train ppo
+measure ppo
+row ppo ppo
 
-headline "going on with the same checkpoint as two tensor-parallel ranks, to step $steps"
-part resume "$steps" parallel.data=1 parallel.tensor=2
-row resume "$first_steps" "$steps"
+headline "DPO, from the same fine-tuned model"
+train dpo
+measure dpo
+row dpo dpo
+
+headline "GRPO, from the same fine-tuned model: right answers are rewarded"
+train grpo
+measure grpo
+row grpo grpo
 
 headline "asking it"
-"$tanren" generate "$run" --temperature 0 --max-tokens 96 -p $'Question: 47 + 38 = ?\nSteps:\n' \
-  -p $'Question: 91 - 24 = ?\nSteps:\n'
+"$tanren" generate "$home/grpo" --temperature 0 --max-tokens 112 -p "47 + 38 = ?" -p "Ben has 86 pens and gives away 49. How \
+many pens are left?"
 
 phase="finished"
 printf '\n=== done in %d:%02d\n' $(((SECONDS - started) / 60)) $(((SECONDS - started) % 60))
 cat <<TXT
 $home/summary.json
     what each stage learned and took
-$run/metrics.jsonl
-    every figure of the training; for TensorBoard: tensorboard --logdir $run/tb
-$home/resume.answers.jsonl
+$home/grpo/metrics.jsonl
+    every figure of a stage; for TensorBoard: tensorboard --logdir $home/grpo/tb
+$home/grpo.answers.jsonl
     the held-out questions with the model's answers
 
 Next:
-  $tanren data show $home/tokens/train
-  $tanren ckpt ls $run
-  $tanren launch -n 2 train $config run_directory=runs/mine optimizer.learning_rate=1e-3
-README.md goes on with text of your own.
+  $tanren chat $home/grpo
+  $tanren data show $data/sft.jsonl --run $home/sft
+  $tanren ckpt ls $home/sft
+  $tanren launch -n 2 train configs/quickstart/sft.yaml run_directory=runs/mine optimizer.learning_rate=5e-4
+README.md goes on with text of your own; docs/post_training.md explains the stages.
 TXT

@@ -79,9 +79,9 @@ kill_ranks() {
   "$tanren" data synth --out "$home/data"
   "$tanren" tokenizer train --kind characters --out "$home/tokenizer" "$home/data/train.jsonl"
   "$tanren" data tokenize --tokenizer "$home/tokenizer" --out "$home/tokens" "$home/data/train.jsonl"
-  "$tanren" launch -n 2 train configs/quickstart.yaml run_directory="$home/whole" "${overrides[@]}" >"$home/whole.log"
+  "$tanren" launch -n 2 train configs/quickstart/pretrain.yaml run_directory="$home/whole" "${overrides[@]}" >"$home/whole.log"
   for ((round = 1; round <= rounds; ++round)); do
-    "$tanren" launch -n 2 train configs/quickstart.yaml run_directory="$home/killed" "${overrides[@]}" \
+    "$tanren" launch -n 2 train configs/quickstart/pretrain.yaml run_directory="$home/killed" "${overrides[@]}" \
       >>"$home/killed.log" 2>&1 &
     launcher=$!
     sleep "$(awk -v seed="$RANDOM" 'BEGIN { srand(seed); print 1 + 4 * rand() }')"
@@ -95,7 +95,7 @@ kill_ranks() {
       return 1
     fi
   done
-  "$tanren" launch -n 2 train configs/quickstart.yaml run_directory="$home/killed" "${overrides[@]}" >>"$home/killed.log"
+  "$tanren" launch -n 2 train configs/quickstart/pretrain.yaml run_directory="$home/killed" "${overrides[@]}" >>"$home/killed.log"
   if ! cmp <(losses "$home/whole") <(losses "$home/killed"); then
     echo "soak: the killed run's losses differ from those of the run left alone" >&2
     return 1
