@@ -26,7 +26,11 @@ void RegisterStage(const std::string& name, StageFactory factory) {
 
 absl::StatusOr<std::unique_ptr<Stage>> MakeStage(const std::string& name) {
   const auto found = Registry().find(name);
-  if (found != Registry().end()) return found->second();
+  if (found != Registry().end()) {
+    std::unique_ptr<Stage> stage = found->second();
+    if (stage == nullptr) return InvalidInput("stage: what registered \"%s\" makes no stage of it", name);
+    return stage;
+  }
   std::string known;
   for (const auto& [other, factory] : Registry()) absl::StrAppend(&known, known.empty() ? "" : ", ", other);
   return absl::NotFoundError(absl::StrCat("stage: there is no stage \"", name, "\"; known stages: ", known,
