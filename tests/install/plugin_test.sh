@@ -81,7 +81,7 @@ expect_exit 0 stopped.log train 2 stopped
 expect_text stopped.log "resumed"
 same_run two stopped 12
 # The options matter: another strength is another run.
-expect_exit 0 other.log train 2 other unlikelihood.strength=1 train.steps=1
+expect_exit 75 other.log train 2 other unlikelihood.strength=1 train.stop_after=1
 [ "$(losses other)" != "$(losses two | head -n 1)" ] || fail "unlikelihood.strength changes nothing"
 
 # --- the plugin's keys are keys like all others, for every verb ---------------------------------------------------
@@ -95,6 +95,7 @@ done
 "$TANREN" config show run.yaml >shown.yaml
 expect_text shown.yaml "spare_expected: true"
 expect_exit 0 table.log "$TANREN" config table --plugin unlikelihood/libunlikelihood.so
+# shellcheck disable=SC2016
 expect_text table.log '| `strength` | number | `1` | (0, 100] | weight of bad answers against good ones |'
 expect_exit 0 schema.log "$TANREN" config schema --plugin unlikelihood/libunlikelihood.so
 expect_text schema.log 'tanren.lab.UnlikelihoodConfig'
@@ -114,7 +115,7 @@ expect_text replaced.log "unlikelihood: unknown key"
 mv unlikelihood/libunlikelihood.so away.so
 expect_exit 0 generate.log "$TANREN" generate one --prompt "2 + 2" --max-tokens 4
 expect_exit 0 eval.log "$TANREN" eval one --cases synth/heldout.jsonl --limit 2 --max-tokens 8
-expect_exit 0 sft_after.log "$TANREN" train base.yaml stage=sft init.from=one run_directory=after train.steps=1 \
+expect_exit 0 sft_after.log "$TANREN" train base.yaml stage=sft init.from=one run_directory=after train.steps=2 \
   'data.examples=[{path: good.jsonl}]' 'data.validation_examples=[]'
 expect_exit 2 gone.log train 2 two train.steps=14
 expect_text gone.log "run.yaml:3:11: plugins.0: unlikelihood/libunlikelihood.so: there is no such file"
@@ -122,9 +123,9 @@ expect_exit 2 unnamed.log "$TANREN" train base.yaml stage=unlikelihood
 expect_text unnamed.log 'one built outside the tree needs its shared object in plugins'
 mv away.so unlikelihood/libunlikelihood.so
 
-# --- refused, at two ranks ----------------------------------------------------------------------------------------
-refuse() {  # refuse TEXT OBJECT: the run ends with code 2 and says so, naming the object
-  expect_exit 2 refused.log timeout 60 "$TANREN" launch -n 2 train base.yaml run_directory=x "plugins=[$2]"
+# --- refused ------------------------------------------------------------------------------------------------------
+refuse() {  # refuse TEXT OBJECT [launch -n 2]: the run ends with code 2 and says so, naming the object
+  expect_exit 2 refused.log timeout 60 "$TANREN" "${@:3}" train base.yaml run_directory=x "plugins=[$2]"
   expect_text refused.log "$2: $1"
 }
 other_identity() {  # other_identity OLD NEW: the example with these bytes of its identity changed
@@ -133,25 +134,28 @@ other_identity() {  # other_identity OLD NEW: the example with these bytes of it
 }
 version=$("$TANREN" --version | cut -d' ' -f2)
 interface=$(sed -nE 's/.*TANREN_INTERFACE_ID "(.*)"/\1/p' prefix/include/tanren/core/plugin/interface_id.h)
-refuse "there is no such file" "nowhere.so"
+refuse "there is no such file" "nowhere.so" launch -n 2
 refuse "is no shared object" "run.yaml"
-refuse "is a static library" "$(ls "$WORK"/prefix/lib*/tanren/libtanren_config.a "$WORK"/prefix/lib/*/tanren/libtanren_config.a 2>/dev/null | head -n 1)"
+refuse "is a static library" "$(find "$WORK/prefix" -name libtanren_config.a)"
 head -c 20000 unlikelihood/libunlikelihood.so >cut.so
 refuse "is cut off or damaged" "cut.so"
 refuse "is no plugin of tanren" "$(ldd "$TANREN" | awk '/libz\.so/ { print $3 }')"
 other_identity "$version" "9.9.9"
-refuse "is built for tanren 9.9.9, and this is tanren $version" "other.so"
+refuse "is built for tanren 9.9.9, and this is tanren $version" "other.so" launch -n 2
 other_identity "$interface" "${interface//[0-9]/0}"
 refuse "is built against other headers of tanren $version" "other.so"
 other_identity "with strings of kind 1" "with strings of kind 0"
 refuse "is compiled by GCC" "other.so"
 refuse "cannot be loaded: undefined symbol: tanren::NoSuchFunction(int)" "refused/libmissing_symbol.so"
-refuse "defines tanren::" "refused/libcopy.so"
+refuse "defines tanren::RegisterStages(), which this program has already" "refused/libclash.so"
+refuse "holds a copy of core/proto/" "refused/libcopy.so"
 refuse "holds a copy of core/proto/" "refused/libhidden_copy.so"
 refuse "brings no stage" "refused/librefused.so"
-REFUSED=taken_name refuse 'there is a stage "sft" already' "refused/librefused.so"
-REFUSED=exception refuse "threw an exception while it was loaded: no licence for this stage" "refused/librefused.so"
-REFUSED=crash refuse "the plugin crashed (signal 06)" "$WORK/refused/librefused.so"
+REFUSED=taken_name refuse 'there is a stage "sft" already' "refused/librefused.so" launch -n 2
+REFUSED=exception refuse "threw an exception while it was loaded: no licence for this stage" "refused/librefused.so" launch -n 2
+REFUSED=crash refuse "the plugin crashed (signal 06)" "$WORK/refused/librefused.so" launch -n 2
+REFUSED=null_stage expect_exit 2 null.log "$TANREN" train base.yaml stage=null_stage "plugins=[refused/librefused.so]"
+expect_text null.log 'what registered "null_stage" makes no stage of it'
 # The same options under another name: protobuf aborts, and the message names the object.
 cp unlikelihood/libunlikelihood.so twin.so
 expect_exit 2 twin.log "$TANREN" config validate run.yaml plugins.1=twin.so
