@@ -100,12 +100,12 @@ class PluginStages {
 }  // namespace tanren
 
 // Defines the two symbols that the program looks for. Once in a plugin, outside of functions.
-#define TANREN_STAGE_PLUGIN(stages)                                                                          \
-  extern "C" {                                                                                               \
-  __attribute__((visibility("default"), used)) extern const ::tanren::PluginIdentity tanren_plugin_identity; \
-  constinit const ::tanren::PluginIdentity tanren_plugin_identity = ::tanren::CompiledIdentity();            \
-  __attribute__((visibility("default"))) void tanren_plugin_register(::tanren::PluginStages&);               \
-  }                                                                                                          \
+#define TANREN_STAGE_PLUGIN(stages)                                                                    \
+  extern "C" {                                                                                         \
+  __attribute__((visibility("default"))) extern const ::tanren::PluginIdentity tanren_plugin_identity; \
+  constinit const ::tanren::PluginIdentity tanren_plugin_identity = ::tanren::CompiledIdentity();      \
+  __attribute__((visibility("default"))) void tanren_plugin_register(::tanren::PluginStages&);         \
+  }                                                                                                    \
   void tanren_plugin_register(::tanren::PluginStages& stages)
 
 #endif  // TANREN_CORE_PLUGIN_PLUGIN_H_
