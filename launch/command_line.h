@@ -21,6 +21,7 @@ void AddBenchVerb(CLI::App& app, int* exit_code);        // bench
 void AddDataVerbs(CLI::App& app, int* exit_code);        // data, tokenizer
 void AddCheckpointVerbs(CLI::App& app, int* exit_code);  // ckpt
 void AddConfigVerbs(CLI::App& app, int* exit_code);      // config
+void AddPluginVerbs(CLI::App& app, int* exit_code);      // plugin
 
 }  // namespace tanren
 

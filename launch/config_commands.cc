@@ -17,6 +17,12 @@ std::shared_ptr<ConfigOptions> AddFile(CLI::App* verb) {
   return options;
 }
 
+std::shared_ptr<std::vector<std::string>> AddPlugins(CLI::App* verb) {
+  auto plugins = std::make_shared<std::vector<std::string>>();
+  verb->add_option("--plugin", *plugins, "A shared object whose options are described too; may be repeated");
+  return plugins;
+}
+
 }  // namespace
 
 void AddConfigVerbs(CLI::App& app, int* exit_code) {
@@ -30,9 +36,9 @@ void AddConfigVerbs(CLI::App& app, int* exit_code) {
     *exit_code = ConfigValidate(options->path, options->overrides);
   });
   auto* schema = config->add_subcommand("schema", "The JSON schema of configurations, for editors");
-  schema->callback([exit_code] { *exit_code = ConfigSchema(); });
+  schema->callback([plugins = AddPlugins(schema), exit_code] { *exit_code = ConfigSchema(*plugins); });
   auto* table = config->add_subcommand("table", "The keys as Markdown tables");
-  table->callback([exit_code] { *exit_code = ConfigTable(); });
+  table->callback([plugins = AddPlugins(table), exit_code] { *exit_code = ConfigTable(*plugins); });
 }
 
 }  // namespace tanren

@@ -1,6 +1,8 @@
 #include "launch/config_verbs.h"
 
+#include "core/base/status.h"
 #include "core/config/config.h"
+#include "core/plugin/load.h"
 
 namespace tanren {
 namespace {
@@ -13,11 +15,16 @@ int Report(const absl::Status& status, std::ostream& errors) {
   return kWrongInput;
 }
 
+absl::Status LoadAll(std::span<const std::string> plugins) {
+  for (const std::string& path : plugins) TANREN_RETURN_IF_ERROR(LoadPlugin(path));
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 int ConfigShow(const std::string& path, std::span<const std::string> overrides, std::ostream& out,
                std::ostream& errors) {
-  const absl::StatusOr<config::Config> loaded = config::LoadConfig(path, overrides);
+  const absl::StatusOr<config::Config> loaded = LoadConfigWithPlugins(path, overrides);
   if (!loaded.ok()) return Report(loaded.status(), errors);
   out << config::ToYaml(config::Resolve(*loaded), true);
   return kDone;
@@ -25,18 +32,20 @@ int ConfigShow(const std::string& path, std::span<const std::string> overrides, 
 
 int ConfigValidate(const std::string& path, std::span<const std::string> overrides, std::ostream& out,
                    std::ostream& errors) {
-  const absl::StatusOr<config::Config> loaded = config::LoadConfig(path, overrides);
+  const absl::StatusOr<config::Config> loaded = LoadConfigWithPlugins(path, overrides);
   if (!loaded.ok()) return Report(loaded.status(), errors);
   out << path << ": valid, SHA-256 " << config::ConfigHash(config::Resolve(*loaded)) << '\n';
   return kDone;
 }
 
-int ConfigSchema(std::ostream& out) {
+int ConfigSchema(std::span<const std::string> plugins, std::ostream& out, std::ostream& errors) {
+  if (const absl::Status loaded = LoadAll(plugins); !loaded.ok()) return Report(loaded, errors);
   out << config::JsonSchema();
   return kDone;
 }
 
-int ConfigTable(std::ostream& out) {
+int ConfigTable(std::span<const std::string> plugins, std::ostream& out, std::ostream& errors) {
+  if (const absl::Status loaded = LoadAll(plugins); !loaded.ok()) return Report(loaded, errors);
   out << config::MarkdownTable();
   return kDone;
 }

@@ -9,8 +9,8 @@
 
 namespace tanren {
 
-// Each returns the exit code: 0, or 2 after writing one line per error to `errors`. Plugins that the config
-// names must be loaded before, or their keys are unknown (config::PluginsOf).
+// Each returns the exit code: 0, or 2 after writing one line per error to `errors`. Loads the plugins that
+// the config names.
 
 // The resolved config with every default, as YAML that can be run again; its SHA-256 is the config's hash.
 int ConfigShow(const std::string& path, std::span<const std::string> overrides, std::ostream& out = std::cout,
@@ -20,11 +20,13 @@ int ConfigShow(const std::string& path, std::span<const std::string> overrides, 
 int ConfigValidate(const std::string& path, std::span<const std::string> overrides,
                    std::ostream& out = std::cout, std::ostream& errors = std::cerr);
 
-// The JSON schema of a config file.
-int ConfigSchema(std::ostream& out = std::cout);
+// The JSON schema of a config file, with the options of these plugins.
+int ConfigSchema(std::span<const std::string> plugins, std::ostream& out = std::cout,
+                 std::ostream& errors = std::cerr);
 
-// The tables of docs/config.md.
-int ConfigTable(std::ostream& out = std::cout);
+// The tables of docs/config.md, with the options of these plugins.
+int ConfigTable(std::span<const std::string> plugins, std::ostream& out = std::cout,
+                std::ostream& errors = std::cerr);
 
 }  // namespace tanren
 

@@ -92,7 +92,7 @@ absl::StatusOr<InferenceModel> LoadForInference(Runtime& runtime, const Inferenc
     std::vector<std::string> overrides = {"parallel.data=0", "parallel.tensor=1", "parallel.threads=0"};
     overrides.insert(overrides.end(), options.overrides.begin(), options.overrides.end());
     TANREN_ASSIGN_OR_RETURN(model.config,
-                            config::LoadConfigText(text, model.path + "/resolved.yaml", overrides));
+                            config::LoadSavedConfig(text, model.path + "/resolved.yaml", overrides));
     TANREN_ASSIGN_OR_RETURN(model.tokenizer, LoadTokenizer(reader->tokenizer_dir()));
     TANREN_ASSIGN_OR_RETURN(engine, EngineOptionsFromConfig(model.config, model.tokenizer->vocab_size()));
     return DeclareOwn(options, &model, &engine.models[0]);

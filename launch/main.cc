@@ -6,6 +6,7 @@
 #include "CLI/CLI.hpp"
 #include "core/report/build_info.h"
 #include "launch/command_line.h"
+#include "stages/stages.h"
 
 namespace {
 
@@ -25,6 +26,8 @@ int Run(int argc, char** argv) {
   tanren::AddDataVerbs(app, &exit_code);
   tanren::AddCheckpointVerbs(app, &exit_code);
   tanren::AddConfigVerbs(app, &exit_code);
+  tanren::AddPluginVerbs(app, &exit_code);
+  tanren::RegisterStages();
   app.failure_message(CLI::FailureMessage::simple);
   try {
     app.parse(argc, argv);

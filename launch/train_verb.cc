@@ -8,8 +8,10 @@
 #include <memory>
 #include <utility>
 
+#include "absl/strings/str_join.h"
 #include "core/base/status.h"
 #include "core/config/config.h"
+#include "core/plugin/load.h"
 #include "core/proto/config.pb.h"
 #include "core/tensor/arena.h"
 #include "core/trainer/setup.h"
@@ -23,7 +25,6 @@
 #include "parallel/engine/planning.h"
 #include "parallel/runtime/runtime.h"
 #include "parallel/runtime/stop_signal.h"
-#include "stages/stages.h"
 
 namespace tanren {
 namespace {
@@ -74,7 +75,7 @@ struct Job {
 
 // Everything that can be wrong with a run's input, found before any memory is allocated.
 absl::Status Prepare(const std::string& path, const std::vector<std::string>& overrides, Job* job) {
-  TANREN_ASSIGN_OR_RETURN(const config::Config config, config::LoadConfig(path, overrides));
+  TANREN_ASSIGN_OR_RETURN(const config::Config config, LoadConfigWithPlugins(path, overrides));
   job->config = config::Resolve(config);
   TANREN_ASSIGN_OR_RETURN(job->stage, MakeStage(job->config.stage()));
   TANREN_ASSIGN_OR_RETURN(job->tokenizer, TokenizerFromConfig(job->config));
@@ -108,10 +109,28 @@ void PrintPlan(const Job& job, const MeshShape& shape, const MemoryPlan& plan) {
   std::fflush(stdout);
 }
 
+// Every rank must run the same code. Says on rank 0 what was loaded.
+absl::Status AgreePlugins(Comm& world) {
+  std::string own;
+  for (const LoadedPlugin& plugin : LoadedPlugins()) {
+    absl::StrAppend(&own, own.empty() ? "" : "; ", plugin.path, " of SHA-256 ", plugin.sha256);
+    if (world.rank() == 0) {
+      std::printf("plugin      %s: stages %s, SHA-256 %.12s\n", plugin.path.c_str(),
+                  absl::StrJoin(plugin.stages, ", ").c_str(), plugin.sha256.c_str());
+    }
+  }
+  const std::string first = BroadcastString(world, "plugins", own, 0);
+  return AgreeStatus(
+      world, "plugins",
+      own == first ? absl::OkStatus()
+                   : InvalidInput("plugins: loads %s, and rank 0 %s; give every rank the same", own, first));
+}
+
 absl::StatusOr<Trainer::Outcome> RunJob(Runtime& runtime, const TrainOptions& options) {
   Job job;
   TANREN_RETURN_IF_ERROR(
       AgreeStatus(runtime.world(), "input", Prepare(options.config, options.overrides, &job)));
+  TANREN_RETURN_IF_ERROR(AgreePlugins(runtime.world()));
   TANREN_RETURN_IF_ERROR(runtime.BuildMesh(ShapeOf(job.config.parallel()), DeviceOf(job.config)));
   runtime.SetThreads(static_cast<int>(job.config.parallel().threads()));
   const Mesh& mesh = runtime.mesh();
@@ -152,7 +171,6 @@ absl::StatusOr<Trainer::Outcome> RunJob(Runtime& runtime, const TrainOptions& op
 }  // namespace
 
 int Train(const TrainOptions& options) {
-  RegisterStages();
   absl::StatusOr<std::unique_ptr<Runtime>> runtime = Runtime::Start();
   if (!runtime.ok()) return StatusExit(runtime.status());
   const absl::StatusOr<Trainer::Outcome> outcome = RunJob(**runtime, options);
@@ -161,7 +179,6 @@ int Train(const TrainOptions& options) {
 }
 
 int Estimate(const EstimateOptions& options) {
-  RegisterStages();
   Job job;
   const absl::Status status = Prepare(options.config, options.overrides, &job);
   if (!status.ok()) return StatusExit(status);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <functional>
 
+#include "absl/strings/str_cat.h"
 #include "core/config/error_report.h"
 #include "core/config/loader.h"
 #include "core/config/rules.h"
@@ -33,11 +34,27 @@ absl::StatusOr<Config> LoadConfigText(const std::string& text, const std::string
   return Load(name, [&](Loader* loader) { loader->ReadText(text, name, overrides); });
 }
 
-std::vector<std::string> PluginsOf(const std::string& path, std::span<const std::string> overrides) {
+absl::StatusOr<Config> LoadSavedConfig(const std::string& text, const std::string& name,
+                                       std::span<const std::string> overrides) {
+  Config first_look;
+  ErrorReport ignored("");
+  Loader(&first_look, &ignored).ReadText(text, name, {});
+  return Load(name, [&](Loader* loader) {
+    if (first_look.plugins_size() > 0) loader->LeaveOutUnknownSections();
+    loader->ReadText(text, name, overrides);
+  });
+}
+
+std::vector<PluginPath> PluginsOf(const std::string& path, std::span<const std::string> overrides) {
   Config config;
-  ErrorReport report(path);
+  ErrorReport report(Printable(path, 200));
   Loader(&config, &report).ReadFile(path, overrides);
-  return {config.plugins().begin(), config.plugins().end()};
+  std::vector<PluginPath> plugins;
+  for (int i = 0; i < config.plugins_size(); ++i) {
+    const std::string key = absl::StrCat("plugins.", i);
+    plugins.push_back({config.plugins(i), absl::StrCat(report.PlaceOf({key}), ": ", key)});
+  }
+  return plugins;
 }
 
 absl::Status Validate(const Config& config) {

@@ -39,9 +39,19 @@ absl::StatusOr<Config> LoadConfig(const std::string& path, std::span<const std::
 absl::StatusOr<Config> LoadConfigText(const std::string& text, const std::string& name,
                                       std::span<const std::string> overrides = {});
 
-// The shared objects to load before LoadConfig can know the plugins' keys: `plugins` as the file and the
-// overrides give it. Whatever else is wrong is left for LoadConfig to say.
-std::vector<std::string> PluginsOf(const std::string& path, std::span<const std::string> overrides = {});
+// The config that a checkpoint keeps. As LoadConfigText, but where it names plugins, sections that are
+// unknown are left out: what a checkpoint names is never loaded, and a model is read without the code of the
+// stage that made it.
+absl::StatusOr<Config> LoadSavedConfig(const std::string& text, const std::string& name,
+                                       std::span<const std::string> overrides = {});
+
+// The shared objects to load before LoadConfig can know the plugins' keys: `plugins` as the file, what it
+// includes and the overrides give it. Whatever else is wrong is left for LoadConfig to say.
+struct PluginPath {
+  std::string path;
+  std::string place;  // "run.yaml:3:12: plugins.0"
+};
+std::vector<PluginPath> PluginsOf(const std::string& path, std::span<const std::string> overrides = {});
 
 // Ranges, required fields and rules of a config made in code: what LoadConfig checks, without places.
 absl::Status Validate(const Config& config);

@@ -36,12 +36,14 @@ class ErrorReport {
   // A file could not be read at all, so what it might have set is unknown: rules are no longer reported.
   void SetIncomplete() { incomplete_ = true; }
 
+  // Where the first of the paths that was set was set last, or the default place.
+  std::string PlaceOf(std::initializer_list<std::string_view> paths) const;
+
   // OK, or InvalidArgument with one error per line.
   absl::Status ToStatus() const;
 
  private:
   bool IsBroken(std::string_view path) const;
-  std::string PlaceOf(std::initializer_list<std::string_view> paths) const;
 
   std::string default_place_;
   std::vector<std::string> lines_;

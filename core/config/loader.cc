@@ -159,6 +159,7 @@ void Loader::ApplyMapping(const Source& source, const YamlNode& node, Message* m
         report_->Add(place, path, absl::StrCat("a key is a word, found ", KindText(key_node)));
         continue;
       }
+      if (field == nullptr && leave_out_unknown_sections_ && path.empty() && value.is_mapping()) continue;
       if (field == nullptr && !is_include) {
         UnknownKey(place, message->GetDescriptor(), path, key);
         continue;

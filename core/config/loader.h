@@ -36,6 +36,9 @@ class Loader {
   void ReadFile(const std::string& path, std::span<const std::string> overrides);
   void ReadText(const std::string& text, const std::string& name, std::span<const std::string> overrides);
 
+  // Unknown sections at the top of what is read are passed over, instead of being errors.
+  void LeaveOutUnknownSections() { leave_out_unknown_sections_ = true; }
+
  private:
   using Message = google::protobuf::Message;
   using FieldDescriptor = google::protobuf::FieldDescriptor;
@@ -76,6 +79,7 @@ class Loader {
 
   Message* config_;
   ErrorReport* report_;
+  bool leave_out_unknown_sections_ = false;
   int64_t node_budget_ = kMaxYamlNodes;
   int files_ = 0;
   std::vector<std::pair<std::string, std::string>> open_files_;  // canonical path and name, outermost first

@@ -72,7 +72,7 @@ absl::Status Exporter::ChooseModel() {
 absl::Status Exporter::ReadShape() {
   TANREN_ASSIGN_OR_RETURN(const std::string text, reader_.ConfigText());
   TANREN_ASSIGN_OR_RETURN(const config::Config config,
-                          config::LoadConfigText(text, reader_.path() + "/resolved.yaml"));
+                          config::LoadSavedConfig(text, reader_.path() + "/resolved.yaml"));
   // A vocabulary that the tokenizer decided is recorded in the embedding's shape only.
   const TensorInfo* embedding = reader_.Find(options_.model, "embedding.weight", Role::kWeight);
   if (embedding == nullptr || embedding->shape.size() != 2) {

@@ -83,7 +83,10 @@ class Stage {
 
 using StageFactory = std::function<std::unique_ptr<Stage>()>;
 
-// Registers a stage under the name that `stage:` takes. Aborts on a second stage of that name.
+// Registers a stage under the name that `stage:` takes. AlreadyExists where there is a stage of that name,
+// InvalidArgument for an empty name or factory.
+absl::Status AddStage(const std::string& name, StageFactory factory);
+// The same for stages of this tree, where an error is a mistake of ours: it aborts.
 void RegisterStage(const std::string& name, StageFactory factory);
 // NotFound with the names there are.
 absl::StatusOr<std::unique_ptr<Stage>> MakeStage(const std::string& name);

@@ -29,7 +29,7 @@ absl::StatusOr<CheckpointModel> Describe(const std::string& path, const Tokenize
   model.state = manifest.state;
   TANREN_ASSIGN_OR_RETURN(const std::string text, ReadSmallFile(directory, "resolved.yaml", kMaxConfigBytes));
   TANREN_ASSIGN_OR_RETURN(const config::Config config,
-                          config::LoadConfigText(text, model.path + "/resolved.yaml", {}));
+                          config::LoadSavedConfig(text, model.path + "/resolved.yaml"));
   TANREN_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> its, LoadTokenizer(directory.PathOf("tokenizer")));
   if (its->Hash() != tokenizer.Hash()) {
     return InvalidInput(

@@ -85,9 +85,20 @@ TEST(Plugins, AreFoundBeforeTheirKeysAreKnown) {
   const TemporaryDirectory directory;
   const std::string path =
       directory.Write("run.yaml", "plugins: [libone.so, libtwo.so]\nunknown_stage: {a: 1}\n");
-  EXPECT_THAT(PluginsOf(path), testing::ElementsAre("libone.so", "libtwo.so"));
+  const auto is = [&](const char* so, const std::string& place) {
+    return testing::AllOf(testing::Field(&PluginPath::path, so), testing::Field(&PluginPath::place, place));
+  };
+  const auto one = is("libone.so", path + ":1:11: plugins.0"),
+             two = is("libtwo.so", path + ":1:22: plugins.1");
+  EXPECT_THAT(PluginsOf(path), testing::ElementsAre(one, two));
   const std::vector<std::string> overrides = {"plugins.2=libthree.so", "other=1"};
-  EXPECT_THAT(PluginsOf(path, overrides), testing::ElementsAre("libone.so", "libtwo.so", "libthree.so"));
+  EXPECT_THAT(
+      PluginsOf(path, overrides),
+      testing::ElementsAre(one, two, is("libthree.so", "override 'plugins.2=libthree.so': plugins.2")));
+  const std::string including =
+      directory.Write("including.yaml", "include: run.yaml\nplugins: [libfour.so]\n");
+  EXPECT_THAT(PluginsOf(including), testing::ElementsAre(is("libfour.so", including + ":2:11: plugins.0")));
+  EXPECT_THAT(PluginsOf(directory.Write("only.yaml", "include: run.yaml\n")).size(), 2);
 }
 
 }  // namespace

@@ -69,6 +69,25 @@ TEST(Plugin, SurvivesYaml) {
   }
 }
 
+TEST(Plugin, IsLeftOutOfSavedConfigsWhereItIsNotLoaded) {
+  const std::string with = "plugins: [libgone.so]\nmodel: {layers: 2, width: 64, heads: 4}\n";
+  const std::string gone = "gone: {a: 1, model: {layers: 9}}\n'[acme.gone.data]': {b: 2}\n";
+  EXPECT_EQ(ErrorsOf(with + gone).substr(0, 31), "run.yaml:3:1: gone: unknown key");
+  const auto saved = LoadSavedConfig(with + gone, "run.yaml", std::vector<std::string>{"seed=3"});
+  ASSERT_TRUE(saved.ok()) << saved.status();
+  EXPECT_EQ(saved->model().layers(), 2);
+  EXPECT_EQ(saved->seed(), 3);
+  // What is loaded is read, and everything else is as strict as ever.
+  EXPECT_EQ(LoadSavedConfig(with + "distill: {teacher: t}\n", "run.yaml")
+                ->GetExtension(acme::stages::distill)
+                .teacher(),
+            "t");
+  EXPECT_FALSE(LoadSavedConfig(with + "distill: {teacher: t, temprature: 1}\n", "run.yaml").ok());
+  EXPECT_FALSE(LoadSavedConfig(with + "gone: 1\n", "run.yaml").ok());
+  EXPECT_FALSE(LoadSavedConfig(with + gone, "run.yaml", std::vector<std::string>{"gone.a=2"}).ok());
+  EXPECT_FALSE(LoadSavedConfig("model: {layers: 2, width: 64, heads: 4}\n" + gone, "run.yaml").ok());
+}
+
 TEST(Plugin, IsDescribed) {
   EXPECT_THAT(JsonSchema(), testing::HasSubstr("\"acme.stages.DistillConfig\""));
   EXPECT_THAT(MarkdownTable(),

@@ -40,9 +40,9 @@ TEST(ConfigVerbs, WrongInputIsCode2WithOneLineEach) {
 
 TEST(ConfigVerbs, SchemaAndTable) {
   std::ostringstream schema, table;
-  EXPECT_EQ(ConfigSchema(schema), 0);
+  EXPECT_EQ(ConfigSchema({}, schema), 0);
   EXPECT_EQ(schema.str(), config::JsonSchema());
-  EXPECT_EQ(ConfigTable(table), 0);
+  EXPECT_EQ(ConfigTable({}, table), 0);
   EXPECT_EQ(table.str(), config::MarkdownTable());
 }
 
