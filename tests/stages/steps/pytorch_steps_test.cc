@@ -226,13 +226,14 @@ class Steps : public testing::Test {
     std::printf("%s: largest loss error in %zu steps %.2g\n", name.c_str(), want["losses"].size(), worst);
   }
 
-  // ||dg|| <= 1e-5 max(||g||, 1e-4 of the global norm). The gradient by a key bias is zero in mathematics;
-  // what rounding leaves of it is a sum of terms as large as those of the query bias.
+  // ||dg|| <= 1e-5 max(||g||, 1e-3 of the global norm): of tiny sequences some gradients nearly cancel. That
+  // by a key bias is zero in mathematics; what rounding leaves of it is a sum of terms as large as those of
+  // the query bias.
   void CompareGradients(const std::string& name, const std::string& model,
                         const std::vector<float>& gradients) {
     const std::unique_ptr<HfModel> truth = Open(name);
     const double global = Case(name)["norms"][0];
-    std::string before;
+    std::string worst_name;
     double query_bias = 0, worst = 0;
     for (const Parameter& parameter : engine_->parameters(model).all()) {
       std::vector<float> want(static_cast<size_t>(parameter.valid_count()));
@@ -244,13 +245,15 @@ class Steps : public testing::Test {
       ASSERT_EQ(want.size(), static_cast<size_t>(parameter.valid_count()));
       std::vector<float> error(want.size());
       for (size_t i = 0; i < want.size(); ++i) error[i] = gradients[parameter.offset + i] - want[i];
-      double scale = std::max(Norm(want), 1e-4 * global);
+      double scale = std::max(Norm(want), 1e-3 * global);
       if (parameter.name.find("query.bias") != std::string::npos) query_bias = Norm(want);
       if (parameter.name.find("key.bias") != std::string::npos) scale = std::max(scale, query_bias);
       EXPECT_LE(Norm(error), 1e-5 * scale) << parameter.name << " of " << name;
-      worst = std::max(worst, Norm(error) / scale);
+      if (Norm(error) / scale <= worst) continue;
+      worst = Norm(error) / scale;
+      worst_name = parameter.name;
     }
-    std::printf("%s: largest relative gradient error %.2g\n", name.c_str(), worst);
+    std::printf("%s: largest relative gradient error %.2g (%s)\n", name.c_str(), worst, worst_name.c_str());
   }
 
   json golden_;
