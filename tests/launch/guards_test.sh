@@ -89,7 +89,7 @@ records unlabelled preference tiny/rankings.jsonl "no chosen and rejected answer
 records unknown sft tiny/sft.jsonl "is not in the vocabulary" '{"prompt":"1","completion":"Z"}'
 
 # --- templates and tokenizers -----------------------------------------------------------------------------------
-echo '{"text":"0123456789+-=#no abc\n"}' >small.jsonl
+printf '%s\n' '{"text":"0123456789+-=#no abc\n"}' >small.jsonl
 "$TANREN" tokenizer train --kind characters --out small small.jsonl >/dev/null 2>&1
 "$TANREN" tokenizer train --kind characters --no-specials --out bare small.jsonl >/dev/null 2>&1
 says 2 sft "chat.template: the chatml template needs <|im_start|> and <|im_end|>" "take the plain template" -- \

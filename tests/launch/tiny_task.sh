@@ -1,7 +1,9 @@
+# shellcheck shell=bash
 # Sourced by tests that run many stages, after common.sh: a model of 10,000 parameters that has learnt to answer
 # "3+4" with "#### 7" (sometimes "3+4=7 #### 7", sometimes "no") in tiny/sft, a reward model that prefers "no" in
 # tiny/reward, and configs for each stage. All in seconds: what is tested is not what is learnt.
-mkdir tiny && cd tiny
+mkdir tiny
+cd tiny || exit
 printf '%s\n' '{"text":"0123456789+-=#no abc\n<|im_start|>usertmd_"}' >alphabet.jsonl
 for a in 0 1 2 3 4 5 6 7; do
   question="$a+$((7 - a))"
@@ -14,7 +16,7 @@ for a in 0 1 2 3 4 5 6 7; do
   for _ in 1 2 3 4; do printf '{"text":"%s\\n#### 7"}\n' "$question"; done >>base.jsonl
   printf '{"prompt":"%s","completion":"#### 7","label":%s}\n' "$question" "$(((a + 1) % 2))" >>labelled.jsonl
 done
-cd ..
+cd .. || exit
 "$TANREN" tokenizer train --kind characters --out tiny/tokenizer tiny/alphabet.jsonl >/dev/null 2>&1
 "$TANREN" data tokenize --tokenizer tiny/tokenizer --out tiny/base tiny/base.jsonl >/dev/null 2>&1
 
