@@ -27,8 +27,10 @@ absl::Status CheckReport(const std::string& path, double max_damaged_fraction, c
   const auto lines = static_cast<double>(report.lines);
   std::string message;
   if (static_cast<double>(report.damaged) > max_damaged_fraction * lines) {
-    message = absl::StrFormat("%s: %d of %d lines are no example, more than the fraction %g that is allowed",
-                              path, report.damaged, report.lines, max_damaged_fraction);
+    message = absl::StrFormat(
+        "%s: %d of %d lines are no example, more than the fraction %g that is allowed; mend them, or "
+        "raise the fraction (data.max_damaged of a run)",
+        path, report.damaged, report.lines, max_damaged_fraction);
   } else if (report.damaged == report.lines) {
     message = absl::StrFormat("%s: the file holds no example", path);
   } else {

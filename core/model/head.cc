@@ -292,14 +292,17 @@ void Head::RunSegments(const MicroBatch& batch, ConstBuffer hidden, const Loss& 
   const GatheredColumns columns = Gather(batch, loss.columns());
   std::vector<double> sum(segments, 0);
   std::vector<float> trained(segments, 0);
-  std::vector<std::vector<float>> column_sums(columns.values.size(), std::vector<float>(segments, 0));
+  // A column may hold another model's logp: where both are equal, so must their sums be, bit for bit.
+  std::vector<std::vector<double>> double_sums(columns.values.size(), std::vector<double>(segments, 0));
   for (size_t i = 0; i < batch.trained.size(); ++i) {
     const int32_t segment = batch.trained_segment[i];
     if (vocabulary) sum[segment] += stats.logp[i];
     trained[segment] += 1;
-    for (size_t c = 0; c < columns.values.size(); ++c) column_sums[c][segment] += columns.values[c][i];
+    for (size_t c = 0; c < columns.values.size(); ++c) double_sums[c][segment] += columns.values[c][i];
   }
   const std::vector<float> logp_sum(sum.begin(), sum.end());
+  std::vector<std::vector<float>> column_sums;
+  for (const std::vector<double>& one : double_sums) column_sums.emplace_back(one.begin(), one.end());
   std::vector<const float*> column_pointers, segment_pointers;
   for (const std::vector<float>& column : column_sums) column_pointers.push_back(column.data());
   for (const std::string& name : loss.segment_columns()) {

@@ -85,6 +85,7 @@ void ParameterSet::AddTrunk(const ModelShape& shape, const LocalShape& local) {
     score.init = Init::kNormal;
     // A score starts near zero: the features it reads are normalised to unit size.
     score.init_std = static_cast<float>(1.0 / (shape.width + 1.0));
+    score.decay = true;
     score.sync = TensorSync::kSum;
   }
 }

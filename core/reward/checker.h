@@ -31,7 +31,8 @@ struct CheckerOptions {
 
   // kCommand: the program and its arguments, started without a shell, with {"prompt", "response", "answer"}
   // as one JSON line on stdin. Exit code 0: right, 1: wrong; a number on the first line of stdout is the
-  // score instead. Anything else, and no end within the limit, is a failure: counted, score 0. It runs with a
+  // score instead. Anything else, a score that is not finite, and no end within the limit are failures:
+  // counted, score 0. It runs with a
   // CPU and memory limit, default signal handling, no inherited file descriptors, and its whole process group
   // is ended at the limit.
   std::vector<std::string> command;

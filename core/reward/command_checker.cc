@@ -261,11 +261,11 @@ class Process {
   Descriptor input_, output_, report_;
 };
 
-// A first line that is nothing but a finite number.
+// Whether the first line is nothing but a number, which may be nan or inf.
 bool ScoreOf(std::string_view output, double* score) {
   const std::string_view line = Trimmed(output.substr(0, output.find('\n')));
   const auto [end, error] = std::from_chars(line.data(), line.data() + line.size(), *score);
-  return error == std::errc() && end == line.data() + line.size() && std::isfinite(*score);
+  return error == std::errc() && end == line.data() + line.size();
 }
 
 class CommandChecker : public Checker {
@@ -290,12 +290,16 @@ class CommandChecker : public Checker {
     if (outcome.failure.empty() && outcome.exit_code > 1) {
       outcome.failure = absl::StrCat("exit code ", outcome.exit_code);
     }
+    double score = outcome.exit_code == 0 ? 1 : 0;
+    if (outcome.failure.empty() && ScoreOf(outcome.output, &score) && !std::isfinite(score)) {
+      outcome.failure = absl::StrFormat("its score is %g, which is not finite", score);
+    }
     if (!outcome.failure.empty()) {
       result.failed = true;
       result.failure = absl::StrCat(options_.command[0], ": ", outcome.failure);
       return result;
     }
-    if (!ScoreOf(outcome.output, &result.score)) result.score = outcome.exit_code == 0 ? 1 : 0;
+    result.score = score;
     result.right = result.score >= 0.5;
     return result;
   }

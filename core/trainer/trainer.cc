@@ -369,6 +369,14 @@ absl::StatusOr<Trainer::Outcome> Trainer::Stop() {
   return Outcome::kStopped;
 }
 
+absl::Status Trainer::EndByGuard() {
+  TANREN_RETURN_IF_ERROR(Save());
+  const std::string saved = saved_step_ == step_ ? absl::StrCat("step ", step_, " is saved")
+                                                 : std::string(View(NotSaved().message()));
+  return absl::AbortedError(absl::StrCat("a guard ended the run, ", guard_stop_, " (", saved,
+                                         "; guards.action: warn would only warn)"));
+}
+
 absl::Status Trainer::NotSaved() const {
   return absl::InternalError(
       absl::StrCat("step ", step_, " could not be saved; the newest commit is of step ", saved_step_));
@@ -380,10 +388,7 @@ absl::StatusOr<Trainer::Outcome> Trainer::Run() {
   const auto due = [this](int64_t interval) { return interval > 0 && step_ % interval == 0; };
   if (fresh_) TANREN_RETURN_IF_ERROR(stage_.Begin(engine_));
   while (step_ < steps) {
-    if (!guard_stop_.empty()) {
-      TANREN_RETURN_IF_ERROR(Save());
-      return absl::AbortedError(absl::StrCat("a guard ended the run, ", guard_stop_));
-    }
+    if (!guard_stop_.empty()) return EndByGuard();
     if (StopAgreed()) return Stop();
     TANREN_RETURN_IF_ERROR(TrainOneStep());
     // What was learned is safe before anything else is tried with it.
@@ -397,7 +402,7 @@ absl::StatusOr<Trainer::Outcome> Trainer::Run() {
   TANREN_RETURN_IF_ERROR(Save());
   if (saved_step_ != step_) return NotSaved();
   if (config_.validation().interval_steps() > 0) TANREN_RETURN_IF_ERROR(Validate());
-  if (!guard_stop_.empty()) return absl::AbortedError(absl::StrCat("a guard failed, ", guard_stop_));
+  if (!guard_stop_.empty()) return EndByGuard();
   log_->Info(absl::StrFormat("finished: %d steps, %.0f tokens, %.1f s in steps", steps, tokens_, seconds_));
   return Outcome::kFinished;
 }

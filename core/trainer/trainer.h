@@ -69,6 +69,7 @@ class Trainer {
   absl::StatusOr<Outcome> Stop();
   absl::Status Heed(const std::vector<std::string>& warnings, const std::string& stop);
   absl::Status NotSaved() const;
+  absl::Status EndByGuard();  // saves; what it returns is never OK
 
   // The tensors of all models on this rank. `accesses` keeps temporary copies alive.
   std::vector<TensorPiece> Pieces(std::vector<std::unique_ptr<StateAccess>>* accesses);

@@ -1,6 +1,7 @@
 #include "stages/common/checkpoint_model.h"
 
 #include <algorithm>
+#include <initializer_list>
 #include <memory>
 
 #include "core/base/status.h"
@@ -30,6 +31,7 @@ absl::StatusOr<CheckpointModel> Describe(const std::string& path, const Tokenize
   TANREN_ASSIGN_OR_RETURN(const std::string text, ReadSmallFile(directory, "resolved.yaml", kMaxConfigBytes));
   TANREN_ASSIGN_OR_RETURN(const config::Config config,
                           config::LoadSavedConfig(text, model.path + "/resolved.yaml"));
+  model.chat_template = config::ChatConfig::Template_Name(config.chat().template_());
   TANREN_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> its, LoadTokenizer(directory.PathOf("tokenizer")));
   if (its->Hash() != tokenizer.Hash()) {
     return InvalidInput(
@@ -57,6 +59,18 @@ absl::StatusOr<CheckpointModel> DescribeCheckpoint(const std::string& key, const
   absl::StatusOr<CheckpointModel> model = Describe(path, tokenizer);
   if (!model.ok()) return At(key, model.status());
   return model;
+}
+
+absl::Status CheckTemplate(const std::string& key, const CheckpointModel& model,
+                           const config::Config& config) {
+  const std::string wanted = config::ChatConfig::Template_Name(config.chat().template_());
+  const std::initializer_list<const char*> kTemplated = {"sft", "reward_model", "preference", "rl"};
+  if (model.chat_template == wanted || std::ranges::count(kTemplated, model.stage) == 0)
+    return absl::OkStatus();
+  return InvalidInput(
+      "chat.template: %s, but %s %s was trained by stage %s with %s, and never learnt this template's end of "
+      "turn; set chat.template: %s, or run stage sft with %s first",
+      wanted, key, model.path, model.stage, model.chat_template, model.chat_template, wanted);
 }
 
 void SetFrozen(const CheckpointModel& source, const std::string& name, ModelOptions* model) {

@@ -12,9 +12,14 @@
 
 namespace tanren {
 
+namespace config {
+class Config;
+}
+
 struct CheckpointModel {
   std::string path;                          // the step directory
   std::string stage;                         // that saved it
+  std::string chat_template;                 // of its run
   ModelShape shape;                          // of its model "policy", with the heads that it has
   std::map<std::string, std::string> state;  // the run's rank-free state
 };
@@ -24,6 +29,11 @@ struct CheckpointModel {
 // made with another tokenizer than `tokenizer`: its tokens would mean something else.
 absl::StatusOr<CheckpointModel> DescribeCheckpoint(const std::string& key, const std::string& path,
                                                    const Tokenizer& tokenizer);
+
+// InvalidArgument when a stage of post-training made the checkpoint with another chat.template than this
+// run's: the end of turn of this one was never trained there, and its answers would not end.
+absl::Status CheckTemplate(const std::string& key, const CheckpointModel& model,
+                           const config::Config& config);
 
 // Makes `model` a frozen copy of the checkpoint's model that is read anew at every start.
 void SetFrozen(const CheckpointModel& source, const std::string& name, ModelOptions* model);

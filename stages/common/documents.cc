@@ -90,20 +90,48 @@ absl::StatusOr<std::vector<Metric>> HeldOutDocuments::Measure(Engine& engine, co
   return metrics;
 }
 
-void ForgettingGuard::Open(const config::Config& config) {
+absl::Status RefuseGuards(const config::Config& config, bool measures_forgetting) {
+  const config::GuardConfig& guards = config.guards();
+  for (const auto& [key, value] :
+       {std::pair("max_kl", guards.max_kl()), std::pair("max_length_ratio", guards.max_length_ratio()),
+        std::pair("max_reward_gap", guards.max_reward_gap()),
+        std::pair("min_distinct", guards.min_distinct()),
+        std::pair("max_forgetting", measures_forgetting ? 0 : guards.max_forgetting())}) {
+    if (value == 0) continue;
+    return InvalidInput("guards.%s: %g, but stage %s does not measure it; set it to 0", key, value,
+                        config.stage());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ForgettingGuard::Open(const config::Config& config) {
   max_forgetting_ = config.guards().max_forgetting();
   stop_ = config.guards().action() == config::GuardConfig::stop;
+  if (max_forgetting_ <= 0) return absl::OkStatus();
+  if (config.data().validation().empty()) {
+    return InvalidInput(
+        "guards.max_forgetting: %g, but data.validation names no base corpus to measure; name one, or set "
+        "guards.max_forgetting: 0",
+        max_forgetting_);
+  }
+  if (config.validation().interval_steps() == 0) {
+    return InvalidInput(
+        "guards.max_forgetting: %g is looked at in validation, but validation.interval_steps is 0; set an "
+        "interval, or guards.max_forgetting: 0",
+        max_forgetting_);
+  }
+  return absl::OkStatus();
 }
 
 void ForgettingGuard::Judge(double base_loss, StageValidation* validation) const {
   if (start_ < 0) return;
   const double forgetting = base_loss - start_;
   validation->metrics.push_back({"forgetting", forgetting});
-  if (max_forgetting_ <= 0 || forgetting <= max_forgetting_) return;
+  if (max_forgetting_ <= 0 || forgetting <= max_forgetting_) return;  // nan is beyond every bound
   const std::string text = absl::StrFormat(
       "the base validation loss has risen by %.4f nats from %.4f to %.4f, more than guards.max_forgetting "
-      "%g; replay "
-      "more pre-training data (sft.replay_share), lower the learning rate or raise the KL coefficient",
+      "%g; replay more pre-training data (sft.replay_share), lower optimizer.learning_rate, raise "
+      "rl.kl_coefficient, or raise the bound",
       forgetting, start_, base_loss, max_forgetting_);
   if (stop_) validation->stop = text;
   validation->warnings.push_back(text);

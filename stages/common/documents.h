@@ -39,10 +39,16 @@ class HeldOutDocuments {
   NextTokenLoss loss_;
 };
 
+// For stages without rollouts. InvalidArgument when a bound under guards is set that such a stage does not
+// measure, where it would hold whatever happens: those of rollouts and, unless the stage
+// `measures_forgetting`, max_forgetting.
+absl::Status RefuseGuards(const config::Config& config, bool measures_forgetting);
+
 // Keeps the base loss of the start and says when it has risen beyond guards.max_forgetting.
 class ForgettingGuard {
  public:
-  void Open(const config::Config& config);
+  // InvalidArgument when the bound is set and nothing would measure it.
+  absl::Status Open(const config::Config& config);
   void SetStart(double base_loss) { start_ = base_loss; }
   // Adds "forgetting" (nats above the start) and what the guard has to say.
   void Judge(double base_loss, StageValidation* validation) const;

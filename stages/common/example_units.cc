@@ -64,7 +64,8 @@ absl::StatusOr<UnitSet> ReadSet(const config::Config& config, const config::Exam
     absl::Status made = make(example, &unit);
     if (made.ok()) made = CheckLengths(config, unit);
     if (absl::IsInvalidArgument(made)) {
-      ++report->dropped[std::string(View(made.message()))];
+      UnitReport::Dropped& dropped = report->dropped[std::string(View(made.message()))];
+      if (dropped.count++ == 0) dropped.first = example.source;
       if (first_dropped.empty()) first_dropped = absl::StrCat(example.source, ": ", made.message());
       continue;
     }
@@ -100,7 +101,9 @@ absl::StatusOr<ChatTemplate> ChatTemplateFromConfig(const config::Config& config
 std::string UnitReport::ToString() const {
   std::string text = absl::StrCat(path, ": ", units, " units, ", segments, " sequences, ", tokens,
                                   " tokens, ", trained_tokens, " of them trained; ", read.ToString());
-  for (const auto& [reason, count] : dropped) absl::StrAppend(&text, "; left out ", count, " (", reason, ")");
+  for (const auto& [reason, examples] : dropped) {
+    absl::StrAppend(&text, "; left out ", examples.count, " (", reason, "), such as ", examples.first);
+  }
   return text;
 }
 

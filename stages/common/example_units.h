@@ -33,7 +33,11 @@ struct UnitReport {
   int64_t tokens = 0;
   int64_t trained_tokens = 0;
   // Examples that are no use to the stage, by reason: "no trained token", "longer than the context", ...
-  std::map<std::string, int64_t> dropped;
+  struct Dropped {
+    int64_t count = 0;
+    std::string first;  // file:line
+  };
+  std::map<std::string, Dropped> dropped;
   std::string ToString() const;
 };
 

@@ -138,8 +138,11 @@ struct ValueFunctor {
     const T scale = columns[0] / static_cast<T>(normalizers.trained_weight);
     const T c = static_cast<T>(clip);
     const T free = stats.value - columns[1];
-    const T bounded = columns[2] + Clip(stats.value - columns[2], -c, c) - columns[1];
-    const bool clipped = c > T(0) && bounded * bounded > free * free;
+    const T moved = stats.value - columns[2];
+    const T bounded = columns[2] + Clip(moved, -c, c) - columns[1];
+    // Inside the range both errors are one but for rounding, which must not decide over the gradient.
+    const bool outside = c > T(0) && (moved > c || moved < -c);
+    const bool clipped = outside && bounded * bounded > free * free;
     seed->value = clipped ? T(0) : scale * free;
     metrics[0] = scale * free * free;
     metrics[1] = clipped ? scale : T(0);

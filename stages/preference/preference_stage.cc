@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <filesystem>
 #include <numbers>
 #include <utility>
 
@@ -152,6 +153,13 @@ std::vector<Example> RankedPairs(std::vector<Example> examples) {
 
 absl::Status PreferenceStage::Declare(const config::Config& config, const Tokenizer& tokenizer,
                                       EngineOptions* engine) {
+  std::string start;
+  if (!config.init().from().empty()) {
+    TANREN_ASSIGN_OR_RETURN(const CheckpointModel model,
+                            DescribeCheckpoint("init.from", config.init().from(), tokenizer));
+    TANREN_RETURN_IF_ERROR(CheckTemplate("init.from", model, config));
+    start = model.path;
+  }
   needs_reference_ = NeedsReference(config.preference());
   if (!needs_reference_) return absl::OkStatus();
   const bool own = !config.init().reference().empty();
@@ -168,7 +176,8 @@ absl::Status PreferenceStage::Declare(const config::Config& config, const Tokeni
     return InvalidInput("%s: %s is a reward model, and a reference needs a vocabulary head", key,
                         source.path);
   }
-  starts_at_reference_ = !own || config.init().reference() == config.init().from();
+  std::error_code error;
+  starts_at_reference_ = std::filesystem::equivalent(source.path, start, error);
   ModelOptions reference = engine->models[0];
   SetFrozen(source, "reference", &reference);
   engine->models.push_back(std::move(reference));
@@ -205,7 +214,8 @@ absl::Status PreferenceStage::Open(const config::Config& config, const Tokenizer
   planner_ = std::make_unique<StepPlanner>(examples_.get(), planner_options_);
   loss_ = MakeLoss(config.preference());
   expected_start_ = starts_at_reference_ ? StartLoss(config.preference()) : -1;
-  forgetting_.Open(config);
+  TANREN_RETURN_IF_ERROR(RefuseGuards(config, /*measures_forgetting=*/true));
+  TANREN_RETURN_IF_ERROR(forgetting_.Open(config));
   return base_.Open(config, tokenizer);
 }
 

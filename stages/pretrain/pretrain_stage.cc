@@ -11,6 +11,7 @@ absl::Status PretrainStage::Open(const config::Config& config, const Tokenizer& 
     return InvalidInput(
         "data.train: stage pretrain needs at least one corpus made by `tanren data tokenize`");
   }
+  TANREN_RETURN_IF_ERROR(RefuseGuards(config, /*measures_forgetting=*/false));
   TANREN_ASSIGN_OR_RETURN(train_, OpenTrainDocuments(config, tokenizer));
   planner_options_ = PlannerOptions(config);
   planner_ = std::make_unique<StepPlanner>(train_.get(), planner_options_);

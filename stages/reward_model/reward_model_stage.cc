@@ -120,6 +120,7 @@ absl::Status RewardModelStage::Open(const config::Config& config, const Tokenize
     return InvalidInput(
         "data.examples: stage reward_model needs at least one file of rankings or preferences");
   }
+  TANREN_RETURN_IF_ERROR(RefuseGuards(config, /*measures_forgetting=*/false));
   TANREN_ASSIGN_OR_RETURN(const ChatTemplate chat, ChatTemplateFromConfig(config, tokenizer));
   const MakeUnit make = [&](const Example& example, Unit* unit) {
     return MakeRankingUnit(config, chat, example, unit);

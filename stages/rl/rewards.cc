@@ -13,11 +13,13 @@ namespace tanren {
 namespace {
 
 constexpr int kRepetitionNgram = 4;
+constexpr size_t kMaxFailureBytes = 300;
 
 struct PackedCheck {
   double score = 0;
   uint8_t right = 0;
   uint8_t failed = 0;
+  uint16_t failure_bytes = 0;  // of the text behind it
 };
 
 std::span<const int32_t> WithoutEnd(const AnswerToReward& answer) {
@@ -77,13 +79,21 @@ absl::Status AnswerRewards::Check(Comm& world, const std::vector<AnswerToReward>
   std::string mine;
   for (size_t i = world.rank(); i < answers.size(); i += world.size()) {
     const CheckResult result = checker_->Check(answers[i].prompt, (*rewards)[i].text, answers[i].reference);
-    const PackedCheck packed{result.score, result.right, result.failed};
-    mine.append(reinterpret_cast<const char*>(&packed), sizeof(packed));
+    const std::string failure = result.failure.substr(0, kMaxFailureBytes);
+    const PackedCheck packed{result.score, result.right, result.failed,
+                             static_cast<uint16_t>(failure.size())};
+    mine.append(reinterpret_cast<const char*>(&packed), sizeof(packed)).append(failure);
   }
   const std::vector<std::string> all = AllGatherStrings(world, "checked answers", mine);
+  std::vector<size_t> read(all.size(), 0);  // bytes of each rank's checks
   for (size_t i = 0; i < answers.size(); ++i) {
+    const std::string& bytes = all[i % all.size()];
+    size_t& at = read[i % all.size()];
     PackedCheck packed;
-    std::memcpy(&packed, all[i % world.size()].data() + i / world.size() * sizeof(packed), sizeof(packed));
+    TANREN_CHECK(at + sizeof(packed) <= bytes.size());
+    std::memcpy(&packed, bytes.data() + at, sizeof(packed));
+    (*rewards)[i].failure = bytes.substr(at + sizeof(packed), packed.failure_bytes);
+    at += sizeof(packed) + packed.failure_bytes;
     if (!std::isfinite(packed.score)) {
       return InvalidInput("rewards.checker: the score of an answer to \"%s\" is %g; scores are finite",
                           answers[i].prompt, packed.score);

@@ -34,6 +34,7 @@ struct AnswerReward {
   double check = 0;              // the checker's score; 0 without a checker
   bool right = false;
   bool checker_failed = false;
+  std::string failure;  // why the checker failed
   std::string text;
 };
 

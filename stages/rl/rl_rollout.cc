@@ -38,7 +38,13 @@ GenerationRequest RlStage::Request(const Prompt& prompt, const kernels::Sampling
   return request;
 }
 
-absl::StatusOr<double> RlStage::MeasureAccuracy(Engine& engine) {
+void RlStage::Checks::Add(const AnswerReward& reward) {
+  ++all;
+  if (!reward.checker_failed) return;
+  if (failed++ == 0) failure = reward.failure;
+}
+
+absl::StatusOr<double> RlStage::MeasureAccuracy(Engine& engine, Checks* checks) {
   kernels::SamplingParams greedy;
   greedy.temperature = 0;
   std::vector<GenerationRequest> requests;
@@ -51,6 +57,7 @@ absl::StatusOr<double> RlStage::MeasureAccuracy(Engine& engine) {
   }
   TANREN_ASSIGN_OR_RETURN(const std::vector<AnswerReward> rewards,
                           rewards_->Reward(*engine.mesh().world, answers));
+  for (const AnswerReward& reward : rewards) checks->Add(reward);
   const auto right =
       std::count_if(rewards.begin(), rewards.end(), [](const AnswerReward& r) { return r.right; });
   return static_cast<double>(right) / static_cast<double>(rewards.size());
@@ -70,8 +77,11 @@ absl::Status RlStage::AddRewards(Engine& engine, const std::vector<AnswerToRewar
   for (size_t i = 0; i < sampled->size(); ++i) {
     Sampled& one = (*sampled)[i];
     if (!std::isfinite(scores[i].reward)) {
-      return absl::InternalError(absl::StrFormat("the reward model's score of an answer to \"%s\" is %g",
-                                                 to_reward[i].prompt, scores[i].reward));
+      return InvalidInput(
+          "init.reward: the score of an answer to \"%s\" is %g; the weights of %s overflow or are damaged, "
+          "so "
+          "name another checkpoint",
+          to_reward[i].prompt, scores[i].reward, config_->init().reward());
     }
     if (model_weight_ > 0) one.model_score = (scores[i].reward - scores_.mean()) / scores_.deviation();
     one.reward = std::move(rewards[i]);
@@ -197,15 +207,16 @@ void RlStage::AddColumns(const std::vector<Sampled>& sampled, const std::vector<
 }
 
 void RlStage::AddFigures(const std::vector<Sampled>& sampled, const std::vector<AnswerScores>& scores) {
-  double reward = 0, model_score = 0, right = 0, kl = 0, length = 0, cut_off = 0, failures = 0;
+  double reward = 0, model_score = 0, right = 0, kl = 0, length = 0, cut_off = 0;
   double mismatch = 0, worst_mismatch = 0, tokens = 0;
   std::map<int64_t, std::pair<int64_t, std::set<std::string>>> right_texts;  // by group: how many, and which
+  checks_ = Checks();
   for (size_t i = 0; i < sampled.size(); ++i) {
     const Sampled& one = sampled[i];
     reward += one.total;
     model_score += one.model_score;
     right += one.reward.right;
-    failures += one.reward.checker_failed;
+    checks_.Add(one.reward);
     length += static_cast<double>(one.answer.trained_tokens());
     cut_off += !one.answer.ended;
     if (one.reward.right) {
@@ -226,7 +237,7 @@ void RlStage::AddFigures(const std::vector<Sampled>& sampled, const std::vector<
   figures_ = {{"reward", reward / n}, {"length", length / n}, {"cut_off", cut_off / n}};
   if (model_weight_ > 0) figures_.push_back({"model_score", model_score / n});
   if (rewards_->checks()) figures_.push_back({"accuracy", right / n});
-  if (failures > 0) figures_.push_back({"checker_failures", failures});
+  if (checks_.failed > 0) figures_.push_back({"checker_failures", static_cast<double>(checks_.failed)});
   if (options_.kl_coefficient > 0) {
     figures_.push_back({"reference_kl", kl / n});
     figures_.push_back({"kl_coefficient", kl_coefficient_});
@@ -269,49 +280,6 @@ absl::Status RlStage::NewRollout(Engine& engine) {
   next_minibatch_ = 0;
   DivideEpochs();
   return absl::OkStatus();
-}
-
-void RlStage::JudgeRollout(StageStep* out) const {
-  const config::GuardConfig& guards = config_->guards();
-  const auto figure = [&](const char* name) {
-    for (const Metric& metric : figures_) {
-      if (metric.name == name) return metric.value;
-    }
-    return -1.0;
-  };
-  const auto say = [&](const std::string& text) {
-    out->warnings.push_back(text);
-    if (guards.action() == config::GuardConfig::stop) out->stop = text;
-  };
-  const double kl = figure("reference_kl"), length = figure("length"), distinct = figure("distinct_right");
-  if (guards.max_kl() > 0 && kl > guards.max_kl()) {
-    say(absl::StrFormat("an answer's KL to the reference is %.4f nats, more than guards.max_kl %g", kl,
-                        guards.max_kl()));
-  }
-  if (guards.max_length_ratio() > 0 && length > guards.max_length_ratio() * first_length_) {
-    say(absl::StrFormat(
-        "answers have %.1f tokens, %.2f times the first rollout's %.1f; guards.max_length_ratio is %g",
-        length, length / first_length_, first_length_, guards.max_length_ratio()));
-  }
-  if (guards.min_distinct() > 0 && distinct >= 0 && distinct < guards.min_distinct()) {
-    say(absl::StrFormat(
-        "of the right answers to one prompt %.3f are distinct, less than guards.min_distinct %g", distinct,
-        guards.min_distinct()));
-  }
-  if (!std::isfinite(figure("reward"))) say("the mean reward is not finite");
-}
-
-void RlStage::JudgeHacking(double accuracy, StageValidation* out) const {
-  const config::GuardConfig& guards = config_->guards();
-  if (guards.max_reward_gap() <= 0 || first_accuracy_ < 0 || rollouts_ == 0) return;
-  if (last_reward_ <= first_reward_ || first_accuracy_ - accuracy <= guards.max_reward_gap()) return;
-  const std::string text = absl::StrFormat(
-      "reward hacking: the reward rose from %.4f to %.4f while the held-out accuracy fell from %.4f to %.4f, "
-      "by more than "
-      "guards.max_reward_gap %g",
-      first_reward_, last_reward_, first_accuracy_, accuracy, guards.max_reward_gap());
-  out->warnings.push_back(text);
-  if (guards.action() == config::GuardConfig::stop) out->stop = text;
 }
 
 std::map<std::string, std::string> RlStage::SaveState() const {

@@ -18,6 +18,7 @@ namespace {
 
 constexpr uint64_t kPromptStream = 0x70726f6d7074;
 constexpr uint64_t kEpochStream = 0x65706f6368;
+constexpr const char* kHeldOut = "answers to held-out prompts";
 
 double MetricOf(const Loss& loss, const std::vector<double>& values, const std::string& name) {
   for (size_t m = 0; m < values.size(); ++m) {
@@ -47,6 +48,7 @@ absl::Status RlStage::DeclareReward(const config::Config& config, const Tokenize
         "reward_model",
         source.path, source.stage);
   }
+  TANREN_RETURN_IF_ERROR(CheckTemplate("init.reward", source, config));
   const auto normalization = source.state.find("stage.normalization");
   if (normalization == source.state.end()) {
     return InvalidInput("init.reward: %s has no score normalisation", source.path);
@@ -113,6 +115,11 @@ absl::Status RlStage::Declare(const config::Config& config, const Tokenizer& tok
   policy.generates = true;
   engine->generation_tokens = std::min(policy.shape.context_length, config.batch().micro_batch_tokens());
   engine->decode_slots = config.rollout().decode_slots();
+  if (!config.init().from().empty()) {
+    TANREN_ASSIGN_OR_RETURN(const CheckpointModel start,
+                            DescribeCheckpoint("init.from", config.init().from(), tokenizer));
+    TANREN_RETURN_IF_ERROR(CheckTemplate("init.from", start, config));
+  }
   TANREN_RETURN_IF_ERROR(DeclareReward(config, tokenizer, engine));
   TANREN_RETURN_IF_ERROR(DeclareReference(config, tokenizer, engine));
   return DeclareCritic(config, tokenizer, engine);
@@ -174,7 +181,8 @@ absl::Status RlStage::Open(const config::Config& config, const Tokenizer& tokeni
     value_loss_ = std::make_unique<TokenLossOf<ValueFunctor>>(ValueFunctor{options_.value_clip});
   }
   kl_coefficient_ = options_.kl_coefficient;
-  forgetting_.Open(config);
+  TANREN_RETURN_IF_ERROR(CheckGuards());
+  TANREN_RETURN_IF_ERROR(forgetting_.Open(config));
   return base_.Open(config, tokenizer);
 }
 
@@ -184,8 +192,12 @@ absl::Status RlStage::Begin(Engine& engine) {
     forgetting_.SetStart(base[0].value);
   }
   if (held_out_.empty() || !rewards_->checks()) return absl::OkStatus();
-  TANREN_ASSIGN_OR_RETURN(first_accuracy_, MeasureAccuracy(engine));
+  Checks checks;
+  TANREN_ASSIGN_OR_RETURN(first_accuracy_, MeasureAccuracy(engine, &checks));
   if (engine.mesh().world->rank() == 0) {
+    std::vector<std::string> warnings;
+    WarnOfChecks(checks, kHeldOut, &warnings);
+    for (const std::string& warning : warnings) std::fprintf(stderr, "warning: %s\n", warning.c_str());
     std::printf("before the first step: accuracy %.4f on %zu held-out prompts\n", first_accuracy_,
                 held_out_.size());
     std::fflush(stdout);
@@ -272,12 +284,13 @@ absl::StatusOr<StageStep> RlStage::Step(Engine& engine, int64_t step, double lea
       out.metrics.push_back({policy_loss_->metrics()[m], result.metrics[m]});
     }
     const double kl = MetricOf(*policy_loss_, result.metrics, "approx_kl");
-    if (on_policy && kl != 0) {
-      return absl::InternalError(
-          absl::StrFormat("the first minibatch of a rollout has a ratio that is not exactly 1 (its KL is "
-                          "%g): the policy that is trained "
-                          "is not the one that was scored",
-                          kl));
+    if (on_policy && !result.skipped && kl != 0) {
+      return absl::InternalError(absl::StrFormat(
+          "step %d: the first minibatch of a rollout has a ratio that is not exactly 1 (its KL to the policy "
+          "that sampled it is %g): the policy that is trained is not the one that was scored. Weights were "
+          "changed outside the trainer, or a kernel does not repeat its results; run again to go on from the "
+          "newest checkpoint",
+          step + 1, kl));
     }
     leave = options_.stop_kl > 0 && kl > options_.stop_kl;
   }
@@ -296,7 +309,9 @@ absl::StatusOr<StageValidation> RlStage::Validate(Engine& engine) {
     forgetting_.Judge(validation.metrics[0].value, &validation);
   }
   if (held_out_.empty() || !rewards_->checks()) return validation;
-  TANREN_ASSIGN_OR_RETURN(const double accuracy, MeasureAccuracy(engine));
+  Checks checks;
+  TANREN_ASSIGN_OR_RETURN(const double accuracy, MeasureAccuracy(engine, &checks));
+  WarnOfChecks(checks, kHeldOut, &validation.warnings);
   validation.metrics.push_back({"accuracy", accuracy});
   JudgeHacking(accuracy, &validation);
   return validation;

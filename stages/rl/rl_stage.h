@@ -51,6 +51,14 @@ class RlStage final : public Stage {
     double total = 0;        // all rewards but the KL
   };
 
+  // How many answers were checked, of how many the checker itself failed, and why it failed first.
+  struct Checks {
+    int64_t all = 0;
+    int64_t failed = 0;
+    std::string failure;
+    void Add(const AnswerReward& reward);
+  };
+
   absl::Status DeclareReward(const config::Config& config, const Tokenizer& tokenizer, EngineOptions* engine);
   absl::Status DeclareReference(const config::Config& config, const Tokenizer& tokenizer,
                                 EngineOptions* engine);
@@ -68,14 +76,17 @@ class RlStage final : public Stage {
   void AddColumns(const std::vector<Sampled>& sampled, const std::vector<AnswerScores>& scores);
   void AddFigures(const std::vector<Sampled>& sampled, const std::vector<AnswerScores>& scores);
   const Prompt& PromptAt(int64_t drawn) const;
-  absl::StatusOr<double> MeasureAccuracy(Engine& engine);
+  // Greedy answers to the held-out prompts: the share that is right.
+  absl::StatusOr<double> MeasureAccuracy(Engine& engine, Checks* checks);
   void DivideEpochs();
   void Advance(bool leave_rollout);
   absl::StatusOr<std::vector<MicroBatch>> LoadMinibatch(const std::vector<int32_t>& minibatch,
                                                         const Mesh& mesh) const;
   absl::Status TrainCritic(Engine& engine, const std::vector<MicroBatch>& batches, double learning_rate,
                            StageStep* out);
+  absl::Status CheckGuards() const;
   void JudgeRollout(StageStep* out) const;
+  static void WarnOfChecks(const Checks& checks, const char* what, std::vector<std::string>* warnings);
   void JudgeHacking(double accuracy, StageValidation* out) const;
 
   const config::Config* config_ = nullptr;
@@ -106,6 +117,7 @@ class RlStage final : public Stage {
 
   std::vector<std::vector<int32_t>> minibatches_;  // of the current epoch: follows from what is saved
   std::vector<Metric> timings_;                    // of a rollout made in this step
+  Checks checks_;                                  // likewise
 };
 
 void RegisterRlStage();

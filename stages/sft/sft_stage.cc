@@ -63,7 +63,8 @@ absl::Status SftStage::Open(const config::Config& config, const Tokenizer& token
     source = mixed_.get();
   }
   planner_ = std::make_unique<StepPlanner>(source, planner_options_);
-  forgetting_.Open(config);
+  TANREN_RETURN_IF_ERROR(RefuseGuards(config, /*measures_forgetting=*/true));
+  TANREN_RETURN_IF_ERROR(forgetting_.Open(config));
   return base_.Open(config, tokenizer);
 }
 

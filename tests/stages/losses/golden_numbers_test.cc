@@ -1,9 +1,11 @@
 // Numbers that nobody here wrote, as docs/numerics.md lists them with their sources.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
+#include "core/reward/shaping.h"
 #include "stages/losses/policy_losses.h"
 #include "stages/losses/preference_losses.h"
 #include "stages/losses/reward_losses.h"
@@ -53,6 +55,23 @@ TEST(GoldenNumbers, PolicyLosses) {
   EXPECT_NEAR(PolicyMean({1, -1, -4}, {0.5, 1, 10}, 3), 4.1667, 5e-5);
 }
 
+// NeMo-RL's REINFORCE: the gradient of the policy loss at a ratio of 1 is that of -A logp.
+TEST(GoldenNumbers, Reinforce) {
+  const double advantages[] = {1, -1, 2}, logp[] = {-0.5, -1, -1.5};
+  Normalizers normalizers;
+  normalizers.trained_weight = 3;
+  double loss = 0;
+  for (int i = 0; i < 3; ++i) {
+    TokenStats<double> stats, seed;
+    stats.logp = logp[i];
+    const double columns[] = {1, logp[i], advantages[i]};
+    double metrics[kMaxLossMetrics] = {};
+    PolicyFunctor<false, false>()(stats, columns, normalizers, &seed, metrics);
+    loss += seed.logp * logp[i];
+  }
+  EXPECT_NEAR(loss, 0.8333, 5e-5);
+}
+
 // One answer of the three tokens above, whose mean log-ratio makes its ratio; each token's advantage is
 // weighted by it.
 TEST(GoldenNumbers, SequenceRatio) {
@@ -82,12 +101,31 @@ TEST(GoldenNumbers, KlEstimators) {
   ExpectNear(k1, {-1, 14, 29}, 1e-12);
   ExpectNear(k2, {0.5, 98, 420.5}, 1e-12);
   ExpectNear(k3, {0.7183, 13, 28}, 1e-4);
+  // Its variant with the log-ratio clamped to 20 and the estimate to 10.
+  std::vector<double> clamped;
+  for (const double x : d) {
+    clamped.push_back(std::clamp(KlEstimate(KlEstimator::kK3, std::clamp(x, -20.0, 20.0)), -10.0, 10.0));
+  }
+  ExpectNear(clamped, {0.7183, 10, 10}, 1e-4);
 }
 
 TEST(GoldenNumbers, LeaveOneOut) {
   const std::vector<double> rewards = {1, 2, 3, 4, 5, 6};
   ExpectNear(LeaveOneOutBaselines(rewards, 3), {2.5, 2, 1.5, 5.5, 5, 4.5}, 1e-12);
   ExpectNear(LeaveOneOutDeviations(rewards, 3), {0.7071, 1.4142, 0.7071, 0.7071, 1.4142, 0.7071}, 5e-5);
+}
+
+// TRL's test of RLOO: four answers to each of three prompts, the first prompt's rewarded with 1, 2, 5 and 8.
+TEST(GoldenNumbers, LeaveOneOutOfTrl) {
+  const std::vector<double> rewards = {1, 2, 5, 8};
+  EXPECT_NEAR(rewards[0] - LeaveOneOutBaselines(rewards, 4)[0], 1 - (2 + 5 + 8) / 3.0, 1e-12);
+}
+
+// TRL's tests of DAPO's soft over-length penalty: at most 100 tokens, the last 20 of them punished.
+TEST(GoldenNumbers, OverlongPenaltyOfTrl) {
+  EXPECT_EQ(OverlongPenalty(50, 100, 20), 0);
+  EXPECT_NEAR(OverlongPenalty(90, 100, 20), -0.5, 1e-12);
+  EXPECT_EQ(OverlongPenalty(110, 100, 20), -1);
 }
 
 // torchtune's DPO losses at Delta 0, 10 and 20; the first is ln 2.

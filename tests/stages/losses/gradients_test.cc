@@ -130,6 +130,21 @@ TEST_F(GradientsTest, GspoAndCritic) {
   }
 }
 
+// In fp32 old + (V - old) is not V: rounding alone must not count as clipped.
+TEST_F(GradientsTest, AValueInsideTheClipKeepsItsGradient) {
+  for (int i = 0; i < 10000; ++i) {
+    SCOPED_TRACE(::testing::Message() << "seed " << seed_ << " draw " << i);
+    TokenStats<float> at, seed;
+    const float old_value = static_cast<float>(Draw(-3, 3)), target = static_cast<float>(Draw(-3, 3));
+    at.value = old_value + static_cast<float>(Draw(-0.19, 0.19));
+    const float columns[] = {1, target, old_value};
+    float metrics[kMaxLossMetrics] = {};
+    ValueFunctor{0.2}(at, columns, normalizers_, &seed, metrics);
+    ASSERT_EQ(metrics[1], 0);
+    ASSERT_FLOAT_EQ(seed.value, (at.value - target) / static_cast<float>(normalizers_.trained_weight));
+  }
+}
+
 TEST_F(GradientsTest, AClippedTokenHasNoGradientByThePolicy) {
   PolicyFunctor<false, false> functor;
   TokenStats<double> at, seed;
