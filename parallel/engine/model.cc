@@ -72,6 +72,9 @@ void Model::LayoutGeneration(Arena& arena, const EngineOptions& engine) {
   sample_rows = arena.Take("sampling", options.dtype, engine.decode_slots * options.shape.width);
   sampling.Layout(arena, "sampling", engine.decode_slots);
   samples.Layout(arena, "sampling", engine.decode_slots);
+  const int64_t distinct = std::min(engine.generation_tokens, options.shape.vocab_size);
+  penalties.Layout(arena, "sampling", engine.decode_slots * distinct);
+  plain_logits = arena.Take<float>("sampling", engine.decode_slots * distinct);
 }
 
 void Model::Start() {

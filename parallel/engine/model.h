@@ -49,6 +49,8 @@ class Model {
   Buffer sample_rows;                // [slots, width]
   Staged<kernels::SamplingParams> sampling;  // [slots]
   Staged<kernels::SampleResult> samples;     // [slots]
+  Staged<kernels::TokenPenalty> penalties;   // [slots * different tokens of a sequence]
+  float* plain_logits = nullptr;             // as many: what the penalties changed
 
  private:
   void InitializeWeights();

@@ -90,6 +90,7 @@ absl::StatusOr<std::vector<RlStage::Sampled>> RlStage::SampleOnce(Engine& engine
       kernels::SamplingParams sampling = options_.sampling;
       sampling.stream_id = static_cast<uint64_t>((prompts_drawn_ + p) * options_.samples + s);
       requests.push_back(Request(prompt, sampling));
+      requests.back().repetition = options_.repetition;
     }
   }
   TANREN_ASSIGN_OR_RETURN(const std::vector<GenerationResult> results, engine.Generate("policy", requests));

@@ -252,6 +252,15 @@ absl::StatusOr<StageStep> RlStage::Step(Engine& engine, int64_t step, double lea
   if (rollout_.answers.empty()) {
     TANREN_RETURN_IF_ERROR(NewRollout(engine));
     JudgeRollout(&out);
+    if (options_.repetition.on() && !off_policy_was_said_) {
+      off_policy_was_said_ = true;
+      out.warnings.push_back(
+          "rollout.repetition_penalty and no_repeat_ngram draw answers from another distribution than the "
+          "policy's: "
+          "training is off-policy, and its gradient is not corrected for it (ratios compare the policy with "
+          "itself); "
+          "rewards.repetition_weight discourages repetition on-policy");
+    }
   }
   const bool on_policy = epoch_ == 0 && next_minibatch_ == 0;
   absl::StatusOr<std::vector<MicroBatch>> batches =

@@ -106,6 +106,7 @@ class RlStage final : public Stage {
 
   std::vector<std::vector<int32_t>> minibatches_;  // of the current epoch: follows from what is saved
   std::vector<Metric> timings_;                    // of a rollout made in this step
+  bool off_policy_was_said_ = false;               // by a warning of this process
 };
 
 void RegisterRlStage();

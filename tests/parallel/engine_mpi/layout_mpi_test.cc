@@ -1,5 +1,6 @@
 // Every layout computes the same training run as one rank.
 #include <cmath>
+#include <set>
 
 #include "core/checkpoint/resume.h"
 #include "core/checkpoint/save.h"
@@ -234,6 +235,76 @@ TEST(Engine, AnswersDoNotDependOnTheNumberOfDataRanks) {
     EXPECT_EQ((*alone)[0].tokens, (*actual)[i].tokens);
     EXPECT_EQ((*alone)[0].logp, (*actual)[i].logp);
   }
+}
+
+// Every second request discourages repetition. The others answer as without such neighbours, bit for bit, and
+// every layout answers as one rank.
+TEST(Engine, RepetitionIsDiscouragedTheSameAtEveryLayout) {
+  ModelOptions model = MakeModel("policy", Gpt2Shape());
+  model.generates = true;
+  EngineOptions options = MakeOptions({model});
+  options.generation_tokens = 40;
+  options.decode_slots = 3;
+  options.prefill_tokens = 8;
+  SoloMesh solo(TestRuntime().mesh().stream);
+  const auto reference = MakeEngine(options, solo.mesh());
+  const auto engine = MakeEngine(options, TestRuntime().mesh());
+  std::vector<GenerationRequest> plain(8);
+  for (size_t i = 0; i < plain.size(); ++i) {
+    plain[i].prompt = {static_cast<int32_t>(i), 2, 3, 2, 3};
+    plain[i].max_tokens = 30;
+    plain[i].sampling.temperature = i % 4 < 2 ? 0.0f : 0.7f;
+    plain[i].sampling.seed = 4;
+    plain[i].sampling.stream_id = i;
+  }
+  std::vector<GenerationRequest> requests = plain;
+  for (size_t i = 0; i < requests.size(); i += 2) {
+    requests[i].repetition = i % 4 == 0 ? RepetitionOptions{1.0f, 2} : RepetitionOptions{1.4f, 3};
+  }
+  const auto without = engine->Generate("policy", plain);
+  const auto expected = reference->Generate("policy", requests);
+  const auto actual = engine->Generate("policy", requests);
+  ASSERT_TRUE(without.ok() && expected.ok() && actual.ok()) << actual.status();
+  const bool exact = engine->mesh().tensor->size() == 1;
+  for (size_t i = 0; i < requests.size(); ++i) {
+    const GenerationResult& answer = (*actual)[i];
+    EXPECT_EQ(answer.tokens, (*expected)[i].tokens) << "request " << i;
+    for (size_t t = 0; t < answer.logp.size(); ++t) {
+      EXPECT_NEAR(answer.logp[t], (*expected)[i].logp[t], exact ? 0 : 1e-4);
+    }
+    if (i % 2 != 0) {
+      EXPECT_EQ(answer.tokens, (*without)[i].tokens);
+      EXPECT_EQ(answer.logp, (*without)[i].logp);
+      continue;
+    }
+    EXPECT_NE(answer.tokens, (*without)[i].tokens) << "request " << i << " has nothing to show";
+    std::vector<int32_t> sequence = requests[i].prompt;
+    sequence.insert(sequence.end(), answer.tokens.begin(), answer.tokens.end());
+    const int n = requests[i].repetition.no_repeat_ngram;
+    std::set<std::vector<int32_t>> seen;
+    for (size_t end = n; end <= sequence.size(); ++end) {
+      const bool is_new = seen.insert({sequence.begin() + end - n, sequence.begin() + end}).second;
+      EXPECT_TRUE(is_new || end <= requests[i].prompt.size()) << "request " << i << " token " << end;
+    }
+  }
+  // Log-probabilities are those that scoring gives the tokens, whatever they were drawn from.
+  const GenerationResult& answer = (*actual)[2];
+  Unit unit;
+  unit.ids = requests[2].prompt;
+  unit.ids.insert(unit.ids.end(), answer.tokens.begin(), answer.tokens.end() - 1);
+  for (size_t t = 0; t < unit.ids.size(); ++t) {
+    const bool trained = t + 1 >= requests[2].prompt.size();
+    unit.targets.push_back(trained ? answer.tokens[t + 1 - requests[2].prompt.size()] : -1);
+    unit.mask.push_back(trained);
+  }
+  unit.segment_lengths = {static_cast<int32_t>(unit.ids.size())};
+  MicroBatch batch;
+  ASSERT_TRUE(PackMicroBatch({unit}, 128, &batch).ok());
+  const auto scored = engine->Score("policy", batch, kLogp, false, requests[2].sampling.temperature);
+  ASSERT_TRUE(scored.ok());
+  for (size_t t = 0; t < answer.logp.size(); ++t) EXPECT_NEAR(scored->logp[t], answer.logp[t], 1e-4) << t;
+  requests[0].repetition.penalty = 0;
+  EXPECT_EQ(engine->Generate("policy", requests).status().code(), absl::StatusCode::kInvalidArgument);
 }
 
 TEST(Engine, GenerationAgreesWithScoring) {
