@@ -51,31 +51,54 @@ absl::StatusOr<double> RlStage::MeasureAccuracy(Engine& engine) {
                        results[i].finish == FinishReason::kStop});
   }
   TANREN_ASSIGN_OR_RETURN(const std::vector<AnswerReward> rewards,
-                          rewards_->Reward(*engine.mesh().world, answers));
+                          rewards_->Reward(*engine.mesh().world, answers, /*with_aspects=*/false));
   const auto right =
-      std::count_if(rewards.begin(), rewards.end(), [](const AnswerReward& r) { return r.right; });
+      std::count_if(rewards.begin(), rewards.end(), [](const AnswerReward& r) { return r.check.right; });
   return static_cast<double>(right) / static_cast<double>(rewards.size());
+}
+
+// One model after the other: each scores all answers before the next begins.
+absl::Status RlStage::AddModelScores(Engine& engine, const std::vector<AnswerToReward>& to_reward,
+                                     std::vector<Sampled>* sampled) {
+  if (model_weight_ == 0 && aspect_models_.empty()) return absl::OkStatus();
+  Rollout rollout;
+  for (const Sampled& one : *sampled) rollout.answers.push_back(one.answer);
+  TANREN_RETURN_IF_ERROR(rollout.Pack(engine.options().micro_batch_tokens));
+  const auto score = [&](const std::string& place, const std::string& model,
+                         const ScoreNormalizer& normalizer, const auto& take) -> absl::Status {
+    TANREN_ASSIGN_OR_RETURN(const std::vector<AnswerScores> scores,
+                            ScoreRollout(engine, rollout, ScoreWith::kReward, 1, model));
+    for (size_t i = 0; i < scores.size(); ++i) {
+      if (!std::isfinite(scores[i].reward)) {
+        return absl::InternalError(
+            absl::StrFormat("%s: the reward model's score of an answer to \"%s\" is %g", place,
+                            to_reward[i].prompt, scores[i].reward));
+      }
+      take((*sampled)[i], (scores[i].reward - normalizer.mean()) / normalizer.deviation());
+    }
+    return absl::OkStatus();
+  };
+  if (model_weight_ > 0) {
+    TANREN_RETURN_IF_ERROR(
+        score("init.reward", "reward", scores_, [](Sampled& one, double value) { one.model_score = value; }));
+  }
+  for (const AspectModel& model : aspect_models_) {
+    const Aspect& aspect = rewards_->aspects()[model.aspect];
+    TANREN_RETURN_IF_ERROR(score(aspect.key(), model.name, model.scores, [&](Sampled& one, double value) {
+      one.reward.aspects[model.aspect].score = value;
+      one.reward.total += aspect.weight * value;
+    }));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status RlStage::AddRewards(Engine& engine, const std::vector<AnswerToReward>& to_reward,
                                  std::vector<Sampled>* sampled) {
   TANREN_ASSIGN_OR_RETURN(std::vector<AnswerReward> rewards,
                           rewards_->Reward(*engine.mesh().world, to_reward));
-  std::vector<AnswerScores> scores(sampled->size());
-  if (model_weight_ > 0) {
-    Rollout rollout;
-    for (const Sampled& one : *sampled) rollout.answers.push_back(one.answer);
-    TANREN_RETURN_IF_ERROR(rollout.Pack(engine.options().micro_batch_tokens));
-    TANREN_ASSIGN_OR_RETURN(scores, ScoreRollout(engine, rollout, ScoreWith::kReward, 1));
-  }
-  for (size_t i = 0; i < sampled->size(); ++i) {
-    Sampled& one = (*sampled)[i];
-    if (!std::isfinite(scores[i].reward)) {
-      return absl::InternalError(absl::StrFormat("the reward model's score of an answer to \"%s\" is %g",
-                                                 to_reward[i].prompt, scores[i].reward));
-    }
-    if (model_weight_ > 0) one.model_score = (scores[i].reward - scores_.mean()) / scores_.deviation();
-    one.reward = std::move(rewards[i]);
+  for (size_t i = 0; i < sampled->size(); ++i) (*sampled)[i].reward = std::move(rewards[i]);
+  TANREN_RETURN_IF_ERROR(AddModelScores(engine, to_reward, sampled));
+  for (Sampled& one : *sampled) {
     one.total = one.reward.total + model_weight_ * one.model_score;
     for (const float inside : one.reward.per_token) one.total += inside;
   }
@@ -202,11 +225,11 @@ void RlStage::AddFigures(const std::vector<Sampled>& sampled, const std::vector<
     const Sampled& one = sampled[i];
     reward += one.total;
     model_score += one.model_score;
-    right += one.reward.right;
-    failures += one.reward.checker_failed;
+    right += one.reward.check.right;
+    failures += one.reward.check.failed;
     length += static_cast<double>(one.answer.trained_tokens());
     cut_off += !one.answer.ended;
-    if (one.reward.right) {
+    if (one.reward.check.right) {
       auto& [count, texts] = right_texts[one.answer.group];
       ++count;
       texts.insert(one.reward.text);
@@ -225,6 +248,7 @@ void RlStage::AddFigures(const std::vector<Sampled>& sampled, const std::vector<
   if (model_weight_ > 0) figures_.push_back({"model_score", model_score / n});
   if (rewards_->checks()) figures_.push_back({"accuracy", right / n});
   if (failures > 0) figures_.push_back({"checker_failures", failures});
+  AddAspectFigures(sampled);
   if (options_.kl_coefficient > 0) {
     figures_.push_back({"reference_kl", kl / n});
     figures_.push_back({"kl_coefficient", kl_coefficient_});
@@ -246,6 +270,35 @@ void RlStage::AddFigures(const std::vector<Sampled>& sampled, const std::vector<
   AdaptiveKl adaptive(kl_coefficient_, options_.kl_target, options_.kl_horizon);
   adaptive.Update(kl / n, n);
   kl_coefficient_ = adaptive.coefficient();
+}
+
+void RlStage::AddAspectFigures(const std::vector<Sampled>& sampled) {
+  check_warnings_.clear();
+  // Counts the failures of the verdict that `of` picks and says the first one's reason.
+  const auto count_failures = [&](const std::string& place, const auto& of) {
+    int64_t failures = 0;
+    std::string first;
+    for (const Sampled& one : sampled) {
+      const Verdict& verdict = of(one.reward);
+      if (verdict.failed && failures++ == 0) first = verdict.failure;
+    }
+    if (failures > 0) {
+      check_warnings_.push_back(absl::StrFormat("%s failed for %d of %d answers, which score 0: %s", place,
+                                                failures, sampled.size(), first));
+    }
+    return static_cast<double>(failures);
+  };
+  count_failures("rewards.checker",
+                 [](const AnswerReward& reward) -> const Verdict& { return reward.check; });
+  const std::vector<Aspect>& aspects = rewards_->aspects();
+  for (size_t a = 0; a < aspects.size(); ++a) {
+    const auto verdict_of = [a](const AnswerReward& reward) -> const Verdict& { return reward.aspects[a]; };
+    double sum = 0;
+    for (const Sampled& one : sampled) sum += verdict_of(one.reward).score;
+    figures_.push_back({absl::StrCat("reward_", aspects[a].name), sum / static_cast<double>(sampled.size())});
+    const double failures = count_failures(aspects[a].key(), verdict_of);
+    if (failures > 0) figures_.push_back({absl::StrCat("failures_", aspects[a].name), failures});
+  }
 }
 
 absl::Status RlStage::NewRollout(Engine& engine) {
@@ -279,6 +332,7 @@ void RlStage::JudgeRollout(StageStep* out) const {
     out->warnings.push_back(text);
     if (guards.action() == config::GuardConfig::stop) out->stop = text;
   };
+  out->warnings = check_warnings_;
   const double kl = figure("reference_kl"), length = figure("length"), distinct = figure("distinct_right");
   if (guards.max_kl() > 0 && kl > guards.max_kl()) {
     say(absl::StrFormat("an answer's KL to the reference is %.4f nats, more than guards.max_kl %g", kl,
