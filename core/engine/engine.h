@@ -61,6 +61,9 @@ struct EngineOptions {
   int64_t decode_slots = 16;      // rows of a decode step, per data rank
   int64_t prefill_tokens = 64;    // rows of a prefill step
   int64_t generation_tokens = 0;  // longest prompt + answer; 0: no generation
+  // Frozen models that do not generate keep their weights in host memory (page-locked beside a GPU) and are
+  // copied into one memory of the device, which they share, when they compute. Changes no result.
+  bool offload_frozen = false;
 };
 
 // The memory of one rank, exact: what the arenas will hold.
@@ -70,8 +73,10 @@ struct MemoryPlan {
     std::string label;
     int64_t bytes = 0;
   };
-  std::vector<Entry> entries;  // largest first inside each arena
+  std::vector<Entry> entries;  // largest first inside each arena; models that share memory are added up
+  std::vector<Entry> arenas;   // the memory of each, in the order of the entries; without labels
   int64_t total_bytes = 0;     // sum of the arenas' high-water marks (buffers that share memory count once)
+  int64_t host_bytes = 0;      // beside a GPU: host memory of offloaded weights, not in the total
   std::string ToString() const;
 };
 

@@ -36,6 +36,17 @@ for stage in sft reward_model dpo ppo grpo; do
 done
 losses dpo | awk 'NR == 1 {d = $2 - 0.693147; exit !(d < 1e-5 && d > -1e-5)}' || fail "DPO does not start at ln 2"
 
+# --- offloaded frozen models: the same run, bit for bit ----------------------------------------------------------
+for stage in dpo ppo; do
+  expect_exit 0 offload.log run "$stage" "$stage-offload" 2 init.offload=true
+  same_run "$stage" "$stage-offload" 12
+done
+"$TANREN" estimate ppo.yaml >kept.plan
+"$TANREN" estimate ppo.yaml init.offload=true >offload.plan
+expect_text offload.plan "shared frozen weights"
+expect_text offload.plan "offloaded weights"
+if grep -q "shared frozen weights" kept.plan; then fail "a plan without offload shares frozen weights"; fi
+
 # --- aspects of the reward ----------------------------------------------------------------------------------------
 cat >judge.sh <<'SH'
 #!/bin/sh
@@ -50,12 +61,15 @@ aspects='[{name: correct, checker: numeric, weight: 1}, {name: format, checker: 
 part() {  # part RUN STEP NAME: a figure of a step
   sed -nE "s/^\{\"step\":$2,.*\"$3\":([^,}]+)[,}].*/\1/p" "$1/metrics.jsonl"
 }
-expect_exit 0 aspects.log run grpo aspects-false 2 "rewards.aspects=$aspects" rewards.step_weight=0 \
-  rewards.repetition_weight=0 rewards.missing_end_penalty=0
+for offload in false true; do
+  expect_exit 0 aspects.log run grpo "aspects-$offload" 2 "rewards.aspects=$aspects" rewards.step_weight=0 \
+    rewards.repetition_weight=0 rewards.missing_end_penalty=0 init.offload=$offload
+done
+same_run aspects-false aspects-true 12
 [ "$(part aspects-false 1 reward_tone)" = 0.5 ] || fail "every answer has tone 0.5"
-# Each of the 16 answers of a rollout is judged once.
+# Each of the 16 answers of a rollout is judged once, in both runs.
 rollouts=$(grep -c sampling_seconds aspects-false/metrics.jsonl)
-[ "$(wc -l <judged)" -eq $((16 * rollouts)) ] || fail "the judge ran $(wc -l <judged) times for $rollouts rollouts"
+[ "$(wc -l <judged)" -eq $((2 * 16 * rollouts)) ] || fail "the judge ran $(wc -l <judged) times in two runs of $rollouts rollouts"
 for step in 1 5 9; do
   for name in correct format style tone helpful; do part aspects-false $step reward_$name; done |
     awk -v total="$(part aspects-false $step reward)" '{w = w + $1 * (NR == 1 ? 1 : NR == 2 ? 0.2 : NR == 3 ? 0.1 : NR == 5 ? 0.5 : 0)}
