@@ -54,7 +54,10 @@
   X(ColumnSum)                       \
   X(Fill)                            \
   X(Rotary)                          \
-  X(SampleTokens)
+  X(SampleTokens)                    \
+  X(PenalizeLogits)                  \
+  X(RestoreLogits)                   \
+  X(ScoreSamples)
 
 namespace tanren::kernels {
 

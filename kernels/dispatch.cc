@@ -170,6 +170,18 @@ void SampleTokens(const Stream& stream, int64_t rows, int64_t vocab, int64_t voc
                   const float* logits, const SamplingParams* params, SampleResult* results) {
   Of(stream)->SampleTokens(stream, rows, vocab, vocab_stride, logits, params, results);
 }
+void PenalizeLogits(const Stream& stream, int64_t count, const TokenPenalty* penalties, int64_t vocab_stride,
+                    float* logits, float* plain) {
+  Of(stream)->PenalizeLogits(stream, count, penalties, vocab_stride, logits, plain);
+}
+void RestoreLogits(const Stream& stream, int64_t count, const TokenPenalty* penalties, int64_t vocab_stride,
+                   const float* plain, float* logits) {
+  Of(stream)->RestoreLogits(stream, count, penalties, vocab_stride, plain, logits);
+}
+void ScoreSamples(const Stream& stream, int64_t rows, int64_t vocab, int64_t vocab_stride,
+                  const float* logits, const SamplingParams* params, SampleResult* results) {
+  Of(stream)->ScoreSamples(stream, rows, vocab, vocab_stride, logits, params, results);
+}
 
 Linear::Linear(int64_t out_features, int64_t in_features, DType dtype, Device device)
     : impl_(BackendOf(device).MakeLinear(out_features, in_features, dtype)) {}

@@ -12,6 +12,10 @@
 namespace tanren {
 namespace {
 
+// The bounds of the same keys in a config.
+constexpr double kMaxRepetitionPenalty = 100;
+constexpr int64_t kMaxRepeatNgram = 1024;
+
 absl::Status CheckOptions(const GenerateOptions& options) {
   if (options.prompts.empty()) return InvalidInput("--prompt: at least one prompt is needed");
   if (options.max_tokens < 1) return InvalidInput("--max-tokens: %d is below 1", options.max_tokens);
@@ -22,6 +26,14 @@ absl::Status CheckOptions(const GenerateOptions& options) {
   if (!(options.top_p > 0 && options.top_p <= 1))
     return InvalidInput("--top-p: %g is outside (0, 1]", options.top_p);
   if (options.top_k < 0) return InvalidInput("--top-k: %d is below 0", options.top_k);
+  if (!(options.repetition_penalty >= 1 && options.repetition_penalty <= kMaxRepetitionPenalty)) {
+    return InvalidInput("--repetition-penalty: %g is outside [1, %g]; 1 is off", options.repetition_penalty,
+                        kMaxRepetitionPenalty);
+  }
+  if (options.no_repeat_ngram < 0 || options.no_repeat_ngram > kMaxRepeatNgram) {
+    return InvalidInput("--no-repeat-ngram: %d is outside [0, %d]; 0 is off", options.no_repeat_ngram,
+                        kMaxRepeatNgram);
+  }
   return absl::OkStatus();
 }
 
@@ -64,6 +76,8 @@ absl::Status RunGenerate(Runtime& runtime, const GenerateOptions& options) {
           MakeRequest(*model.tokenizer, model.engine->options().generation_tokens, options.prompts[p],
                       options.max_tokens, sampling);
       if (!request.ok()) return At(absl::StrCat("prompt ", p + 1), request.status());
+      request->repetition.penalty = static_cast<float>(options.repetition_penalty);
+      request->repetition.no_repeat_ngram = static_cast<int32_t>(options.no_repeat_ngram);
       requests.push_back(*std::move(request));
     }
   }

@@ -16,6 +16,8 @@ struct GenerateOptions {
   double temperature = 0.8;  // 0: greedy
   int64_t top_k = 0;         // 0: all
   double top_p = 1;
+  double repetition_penalty = 1;  // 1: off
+  int64_t no_repeat_ngram = 0;    // 0: off
   uint64_t seed = 1;
   int64_t n = 1;      // answers per prompt
   bool json = false;  // one JSON object per answer, with tokens and log-probabilities

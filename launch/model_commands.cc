@@ -22,6 +22,12 @@ void AddGenerate(CLI::App& app, int* exit_code) {
       ->capture_default_str();
   verb->add_option("--top-p", options->top_p, "Sample among the most likely tokens of this mass")
       ->capture_default_str();
+  verb->add_option("--repetition-penalty", options->repetition_penalty,
+                   "Discourages tokens that have occurred; 1: off")
+      ->capture_default_str();
+  verb->add_option("--no-repeat-ngram", options->no_repeat_ngram,
+                   "Never repeats so many tokens in a row; 0: off")
+      ->capture_default_str();
   verb->add_option("--seed", options->seed, "Seed of the sampling")->capture_default_str();
   verb->add_option("-n,--n", options->n, "Answers per prompt")->capture_default_str();
   verb->add_flag("--json", options->json, "One JSON object per answer, with tokens and log-probabilities");

@@ -61,6 +61,9 @@ struct EngineOptions {
   int64_t decode_slots = 16;      // rows of a decode step, per data rank
   int64_t prefill_tokens = 64;    // rows of a prefill step
   int64_t generation_tokens = 0;  // longest prompt + answer; 0: no generation
+  // Frozen models that do not generate keep their weights in host memory (page-locked beside a GPU) and are
+  // copied into one memory of the device, which they share, when they compute. Changes no result.
+  bool offload_frozen = false;
 };
 
 // The memory of one rank, exact: what the arenas will hold.
@@ -70,8 +73,10 @@ struct MemoryPlan {
     std::string label;
     int64_t bytes = 0;
   };
-  std::vector<Entry> entries;  // largest first inside each arena
+  std::vector<Entry> entries;  // largest first inside each arena; models that share memory are added up
+  std::vector<Entry> arenas;   // the memory of each, in the order of the entries; without labels
   int64_t total_bytes = 0;     // sum of the arenas' high-water marks (buffers that share memory count once)
+  int64_t host_bytes = 0;      // beside a GPU: host memory of offloaded weights, not in the total
   std::string ToString() const;
 };
 
@@ -83,16 +88,33 @@ struct StepResult {
   bool skipped = false;      // not finite: no weight was changed on any rank
 };
 
+// What keeps an answer from repeating itself. The tokens looked at are those of the prompt and of the answer
+// so far. A token that ends the answer by itself (a stop sequence of one token) is left alone by both: an
+// answer must be able to end, also where its prompt holds ended turns.
+struct RepetitionOptions {
+  // Logits of tokens that have occurred are divided by it where they are above 0 and multiplied where they
+  // are below (Keskar et al. 2019, CTRL), before the division by the temperature. 1: off.
+  float penalty = 1;
+  // A token that would repeat an n-gram of this length is not drawn, unless that would leave none of the
+  // vocabulary. 0: off.
+  int32_t no_repeat_ngram = 0;
+
+  bool on() const { return penalty != 1 || no_repeat_ngram > 0; }
+};
+
 struct GenerationRequest {
-  std::vector<int32_t> prompt;             // at least one token
-  int64_t max_tokens = 0;                  // of the answer
-  kernels::SamplingParams sampling;        // `index` is set by the engine: the token's position in its sample
+  std::vector<int32_t> prompt;       // at least one token
+  int64_t max_tokens = 0;            // of the answer
+  kernels::SamplingParams sampling;  // `index` is set by the engine: the token's position in its sample
+  RepetitionOptions repetition;
   std::vector<std::vector<int32_t>> stop;  // token sequences that end the answer, themselves included in it
 };
 enum class FinishReason : uint8_t { kStop, kLength };
 struct GenerationResult {
   std::vector<int32_t> tokens;
-  std::vector<float> logp;  // of each token under the full distribution at the sampling temperature
+  // Of each token under the full plain distribution at the sampling temperature, whatever top_k, top_p or the
+  // repetition options drew from: what Score() gives it. Where those are on, tokens do not follow it.
+  std::vector<float> logp;
   FinishReason finish = FinishReason::kLength;
   int32_t stop_tokens = 0;  // how many of the last tokens are the stop sequence; 0 when cut off
 };

@@ -75,6 +75,9 @@ void Decoder::LayoutWeights(Arena& arena) {
     }
   }
   if (head_) head_packed_ = TakePacked(arena, *head_, backward);
+}
+
+void Decoder::LayoutTables(Arena& arena) {
   if (shape_.learned_positions) return;
   const int64_t count = shape_.context_length * shape_.head_dim / 2;
   cosine_ = arena.Take<float>("rotary tables", count);

@@ -56,9 +56,11 @@ class Decoder {
           const DecoderOptions& options);
   ~Decoder();
 
-  // Takes packed-weight storage and tables; then, in an arena that other models may share, everything a
-  // micro-batch needs. Each is called while planning and again after the arena's Commit.
+  // Takes packed-weight storage; tables, which are filled here and stay; then, in an arena that other models
+  // may share, everything a micro-batch needs. Each is called while planning and again after the arena's
+  // Commit.
   void LayoutWeights(Arena& arena);
+  void LayoutTables(Arena& arena);
   void LayoutActivations(Arena& arena);
   void LayoutCache(Arena& arena, int64_t slots, int64_t max_tokens, KeyValueCache* cache);
   void LayoutGeneration(Arena& arena);

@@ -3,6 +3,7 @@
 #define TANREN_CORE_REWARD_CHECKER_H_
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -31,20 +32,21 @@ struct CheckerOptions {
 
   // kCommand: the program and its arguments, started without a shell, with {"prompt", "response", "answer"}
   // as one JSON line on stdin. Exit code 0: right, 1: wrong; a number on the first line of stdout is the
-  // score instead. Anything else, a score that is not finite, and no end within the limit are failures:
-  // counted, score 0. It runs with a
-  // CPU and memory limit, default signal handling, no inherited file descriptors, and its whole process group
-  // is ended at the limit.
+  // score instead, as it stands: also NaN and infinity, which a caller refuses. A first line that is the JSON
+  // object {"scores": {"name": number, ...}} gives several scores beside the exit code. Anything else, and no
+  // end within the limit, is a failure: counted, score 0. It runs with a CPU and memory limit, default signal
+  // handling, no inherited file descriptors, and its whole process group is ended at the limit.
   std::vector<std::string> command;
   double time_limit_seconds = 10;
 };
 
 struct CheckResult {
-  double score = 0;     // 1 right, 0 wrong; a command may give more or less
-  bool right = false;   // score >= 0.5
-  bool failed = false;  // the checker itself failed: time limit, crash, match limit
-  std::string answer;   // what was extracted, "" when nothing
-  std::string failure;  // why it failed
+  double score = 0;                      // 1 right, 0 wrong; a command may give more or less
+  bool right = false;                    // score >= 0.5
+  bool failed = false;                   // the checker itself failed: time limit, crash, match limit
+  std::string answer;                    // what was extracted, "" when nothing
+  std::string failure;                   // why it failed
+  std::map<std::string, double> scores;  // that a command gave by name; NaN: not a finite number
 };
 
 class Checker {

@@ -17,6 +17,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <limits>
+#include <map>
 #include <thread>
 #include <utility>
 
@@ -261,11 +263,47 @@ class Process {
   Descriptor input_, output_, report_;
 };
 
-// Whether the first line is nothing but a number, which may be nan or inf.
-bool ScoreOf(std::string_view output, double* score) {
-  const std::string_view line = Trimmed(output.substr(0, output.find('\n')));
-  const auto [end, error] = std::from_chars(line.data(), line.data() + line.size(), *score);
-  return error == std::errc() && end == line.data() + line.size();
+// A text that is nothing but a number: NaN and infinity too, and what is beyond a double is infinite.
+bool ParseScore(std::string_view text, double* score) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), *score);
+  if (text.empty() || end != text.data() + text.size()) return false;
+  if (error == std::errc::result_out_of_range) *score = std::numeric_limits<double>::infinity();
+  return error == std::errc() || error == std::errc::result_out_of_range;
+}
+
+// JSON in which the bare words and numbers that are no finite number of JSON (Python writes NaN and Infinity)
+// are null: one of them shall not make the other scores unreadable.
+std::string WithNullForNonFinite(std::string_view json) {
+  std::string out;
+  for (size_t at = 0; at < json.size();) {
+    size_t end = at + 1;
+    if (json[at] == '"') {
+      while (end < json.size() && json[end] != '"') end += json[end] == '\\' ? 2 : 1;
+      end = std::min(end + 1, json.size());
+      out.append(json.substr(at, end - at));
+    } else if (std::string_view("{}[],: \t\r").find(json[at]) != std::string_view::npos) {
+      out += json[at];
+    } else {
+      end = std::min(json.find_first_of("{}[],:\" \t\r", at), json.size());
+      const std::string_view word = json.substr(at, end - at);
+      double number = 0;
+      const bool non_finite = ParseScore(word, &number) && !std::isfinite(number);
+      out.append(non_finite || word == "NaN" || word == "Infinity" || word == "-Infinity" ? "null" : word);
+    }
+    at = end;
+  }
+  return out;
+}
+
+// {"scores": {"name": number, ...}}; null stands for NaN. False for anything else.
+bool ParseScores(std::string_view line, std::map<std::string, double>* scores) {
+  const auto json = nlohmann::json::parse(WithNullForNonFinite(line), nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object() || !json.contains("scores") || !json["scores"].is_object()) return false;
+  for (const auto& [name, score] : json["scores"].items()) {
+    if (!score.is_number() && !score.is_null()) return false;
+    (*scores)[name] = score.is_null() ? std::numeric_limits<double>::quiet_NaN() : score.get<double>();
+  }
+  return true;
 }
 
 class CommandChecker : public Checker {
@@ -290,16 +328,20 @@ class CommandChecker : public Checker {
     if (outcome.failure.empty() && outcome.exit_code > 1) {
       outcome.failure = absl::StrCat("exit code ", outcome.exit_code);
     }
-    double score = outcome.exit_code == 0 ? 1 : 0;
-    if (outcome.failure.empty() && ScoreOf(outcome.output, &score) && !std::isfinite(score)) {
-      outcome.failure = absl::StrFormat("its score is %g, which is not finite", score);
-    }
     if (!outcome.failure.empty()) {
       result.failed = true;
       result.failure = absl::StrCat(options_.command[0], ": ", outcome.failure);
       return result;
     }
-    result.score = score;
+    const std::string_view first =
+        Trimmed(std::string_view(outcome.output).substr(0, outcome.output.find('\n')));
+    if (first.starts_with('{') && !ParseScores(first, &result.scores)) {
+      result.failed = true;
+      result.failure = absl::StrCat(
+          options_.command[0], ": its first line begins as JSON and is not {\"scores\": {\"name\": number}}");
+      return result;
+    }
+    if (!ParseScore(first, &result.score)) result.score = outcome.exit_code == 0 ? 1 : 0;
     result.right = result.score >= 0.5;
     return result;
   }

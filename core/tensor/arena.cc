@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "core/base/status.h"
@@ -13,6 +14,7 @@ namespace tanren {
 Arena::Arena(Arena&& other) noexcept
     : name_(std::move(other.name_)),
       device_(other.device_),
+      pinned_(other.pinned_),
       committed_(other.committed_),
       base_(std::exchange(other.base_, nullptr)),
       allocated_bytes_(std::exchange(other.allocated_bytes_, 0)),
@@ -24,6 +26,8 @@ Arena::~Arena() {
   if (base_ == nullptr) return;
   if (device_ == Device::kCuda) {
     kernels::FreeDevice(base_);
+  } else if (pinned_) {
+    kernels::FreePinned(base_);
   } else {
     munmap(base_, allocated_bytes_);
   }
@@ -60,6 +64,13 @@ void Arena::Commit() {
     base_ = static_cast<char*>(kernels::AllocateDevice(allocated_bytes_));
     TANREN_CHECK_MSG(base_ != nullptr, "arena ", name_, ": the device has not ", allocated_bytes_,
                      " bytes left");
+    return;
+  }
+  if (pinned_) {
+    base_ = static_cast<char*>(kernels::AllocatePinned(allocated_bytes_));
+    TANREN_CHECK_MSG(base_ != nullptr, "arena ", name_, ": the system refuses ", allocated_bytes_,
+                     " bytes of page-locked memory");
+    std::memset(base_, 0, allocated_bytes_);
     return;
   }
   void* memory = mmap(nullptr, allocated_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -24,7 +24,9 @@ class Arena {
  public:
   static constexpr int64_t kAlignmentBytes = 256;  // a cache line on the CPU, a memory transaction on a GPU
 
-  explicit Arena(std::string name, Device device = Device::kCpu) : name_(std::move(name)), device_(device) {}
+  // `pinned`: page-locked host memory, from which copies to a GPU are fast; only with Device::kCpu.
+  explicit Arena(std::string name, Device device = Device::kCpu, bool pinned = false)
+      : name_(std::move(name)), device_(device), pinned_(pinned) {}
   ~Arena();
   Arena(Arena&& other) noexcept;
   Arena& operator=(Arena&&) = delete;
@@ -62,6 +64,7 @@ class Arena {
  private:
   std::string name_;
   Device device_ = Device::kCpu;
+  bool pinned_ = false;
   bool committed_ = false;
   char* base_ = nullptr;
   int64_t allocated_bytes_ = 0;

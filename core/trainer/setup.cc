@@ -86,6 +86,7 @@ absl::StatusOr<EngineOptions> EngineOptionsFromConfig(const config::Config& conf
   options.decode_slots = std::clamp<int64_t>(config.samples().prompts_size(), 1, 16);
   options.micro_batch_tokens = config.batch().micro_batch_tokens();
   options.head_chunk_tokens = config.train().head_chunk_tokens();
+  options.offload_frozen = config.init().offload();
   options.bucket_bytes = config.parallel().bucket_bytes();
   options.models.push_back(std::move(policy));
   return options;

@@ -337,6 +337,8 @@ absl::StatusOr<std::vector<GenerationRequest>> Trainer::SampleRequests() const {
         MakeRequest(*options_.tokenizer, engine_.options().generation_tokens, samples.prompts(i),
                     samples.max_tokens(), sampling);
     if (!request.ok()) return At(absl::StrCat("samples.prompts.", i), request.status());
+    request->repetition.penalty = static_cast<float>(samples.repetition_penalty());
+    request->repetition.no_repeat_ngram = static_cast<int32_t>(samples.no_repeat_ngram());
     requests.push_back(*std::move(request));
   }
   return requests;

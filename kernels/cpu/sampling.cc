@@ -294,6 +294,12 @@ int64_t Draw(DescendingRow& row, int64_t vocab, double total, const SamplingPara
   return row.TokenBefore(row.CutAtMass(target, /*strictly=*/true, kept));
 }
 
+// Of `token` in a row whose weights add up to `total`.
+float LogProbability(const float* logits, int64_t token, float max, float temperature, double total) {
+  const double distance = (static_cast<double>(max) - logits[token]) / temperature;
+  return static_cast<float>(-distance - std::log(total));
+}
+
 SampleResult SampleRow(int64_t vocab, const float* logits, const SamplingParams& params) {
   thread_local DescendingRow row;
   thread_local std::vector<float> storage;
@@ -317,8 +323,20 @@ SampleResult SampleRow(int64_t vocab, const float* logits, const SamplingParams&
     token = Draw(row, vocab, total, params);
     if (token >= 0) break;
   }
-  const double distance = (static_cast<double>(range.max) - logits[token]) / params.temperature;
-  return {static_cast<int32_t>(token), static_cast<float>(-distance - std::log(total))};
+  return {static_cast<int32_t>(token), LogProbability(logits, token, range.max, params.temperature, total)};
+}
+
+float ScoreRow(int64_t vocab, const float* logits, float temperature, int32_t token) {
+  thread_local std::vector<float> storage;
+  float max = HWY_DYNAMIC_DISPATCH(FindRange)(vocab, logits).max;
+  if (max == kInfinity) {
+    logits = ReplaceInfinities(vocab, logits, storage);
+    max = 0;
+  }
+  const float divisor = temperature == 0 ? 1 : temperature;
+  Candidates none{};
+  const double total = HWY_DYNAMIC_DISPATCH(SumWeights)(vocab, logits, max, divisor, 0, none);
+  return LogProbability(logits, token, max, divisor, total);
 }
 
 }  // namespace
@@ -329,6 +347,16 @@ void cpu::SampleTokens(const Stream&, int64_t rows, int64_t vocab, int64_t vocab
   cpu::ParallelItems(rows, [&](int64_t row) {
     TANREN_KERNEL_CHECK(params[row].temperature >= 0);
     results[row] = SampleRow(vocab, logits + row * vocab_stride, params[row]);
+  });
+}
+
+void cpu::ScoreSamples(const Stream&, int64_t rows, int64_t vocab, int64_t vocab_stride, const float* logits,
+                       const SamplingParams* params, SampleResult* results) {
+  cpu::ParallelItems(rows, [&](int64_t row) {
+    SampleResult& result = results[row];
+    if (result.token < 0) return;
+    TANREN_KERNEL_CHECK(result.token < vocab);
+    result.logp = ScoreRow(vocab, logits + row * vocab_stride, params[row].temperature, result.token);
   });
 }
 

@@ -1,4 +1,5 @@
-// Sampling without sorting the vocabulary, in three kernels.
+// Sampling without sorting the vocabulary, in three kernels; scoring a token that was drawn takes the first
+// two.
 //
 //   1. Each segment of each row: its largest and smallest logit.
 //   2. Each segment again: the mass of its tokens, and the list of those near the row's largest logit.
@@ -117,6 +118,14 @@ __device__ Distribution ReadDistribution(const Range* ranges, unsigned segments,
   if (result.infinite) result.max = result.min = 0;
   result.exists = !nan && result.max != -kInfinity && temperature >= 0;
   return result;
+}
+
+// Of a token in a row whose masses add up to `total`.
+__device__ __forceinline__ float LogProbability(const Distribution& distribution, float logit, Mass total) {
+  const double distance =
+      (static_cast<double>(distribution.max) - logit) / static_cast<double>(distribution.temperature);
+  const double log_total = log(static_cast<double>(total) / distribution.unit);
+  return static_cast<float>(-distance - log_total);
 }
 
 // --- 1 and 2: segments. ---
@@ -540,10 +549,23 @@ __global__ __launch_bounds__(kDrawThreads,
     source = {false, vocab};
   }
   if (threadIdx.x != 0) return;
-  const double distance = (static_cast<double>(distribution.max) - LogitOf(token.key)) /
-                          static_cast<double>(distribution.temperature);
-  const double log_total = log(static_cast<double>(mass.total) / unit);
-  results[row] = {static_cast<int32_t>(IdOf(token.key)), static_cast<float>(-distance - log_total)};
+  results[row] = {static_cast<int32_t>(IdOf(token.key)),
+                  LogProbability(distribution, LogitOf(token.key), mass.total)};
+}
+
+// One block a row.
+__global__ __launch_bounds__(kSegmentThreads) void ScoreKernel(unsigned segments, int64_t stride,
+                                                               const float* logits,
+                                                               const SamplingParams* params,
+                                                               const Range* ranges, float unit,
+                                                               const RowMass* masses, SampleResult* results) {
+  const int64_t row = blockIdx.x;
+  const Distribution distribution =
+      ReadDistribution<kSegmentThreads>(ranges + row * segments, segments, params[row].temperature, unit);
+  SampleResult& result = results[row];
+  if (threadIdx.x != 0 || !distribution.exists || result.token < 0) return;
+  result.logp = LogProbability(distribution, distribution.Logit(logits[row * stride + result.token]),
+                               masses[row].total);
 }
 
 // 2^fraction such that the masses of a vocabulary add up to at most 2^62.
@@ -554,18 +576,32 @@ float UnitOfMass(int64_t vocab) {
   return static_cast<float>(int64_t{1} << fraction);
 }
 
-}  // namespace
-}  // namespace cuda
+// What the segments of some rows leave for the kernel that works on whole rows.
+struct Rows {
+  unsigned count;
+  unsigned segments, vocab;
+  int64_t stride;
+  const float* logits;
+  const SamplingParams* params;
+  SampleResult* results;
+  float unit;
+  unsigned capacity;
+  const Range* ranges;
+  const RowMass* masses;
+  Key* lists;
+};
 
-void cuda::SampleTokens(const Stream& stream, int64_t rows, int64_t vocab, int64_t vocab_stride,
-                        const float* logits, const SamplingParams* params, SampleResult* results) {
+// Runs the kernels of the segments, with lists of `capacity` near tokens, and calls finish(Rows) for as many
+// rows at a time as the scratch memory holds.
+template <class Finish>
+void ForRows(const Stream& stream, int64_t rows, int64_t vocab, int64_t vocab_stride, const float* logits,
+             const SamplingParams* params, SampleResult* results, unsigned capacity, const Finish& finish) {
   TANREN_CUDA_REQUIRE(vocab > 0 && vocab <= std::numeric_limits<int32_t>::max());
   if (rows <= 0) return;
   constexpr int n = kPackOf<float>;
   const bool packed = IsPacked<n>(logits, vocab_stride);
   const auto width = static_cast<unsigned>(vocab);
   const auto segments = static_cast<unsigned>(CeilDiv(vocab, kSegment));
-  const unsigned capacity = std::min(kListCapacity, width);
   const float unit = UnitOfMass(vocab);
   const int64_t at_once = std::min(rows, kRowsAtOnce);
   const int64_t row_bytes =
@@ -584,11 +620,31 @@ void cuda::SampleTokens(const Stream& stream, int64_t rows, int64_t vocab, int64
     mass<<<count * segments, kSegmentThreads, 0, Handle(stream)>>>(
         segments, width, vocab_stride, z, params + first, ranges, unit, capacity, masses, lists);
     TANREN_CUDA_LAUNCHED();
-    DrawKernel<<<count, kDrawThreads, 0, Handle(stream)>>>(segments, width, vocab_stride, z, params + first,
-                                                           ranges, unit, capacity, masses, lists,
-                                                           results + first);
+    finish(Rows{count, segments, width, vocab_stride, z, params + first, results + first, unit, capacity,
+                ranges, masses, lists});
     TANREN_CUDA_LAUNCHED();
   }
+}
+
+}  // namespace
+}  // namespace cuda
+
+void cuda::SampleTokens(const Stream& stream, int64_t rows, int64_t vocab, int64_t vocab_stride,
+                        const float* logits, const SamplingParams* params, SampleResult* results) {
+  const auto capacity = static_cast<unsigned>(std::min<int64_t>(kListCapacity, vocab));
+  ForRows(stream, rows, vocab, vocab_stride, logits, params, results, capacity, [&](const Rows& r) {
+    DrawKernel<<<r.count, kDrawThreads, 0, Handle(stream)>>>(r.segments, r.vocab, r.stride, r.logits,
+                                                             r.params, r.ranges, r.unit, r.capacity, r.masses,
+                                                             r.lists, r.results);
+  });
+}
+
+void cuda::ScoreSamples(const Stream& stream, int64_t rows, int64_t vocab, int64_t vocab_stride,
+                        const float* logits, const SamplingParams* params, SampleResult* results) {
+  ForRows(stream, rows, vocab, vocab_stride, logits, params, results, /*capacity=*/0, [&](const Rows& r) {
+    ScoreKernel<<<r.count, kSegmentThreads, 0, Handle(stream)>>>(r.segments, r.stride, r.logits, r.params,
+                                                                 r.ranges, r.unit, r.masses, r.results);
+  });
 }
 
 }  // namespace tanren::kernels

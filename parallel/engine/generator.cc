@@ -1,6 +1,7 @@
 #include "parallel/engine/generator.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <deque>
 #include <optional>
@@ -9,6 +10,7 @@
 #include "kernels/activation.h"
 #include "kernels/device.h"
 #include "kernels/reduce.h"
+#include "parallel/engine/repetition.h"
 
 namespace tanren {
 namespace {
@@ -23,6 +25,14 @@ absl::Status CheckRequests(const Model& model, const EngineOptions& options,
       return InvalidInput(
           "request %d: %d prompt tokens and max_tokens %d exceed the %d tokens a sequence may have", i,
           prompt, request.max_tokens, options.generation_tokens);
+    }
+    const RepetitionOptions& repetition = request.repetition;
+    if (!(repetition.penalty > 0) || !std::isfinite(repetition.penalty) || repetition.no_repeat_ngram < 0) {
+      return InvalidInput(
+          "request %d: repetition penalty %g and no_repeat_ngram %d; the penalty is a number above 0 (1: "
+          "off), "
+          "the length at least 0 (off)",
+          i, repetition.penalty, repetition.no_repeat_ngram);
     }
     for (int32_t id : request.prompt) {
       if (id < 0 || id >= model.options.shape.vocab_size) {
@@ -61,7 +71,7 @@ class Generator {
       std::vector<size_t> started;
       for (size_t s = 0; s < slots_.size(); ++s) {
         if (slots_[s].has_value() || waiting.empty()) continue;
-        slots_[s] = Slot{waiting.front(), 0, 0};
+        slots_[s].emplace(waiting.front(), requests_[waiting.front()], model_.options.shape.vocab_size);
         waiting.pop_front();
         Prefill(s);
         started.push_back(s);
@@ -82,9 +92,12 @@ class Generator {
 
  private:
   struct Slot {
+    Slot(int64_t index, const GenerationRequest& own, int64_t vocab_size)
+        : request(index), repetition(own, vocab_size) {}
     int64_t request = 0;
     int64_t length = 0;      // tokens in the cache
     int32_t last_token = 0;  // sampled, not yet in the cache
+    RepetitionTracker repetition;
   };
 
   // Fills the slot's cache with the prompt; the last hidden state becomes the slot's row to sample from.
@@ -140,6 +153,33 @@ class Generator {
     }
   }
 
+  // Brings the slots' penalties to the device and returns how many there are.
+  int64_t StagePenalties(const std::vector<size_t>& busy) {
+    int64_t count = 0;
+    for (size_t s : busy) {
+      count += slots_[s]->repetition.Write(static_cast<int32_t>(s), model_.penalties.host() + count);
+    }
+    if (count > 0) model_.penalties.ToDevice(model_.mesh.stream, count);
+    return count;
+  }
+
+  // Log-probabilities are those of the plain logits.
+  void DrawTokens(int64_t rows, int64_t stride, int64_t penalties) {
+    const Stream& stream = model_.mesh.stream;
+    const int64_t vocab = model_.options.shape.vocab_size;
+    const kernels::SamplingParams* params = model_.sampling.device();
+    kernels::SampleResult* samples = model_.samples.device();
+    if (penalties > 0) {
+      kernels::PenalizeLogits(stream, penalties, model_.penalties.device(), stride, model_.logits,
+                              model_.plain_logits);
+    }
+    kernels::SampleTokens(stream, rows, vocab, stride, model_.logits, params, samples);
+    if (penalties == 0) return;
+    kernels::RestoreLogits(stream, penalties, model_.penalties.device(), stride, model_.plain_logits,
+                           model_.logits);
+    kernels::ScoreSamples(stream, rows, vocab, stride, model_.logits, params, samples);
+  }
+
   absl::Status Sample(const std::vector<size_t>& busy) {
     MakeLogits();
     const int64_t rows = static_cast<int64_t>(slots_.size());
@@ -155,8 +195,7 @@ class Generator {
     if (const float cap = model_.options.shape.logit_soft_cap; cap > 0) {
       kernels::SoftCap(stream, stride * rows, cap, model_.logits);
     }
-    kernels::SampleTokens(stream, rows, model_.options.shape.vocab_size, stride, model_.logits,
-                          model_.sampling.device(), model_.samples.device());
+    DrawTokens(rows, stride, StagePenalties(busy));
     model_.samples.ToHost(stream, rows);
     for (size_t s : busy) TANREN_RETURN_IF_ERROR(Accept(s, model_.samples.host()[s]));
     return absl::OkStatus();
@@ -173,6 +212,7 @@ class Generator {
     result.tokens.push_back(sample.token);
     result.logp.push_back(sample.logp);
     slot.last_token = sample.token;
+    slot.repetition.Add(sample.token);
     result.stop_tokens = StopLength(request, result.tokens);
     const bool stop = result.stop_tokens > 0;
     if (!stop && static_cast<int64_t>(result.tokens.size()) < request.max_tokens) return absl::OkStatus();

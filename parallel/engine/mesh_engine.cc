@@ -153,6 +153,7 @@ class MeshEngine final : public Engine {
     }
     Statistics out;
     if (!(temperature > 0)) return InvalidInput("a temperature of %g; it must be above 0", temperature);
+    model.BringWeights();
     model.head.Score(batch, model.decoder.Forward(batch), statistics, per_segment, temperature, &out);
     return out;
   }
@@ -175,10 +176,13 @@ class MeshEngine final : public Engine {
   }
 
  private:
-  std::vector<Arena*> Arenas() { return {&weights_, &gradients_, &optimizer_, &activations_, &generation_}; }
+  std::vector<Arena*> Arenas() {
+    return {&weights_, &shared_.arena, &gradients_, &optimizer_, &activations_, &generation_, &offloaded_};
+  }
 
   void Layout() {
-    for (auto& model : models_) model->LayoutState(weights_, gradients_, optimizer_);
+    StateArenas state{weights_, gradients_, optimizer_, offloaded_, shared_};
+    for (auto& model : models_) model->LayoutState(state);
     // One model computes at a time, so they share the memory of a micro-batch.
     for (auto& model : models_) {
       const int64_t mark = activations_.Mark();
@@ -192,7 +196,9 @@ class MeshEngine final : public Engine {
     for (Arena* arena : Arenas()) {
       for (const Arena::Item& item : arena->Items())
         plan_.entries.push_back({arena->name(), item.label, item.bytes});
-      plan_.total_bytes += arena->high_water_bytes();
+      plan_.arenas.push_back({arena->name(), "", arena->high_water_bytes()});
+      const bool beside_device = arena->device() != mesh_.stream.device;
+      (beside_device ? plan_.host_bytes : plan_.total_bytes) += arena->high_water_bytes();
     }
   }
 
@@ -215,6 +221,8 @@ class MeshEngine final : public Engine {
   EngineOptions options_;
   Mesh mesh_;
   Arena weights_{"weights", mesh_.stream.device};
+  SharedWeights shared_{Arena("shared frozen weights", mesh_.stream.device)};
+  Arena offloaded_{"offloaded weights", Device::kCpu, /*pinned=*/mesh_.stream.device != Device::kCpu};
   Arena gradients_{"gradients", mesh_.stream.device};
   Arena optimizer_{"optimizer", mesh_.stream.device};
   Arena activations_{"activations", mesh_.stream.device};
@@ -263,6 +271,7 @@ absl::StatusOr<StepResult> MeshEngine::Run(Model& model, std::span<const MicroBa
   }
   if (result.normalizers.units == 0) return InvalidInput("the step has no unit to learn from");
   std::vector<double> sums(1 + loss.metrics().size(), 0);
+  model.BringWeights();
   for (const MicroBatch& batch : micro_batches) {
     const ConstBuffer hidden = model.decoder.Forward(batch);
     model.head.Run(batch, hidden, loss, result.normalizers, gradients, sums.data());

@@ -38,18 +38,28 @@ Model::Model(const ModelOptions& model_options, const EngineOptions& engine, con
       mesh(the_mesh),
       parameters(model_options.shape, ParameterOptions(engine, the_mesh)),
       decoder(model_options.shape, parameters, the_mesh, MakeDecoderOptions(model_options, engine)),
-      head(decoder, engine.head_chunk_tokens, ScoreOffset(parameters)) {
+      head(decoder, engine.head_chunk_tokens, ScoreOffset(parameters)),
+      offloads_(engine.offload_frozen && !model_options.trainable && !model_options.generates) {
   if (options.trainable) {
     optimizer = std::make_unique<ShardedAdamW>(parameters, mesh, options.dtype, options.optimizer);
   }
 }
 
-void Model::LayoutState(Arena& weight_arena, Arena& gradient_arena, Arena& optimizer_arena) {
-  weights = weight_arena.Take("weights", options.dtype, parameters.flat_count());
-  decoder.LayoutWeights(weight_arena);
+void Model::LayoutState(StateArenas& arenas) {
+  decoder.LayoutTables(arenas.weights);
+  Arena& arena = offloads_ ? arenas.shared.arena : arenas.weights;
+  const int64_t mark = arena.Mark();
+  weights = arena.Take("weights", options.dtype, parameters.flat_count());
+  decoder.LayoutWeights(arena);
+  if (offloads_) {
+    arena.Release(mark);  // for the next offloaded model
+    shared_ = &arenas.shared;
+    host_weights_ =
+        arenas.offloaded.Take("offloaded weights", options.dtype, parameters.flat_count()).as<char>();
+  }
   if (!options.trainable) return;
-  gradients = gradient_arena.Take<float>("gradients", parameters.flat_count());
-  optimizer->Layout(optimizer_arena);
+  gradients = arenas.gradients.Take<float>("gradients", parameters.flat_count());
+  optimizer->Layout(arenas.optimizer);
 }
 
 void Model::LayoutActivations(Arena& arena) {
@@ -72,6 +82,9 @@ void Model::LayoutGeneration(Arena& arena, const EngineOptions& engine) {
   sample_rows = arena.Take("sampling", options.dtype, engine.decode_slots * options.shape.width);
   sampling.Layout(arena, "sampling", engine.decode_slots);
   samples.Layout(arena, "sampling", engine.decode_slots);
+  const int64_t distinct = std::min(engine.generation_tokens, options.shape.vocab_size);
+  penalties.Layout(arena, "sampling", engine.decode_slots * distinct);
+  plain_logits = arena.Take<float>("sampling", engine.decode_slots * distinct);
 }
 
 void Model::Start() {
@@ -84,6 +97,12 @@ void Model::Start() {
 
 void Model::WriteWeights(const Parameter& parameter, const float* values) {
   const int64_t width = SizeOf(options.dtype);
+  if (offloaded()) {
+    kernels::Synchronize(mesh.stream);  // a copy to the device may still read them
+    kernels::Cast(Stream(), parameter.count, ConstBuffer(values),
+                  Buffer(host_weights_ + parameter.offset * width, options.dtype));
+    return;
+  }
   std::vector<char> rounded(parameter.count * width);
   kernels::Cast(Stream(), parameter.count, ConstBuffer(values), Buffer(rounded.data(), options.dtype));
   kernels::CopyToDevice(mesh.stream, static_cast<char*>(weights.data) + parameter.offset * width,
@@ -92,11 +111,28 @@ void Model::WriteWeights(const Parameter& parameter, const float* values) {
 
 void Model::ReadWeights(const Parameter& parameter, float* values) const {
   const int64_t width = SizeOf(options.dtype);
+  if (offloaded()) {
+    kernels::Cast(Stream(), parameter.count,
+                  ConstBuffer(host_weights_ + parameter.offset * width, options.dtype), Buffer(values));
+    return;
+  }
   std::vector<char> rounded(parameter.count * width);
   kernels::CopyToHost(mesh.stream, rounded.data(),
                       static_cast<const char*>(weights.data) + parameter.offset * width,
                       parameter.count * width);
   kernels::Cast(Stream(), parameter.count, ConstBuffer(rounded.data(), options.dtype), Buffer(values));
+}
+
+void Model::WeightsChanged() {
+  if (!offloaded()) return decoder.PackWeights();
+  if (shared_->resident == this) shared_->resident = nullptr;
+}
+
+void Model::BringWeights() {
+  if (!offloaded() || shared_->resident == this) return;
+  kernels::CopyToDevice(mesh.stream, weights.data, host_weights_, weight_bytes());
+  decoder.PackWeights();
+  shared_->resident = this;
 }
 
 void Model::InitializeWeights() {

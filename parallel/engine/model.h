@@ -12,13 +12,30 @@
 
 namespace tanren {
 
+class Model;
+
+// The device memory that offloaded models share, and which of them is in it.
+struct SharedWeights {
+  Arena arena;
+  const Model* resident = nullptr;
+};
+
+// Where models keep their state. Weights of offloaded models: `offloaded` on the host, `shared` while in use.
+struct StateArenas {
+  Arena& weights;
+  Arena& gradients;
+  Arena& optimizer;
+  Arena& offloaded;
+  SharedWeights& shared;
+};
+
 class Model {
  public:
   Model(const ModelOptions& options, const EngineOptions& engine, const Mesh& mesh);
 
   // Each is called while planning and again after the commit of the arena. Activations share one memory among
   // the models.
-  void LayoutState(Arena& weights, Arena& gradients, Arena& optimizer);
+  void LayoutState(StateArenas& arenas);
   void LayoutActivations(Arena& arena);
   void LayoutGeneration(Arena& arena, const EngineOptions& engine);
 
@@ -30,7 +47,12 @@ class Model {
   void ReadWeights(const Parameter& parameter, float* values) const;
 
   // Makes the decoder see weights that changed: packs them.
-  void WeightsChanged() { decoder.PackWeights(); }
+  void WeightsChanged();
+
+  // To be called before the model computes: brings offloaded weights to the device, in place of another
+  // model's.
+  void BringWeights();
+  bool offloaded() const { return offloads_; }
 
   ModelOptions options;
   Mesh mesh;
@@ -49,9 +71,16 @@ class Model {
   Buffer sample_rows;                // [slots, width]
   Staged<kernels::SamplingParams> sampling;  // [slots]
   Staged<kernels::SampleResult> samples;     // [slots]
+  Staged<kernels::TokenPenalty> penalties;   // [slots * different tokens of a sequence]
+  float* plain_logits = nullptr;             // as many: what the penalties changed
 
  private:
   void InitializeWeights();
+  int64_t weight_bytes() const { return parameters.flat_count() * SizeOf(options.dtype); }
+
+  bool offloads_ = false;
+  SharedWeights* shared_ = nullptr;
+  char* host_weights_ = nullptr;  // of an offloaded model: the weights themselves
 };
 
 // The pieces of the model's state on this rank, in fp32 memory: the optimizer's shards, or a copy for a

@@ -13,14 +13,6 @@ namespace tanren {
 namespace {
 
 constexpr int kRepetitionNgram = 4;
-constexpr size_t kMaxFailureBytes = 300;
-
-struct PackedCheck {
-  double score = 0;
-  uint8_t right = 0;
-  uint8_t failed = 0;
-  uint16_t failure_bytes = 0;  // of the text behind it
-};
 
 std::span<const int32_t> WithoutEnd(const AnswerToReward& answer) {
   return std::span<const int32_t>(answer.tokens).first(answer.tokens.size() - answer.stop_tokens);
@@ -28,43 +20,18 @@ std::span<const int32_t> WithoutEnd(const AnswerToReward& answer) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Checker>> CheckerFromConfig(const config::RewardConfig& config) {
-  CheckerOptions options;
-  switch (config.checker()) {
-    case config::RewardConfig::none:
-      return std::unique_ptr<Checker>();
-    case config::RewardConfig::numeric:
-      options.kind = CheckerOptions::Kind::kNumeric;
-      break;
-    case config::RewardConfig::exact:
-      options.kind = CheckerOptions::Kind::kExact;
-      break;
-    case config::RewardConfig::regex:
-      options.kind = CheckerOptions::Kind::kRegex;
-      break;
-    case config::RewardConfig::external:
-      options.kind = CheckerOptions::Kind::kCommand;
-      break;
-  }
-  options.marker = config.marker();
-  options.command.assign(config.command().begin(), config.command().end());
-  options.time_limit_seconds = config.time_limit_seconds();
-  absl::StatusOr<std::unique_ptr<Checker>> checker = MakeChecker(options);
-  if (!checker.ok()) return At("rewards.checker", checker.status());
-  return checker;
-}
-
 absl::StatusOr<AnswerRewards> AnswerRewards::Make(const config::RewardConfig& config,
                                                   const Tokenizer& tokenizer, int64_t max_tokens) {
   AnswerRewards rewards;
-  TANREN_ASSIGN_OR_RETURN(rewards.checker_, CheckerFromConfig(config));
+  TANREN_ASSIGN_OR_RETURN(rewards.checks_, AnswerChecks::Make(config));
+  TANREN_ASSIGN_OR_RETURN(rewards.aspects_, AspectsFromConfig(config));
   if (config.overlong_buffer() > max_tokens) {
     return InvalidInput("rewards.overlong_buffer: %d is longer than rollout.max_tokens %d",
                         config.overlong_buffer(), max_tokens);
   }
   rewards.tokenizer_ = &tokenizer;
   rewards.marker_ = config.marker();
-  rewards.checker_weight_ = config.checker_weight();
+  rewards.checker_weight_ = CheckerWeight(config);
   rewards.step_weight_ = config.step_weight();
   rewards.missing_end_penalty_ = config.missing_end_penalty();
   rewards.repetition_weight_ = config.repetition_weight();
@@ -73,35 +40,20 @@ absl::StatusOr<AnswerRewards> AnswerRewards::Make(const config::RewardConfig& co
   return rewards;
 }
 
-absl::Status AnswerRewards::Check(Comm& world, const std::vector<AnswerToReward>& answers,
+absl::Status AnswerRewards::Check(Comm& world, const std::vector<AnswerToReward>& answers, bool with_aspects,
                                   std::vector<AnswerReward>* rewards) {
-  if (!checker_) return absl::OkStatus();
-  std::string mine;
-  for (size_t i = world.rank(); i < answers.size(); i += world.size()) {
-    const CheckResult result = checker_->Check(answers[i].prompt, (*rewards)[i].text, answers[i].reference);
-    const std::string failure = result.failure.substr(0, kMaxFailureBytes);
-    const PackedCheck packed{result.score, result.right, result.failed,
-                             static_cast<uint16_t>(failure.size())};
-    mine.append(reinterpret_cast<const char*>(&packed), sizeof(packed)).append(failure);
-  }
-  const std::vector<std::string> all = AllGatherStrings(world, "checked answers", mine);
-  std::vector<size_t> read(all.size(), 0);  // bytes of each rank's checks
+  std::vector<AnswerToCheck> to_check;
   for (size_t i = 0; i < answers.size(); ++i) {
-    const std::string& bytes = all[i % all.size()];
-    size_t& at = read[i % all.size()];
-    PackedCheck packed;
-    TANREN_CHECK(at + sizeof(packed) <= bytes.size());
-    std::memcpy(&packed, bytes.data() + at, sizeof(packed));
-    (*rewards)[i].failure = bytes.substr(at + sizeof(packed), packed.failure_bytes);
-    at += sizeof(packed) + packed.failure_bytes;
-    if (!std::isfinite(packed.score)) {
-      return InvalidInput("rewards.checker: the score of an answer to \"%s\" is %g; scores are finite",
-                          answers[i].prompt, packed.score);
-    }
-    (*rewards)[i].check = packed.score;
-    (*rewards)[i].right = packed.right != 0;
-    (*rewards)[i].checker_failed = packed.failed != 0;
-    (*rewards)[i].total += checker_weight_ * packed.score;
+    to_check.push_back({answers[i].prompt, (*rewards)[i].text, answers[i].reference});
+  }
+  TANREN_ASSIGN_OR_RETURN(std::vector<AnswerChecks::Checked> checked,
+                          checks_.Check(world, to_check, with_aspects));
+  for (size_t i = 0; i < answers.size(); ++i) {
+    AnswerReward& reward = (*rewards)[i];
+    reward.check = std::move(checked[i].main);
+    reward.aspects = std::move(checked[i].aspects);
+    reward.total += checker_weight_ * reward.check.score;
+    for (size_t a = 0; a < aspects_.size(); ++a) reward.total += aspects_[a].weight * reward.aspects[a].score;
   }
   return absl::OkStatus();
 }
@@ -122,7 +74,8 @@ void AnswerRewards::AddSteps(const AnswerToReward& answer, AnswerReward* reward)
 }
 
 absl::StatusOr<std::vector<AnswerReward>> AnswerRewards::Reward(Comm& world,
-                                                                const std::vector<AnswerToReward>& answers) {
+                                                                const std::vector<AnswerToReward>& answers,
+                                                                bool with_aspects) {
   std::vector<AnswerReward> rewards(answers.size());
   for (size_t i = 0; i < answers.size(); ++i) {
     const AnswerToReward& answer = answers[i];
@@ -141,7 +94,7 @@ absl::StatusOr<std::vector<AnswerReward>> AnswerRewards::Reward(Comm& world,
     if (repetition_weight_ > 0)
       reward.total -= repetition_weight_ * RepetitionShare(tokens, kRepetitionNgram);
   }
-  TANREN_RETURN_IF_ERROR(Check(world, answers, &rewards));
+  TANREN_RETURN_IF_ERROR(Check(world, answers, with_aspects, &rewards));
   return rewards;
 }
 

@@ -10,8 +10,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/comm/comm.h"
-#include "core/reward/checker.h"
 #include "core/tokenizer/tokenizer.h"
+#include "stages/rl/answer_checks.h"
 
 namespace tanren {
 
@@ -31,10 +31,8 @@ struct AnswerToReward {
 struct AnswerReward {
   double total = 0;              // of what is given at the end of the answer
   std::vector<float> per_token;  // what is given inside it: process rewards
-  double check = 0;              // the checker's score; 0 without a checker
-  bool right = false;
-  bool checker_failed = false;
-  std::string failure;  // why the checker failed
+  Verdict check;                 // the main checker's; empty without one
+  std::vector<Verdict> aspects;  // of rewards.aspects, in order; empty for those that models score
   std::string text;
 };
 
@@ -44,18 +42,22 @@ class AnswerRewards {
   static absl::StatusOr<AnswerRewards> Make(const config::RewardConfig& config, const Tokenizer& tokenizer,
                                             int64_t max_tokens);
 
-  bool checks() const { return checker_ != nullptr; }
+  bool checks() const { return checks_.has_main(); }
+  bool needs_reference() const { return checks_.needs_reference(); }
+  const std::vector<Aspect>& aspects() const { return aspects_; }
 
-  // The same on every rank. Checks are dealt to the ranks of `world`, for a program may take its time.
-  // Collective.
-  absl::StatusOr<std::vector<AnswerReward>> Reward(Comm& world, const std::vector<AnswerToReward>& answers);
+  // The same on every rank. Aspects that models score are left to the caller; without aspects nobody is asked
+  // for any. Collective.
+  absl::StatusOr<std::vector<AnswerReward>> Reward(Comm& world, const std::vector<AnswerToReward>& answers,
+                                                   bool with_aspects = true);
 
  private:
-  absl::Status Check(Comm& world, const std::vector<AnswerToReward>& answers,
+  absl::Status Check(Comm& world, const std::vector<AnswerToReward>& answers, bool with_aspects,
                      std::vector<AnswerReward>* rewards);
   void AddSteps(const AnswerToReward& answer, AnswerReward* reward) const;
 
-  std::unique_ptr<Checker> checker_;  // null: nothing is checked
+  AnswerChecks checks_;
+  std::vector<Aspect> aspects_;
   const Tokenizer* tokenizer_ = nullptr;
   std::string marker_;
   double checker_weight_ = 0;
@@ -65,9 +67,6 @@ class AnswerRewards {
   int64_t overlong_buffer_ = 0;
   int64_t max_tokens_ = 0;
 };
-
-// The checker that rewards.* describes; null where it is none.
-absl::StatusOr<std::unique_ptr<Checker>> CheckerFromConfig(const config::RewardConfig& config);
 
 }  // namespace tanren
 

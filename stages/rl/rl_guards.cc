@@ -83,9 +83,14 @@ void RlStage::JudgeRollout(StageStep* out) const {
         options_.max_tokens, config::ChatConfig::Template_Name(config_->chat().template_())));
   }
   WarnOfChecks(checks_, "answers of the rollout", &out->warnings);
+  for (size_t a = 0; a < aspect_checks_.size(); ++a) {
+    WarnOfChecks(aspect_checks_[a], absl::StrCat("answers of the rollout by ", rewards_->aspects()[a].key()),
+                 &out->warnings);
+  }
 }
 
-void RlStage::WarnOfChecks(const Checks& checks, const char* what, std::vector<std::string>* warnings) {
+void RlStage::WarnOfChecks(const Checks& checks, const std::string& what,
+                           std::vector<std::string>* warnings) {
   if (checks.failed == 0) return;
   warnings->push_back(
       absl::StrFormat("the check of %d of %d %s failed, which counts as wrong (the first: %s); mend the "

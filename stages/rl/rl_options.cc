@@ -88,6 +88,8 @@ absl::StatusOr<RlOptions> RlOptions::FromConfig(const config::Config& config) {
   options.sampling.temperature = static_cast<float>(config.rollout().temperature());
   options.sampling.top_k = static_cast<int32_t>(config.rollout().top_k());
   options.sampling.top_p = static_cast<float>(config.rollout().top_p());
+  options.repetition.penalty = static_cast<float>(config.rollout().repetition_penalty());
+  options.repetition.no_repeat_ngram = static_cast<int32_t>(config.rollout().no_repeat_ngram());
   options.sampling.seed = static_cast<uint64_t>(config.seed());
   options.epochs = rl.epochs() > 0 ? rl.epochs() : ppo ? 4 : 1;
   options.minibatches = rl.minibatches();

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "absl/status/statusor.h"
+#include "core/engine/engine.h"
 #include "core/loss/loss.h"
 #include "kernels/sampling.h"
 #include "stages/rl/advantages.h"
@@ -24,6 +25,7 @@ struct RlOptions {
   int64_t samples = 0;  // answers to a prompt
   int64_t max_tokens = 0;
   kernels::SamplingParams sampling;
+  RepetitionOptions repetition;
   int64_t epochs = 0;
   int64_t minibatches = 0;
   double clip_low = 0, clip_high = 0, dual_clip = 0, value_clip = 0;

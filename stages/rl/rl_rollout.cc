@@ -38,10 +38,10 @@ GenerationRequest RlStage::Request(const Prompt& prompt, const kernels::Sampling
   return request;
 }
 
-void RlStage::Checks::Add(const AnswerReward& reward) {
+void RlStage::Checks::Add(const Verdict& verdict) {
   ++all;
-  if (!reward.checker_failed) return;
-  if (failed++ == 0) failure = reward.failure;
+  if (!verdict.failed) return;
+  if (failed++ == 0) failure = verdict.failure;
 }
 
 absl::StatusOr<double> RlStage::MeasureAccuracy(Engine& engine, Checks* checks) {
@@ -56,35 +56,57 @@ absl::StatusOr<double> RlStage::MeasureAccuracy(Engine& engine, Checks* checks) 
                        results[i].finish == FinishReason::kStop});
   }
   TANREN_ASSIGN_OR_RETURN(const std::vector<AnswerReward> rewards,
-                          rewards_->Reward(*engine.mesh().world, answers));
-  for (const AnswerReward& reward : rewards) checks->Add(reward);
+                          rewards_->Reward(*engine.mesh().world, answers, /*with_aspects=*/false));
+  for (const AnswerReward& reward : rewards) checks->Add(reward.check);
   const auto right =
-      std::count_if(rewards.begin(), rewards.end(), [](const AnswerReward& r) { return r.right; });
+      std::count_if(rewards.begin(), rewards.end(), [](const AnswerReward& r) { return r.check.right; });
   return static_cast<double>(right) / static_cast<double>(rewards.size());
+}
+
+// One model after the other: each scores all answers before the next begins.
+absl::Status RlStage::AddModelScores(Engine& engine, const std::vector<AnswerToReward>& to_reward,
+                                     std::vector<Sampled>* sampled) {
+  if (model_weight_ == 0 && aspect_models_.empty()) return absl::OkStatus();
+  Rollout rollout;
+  for (const Sampled& one : *sampled) rollout.answers.push_back(one.answer);
+  TANREN_RETURN_IF_ERROR(rollout.Pack(engine.options().micro_batch_tokens));
+  const auto score = [&](const std::string& place, const std::string& path, const std::string& model,
+                         const ScoreNormalizer& normalizer, const auto& take) -> absl::Status {
+    TANREN_ASSIGN_OR_RETURN(const std::vector<AnswerScores> scores,
+                            ScoreRollout(engine, rollout, ScoreWith::kReward, 1, model));
+    for (size_t i = 0; i < scores.size(); ++i) {
+      if (!std::isfinite(scores[i].reward)) {
+        return InvalidInput(
+            "%s: the score of an answer to \"%s\" is %g; the weights of %s overflow or are damaged, so name "
+            "another checkpoint",
+            place, to_reward[i].prompt, scores[i].reward, path);
+      }
+      take((*sampled)[i], (scores[i].reward - normalizer.mean()) / normalizer.deviation());
+    }
+    return absl::OkStatus();
+  };
+  if (model_weight_ > 0) {
+    TANREN_RETURN_IF_ERROR(score("init.reward", config_->init().reward(), "reward", scores_,
+                                 [](Sampled& one, double value) { one.model_score = value; }));
+  }
+  for (const AspectModel& model : aspect_models_) {
+    const Aspect& aspect = rewards_->aspects()[model.aspect];
+    TANREN_RETURN_IF_ERROR(
+        score(aspect.key(), aspect.model, model.name, model.scores, [&](Sampled& one, double value) {
+          one.reward.aspects[model.aspect].score = value;
+          one.reward.total += aspect.weight * value;
+        }));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status RlStage::AddRewards(Engine& engine, const std::vector<AnswerToReward>& to_reward,
                                  std::vector<Sampled>* sampled) {
   TANREN_ASSIGN_OR_RETURN(std::vector<AnswerReward> rewards,
                           rewards_->Reward(*engine.mesh().world, to_reward));
-  std::vector<AnswerScores> scores(sampled->size());
-  if (model_weight_ > 0) {
-    Rollout rollout;
-    for (const Sampled& one : *sampled) rollout.answers.push_back(one.answer);
-    TANREN_RETURN_IF_ERROR(rollout.Pack(engine.options().micro_batch_tokens));
-    TANREN_ASSIGN_OR_RETURN(scores, ScoreRollout(engine, rollout, ScoreWith::kReward, 1));
-  }
-  for (size_t i = 0; i < sampled->size(); ++i) {
-    Sampled& one = (*sampled)[i];
-    if (!std::isfinite(scores[i].reward)) {
-      return InvalidInput(
-          "init.reward: the score of an answer to \"%s\" is %g; the weights of %s overflow or are damaged, "
-          "so "
-          "name another checkpoint",
-          to_reward[i].prompt, scores[i].reward, config_->init().reward());
-    }
-    if (model_weight_ > 0) one.model_score = (scores[i].reward - scores_.mean()) / scores_.deviation();
-    one.reward = std::move(rewards[i]);
+  for (size_t i = 0; i < sampled->size(); ++i) (*sampled)[i].reward = std::move(rewards[i]);
+  TANREN_RETURN_IF_ERROR(AddModelScores(engine, to_reward, sampled));
+  for (Sampled& one : *sampled) {
     one.total = one.reward.total + model_weight_ * one.model_score;
     for (const float inside : one.reward.per_token) one.total += inside;
   }
@@ -99,6 +121,7 @@ absl::StatusOr<std::vector<RlStage::Sampled>> RlStage::SampleOnce(Engine& engine
       kernels::SamplingParams sampling = options_.sampling;
       sampling.stream_id = static_cast<uint64_t>((prompts_drawn_ + p) * options_.samples + s);
       requests.push_back(Request(prompt, sampling));
+      requests.back().repetition = options_.repetition;
     }
   }
   TANREN_ASSIGN_OR_RETURN(const std::vector<GenerationResult> results, engine.Generate("policy", requests));
@@ -215,11 +238,11 @@ void RlStage::AddFigures(const std::vector<Sampled>& sampled, const std::vector<
     const Sampled& one = sampled[i];
     reward += one.total;
     model_score += one.model_score;
-    right += one.reward.right;
-    checks_.Add(one.reward);
+    right += one.reward.check.right;
+    checks_.Add(one.reward.check);
     length += static_cast<double>(one.answer.trained_tokens());
     cut_off += !one.answer.ended;
-    if (one.reward.right) {
+    if (one.reward.check.right) {
       auto& [count, texts] = right_texts[one.answer.group];
       ++count;
       texts.insert(one.reward.text);
@@ -238,6 +261,7 @@ void RlStage::AddFigures(const std::vector<Sampled>& sampled, const std::vector<
   if (model_weight_ > 0) figures_.push_back({"model_score", model_score / n});
   if (rewards_->checks()) figures_.push_back({"accuracy", right / n});
   if (checks_.failed > 0) figures_.push_back({"checker_failures", static_cast<double>(checks_.failed)});
+  AddAspectFigures(sampled);
   if (options_.kl_coefficient > 0) {
     figures_.push_back({"reference_kl", kl / n});
     figures_.push_back({"kl_coefficient", kl_coefficient_});
@@ -259,6 +283,23 @@ void RlStage::AddFigures(const std::vector<Sampled>& sampled, const std::vector<
   AdaptiveKl adaptive(kl_coefficient_, options_.kl_target, options_.kl_horizon);
   adaptive.Update(kl / n, n);
   kl_coefficient_ = adaptive.coefficient();
+}
+
+void RlStage::AddAspectFigures(const std::vector<Sampled>& sampled) {
+  const std::vector<Aspect>& aspects = rewards_->aspects();
+  aspect_checks_.assign(aspects.size(), Checks());
+  for (size_t a = 0; a < aspects.size(); ++a) {
+    Checks& checks = aspect_checks_[a];
+    double sum = 0;
+    for (const Sampled& one : sampled) {
+      sum += one.reward.aspects[a].score;
+      checks.Add(one.reward.aspects[a]);
+    }
+    figures_.push_back({absl::StrCat("reward_", aspects[a].name), sum / static_cast<double>(sampled.size())});
+    if (checks.failed > 0) {
+      figures_.push_back({absl::StrCat("failures_", aspects[a].name), static_cast<double>(checks.failed)});
+    }
+  }
 }
 
 absl::Status RlStage::NewRollout(Engine& engine) {

@@ -29,38 +29,54 @@ double MetricOf(const Loss& loss, const std::vector<double>& values, const std::
 
 }  // namespace
 
-absl::Status RlStage::DeclareReward(const config::Config& config, const Tokenizer& tokenizer,
-                                    EngineOptions* engine) {
-  const bool checked =
-      config.rewards().checker() != config::RewardConfig::none && config.rewards().checker_weight() > 0;
-  if (config.init().reward().empty() || config.rewards().model_weight() == 0) {
-    if (checked || config.rewards().step_weight() > 0) return absl::OkStatus();
-    return InvalidInput(
-        "init.reward: stage rl needs something to learn from: name a reward model, or set rewards.checker "
-        "and "
-        "rewards.checker_weight");
-  }
-  TANREN_ASSIGN_OR_RETURN(const CheckpointModel source,
-                          DescribeCheckpoint("init.reward", config.init().reward(), tokenizer));
+absl::StatusOr<ScoreNormalizer> RlStage::DeclareRewardModel(const std::string& key, const std::string& path,
+                                                            const std::string& name,
+                                                            const config::Config& config,
+                                                            const Tokenizer& tokenizer,
+                                                            EngineOptions* engine) {
+  TANREN_ASSIGN_OR_RETURN(const CheckpointModel source, DescribeCheckpoint(key, path, tokenizer));
   if (!source.shape.scalar_head) {
     return InvalidInput(
-        "init.reward: %s was saved by stage %s and has no score head; name a checkpoint of stage "
-        "reward_model",
+        "%s: %s was saved by stage %s and has no score head; name a checkpoint of stage reward_model", key,
         source.path, source.stage);
   }
-  TANREN_RETURN_IF_ERROR(CheckTemplate("init.reward", source, config));
+  TANREN_RETURN_IF_ERROR(CheckTemplate(key, source, config));
   const auto normalization = source.state.find("stage.normalization");
   if (normalization == source.state.end()) {
-    return InvalidInput("init.reward: %s has no score normalisation", source.path);
+    return InvalidInput("%s: %s has no score normalisation", key, source.path);
   }
   absl::StatusOr<ScoreNormalizer> scores = ScoreNormalizer::FromState(normalization->second);
-  if (!scores.ok()) return At("init.reward", scores.status());
-  scores_ = *scores;
-  model_weight_ = config.rewards().model_weight();
+  if (!scores.ok()) return At(key, scores.status());
   ModelOptions reward = engine->models[0];
-  SetFrozen(source, "reward", &reward);
+  SetFrozen(source, name, &reward);
   engine->models.push_back(std::move(reward));
-  return absl::OkStatus();
+  return scores;
+}
+
+absl::Status RlStage::DeclareRewards(const config::Config& config, const Tokenizer& tokenizer,
+                                     EngineOptions* engine) {
+  const config::RewardConfig& rewards = config.rewards();
+  TANREN_ASSIGN_OR_RETURN(const std::vector<Aspect> aspects, AspectsFromConfig(rewards));
+  bool learns = rewards.step_weight() > 0 ||
+                (rewards.checker() != config::RewardConfig::none && CheckerWeight(rewards) > 0);
+  if (!config.init().reward().empty() && rewards.model_weight() > 0) {
+    TANREN_ASSIGN_OR_RETURN(scores_, DeclareRewardModel("init.reward", config.init().reward(), "reward",
+                                                        config, tokenizer, engine));
+    model_weight_ = rewards.model_weight();
+    learns = true;
+  }
+  for (size_t a = 0; a < aspects.size(); ++a) {
+    learns |= aspects[a].weight != 0;
+    if (aspects[a].model.empty()) continue;
+    AspectModel model{a, absl::StrCat("reward_", aspects[a].name), {}};
+    TANREN_ASSIGN_OR_RETURN(model.scores, DeclareRewardModel(aspects[a].key(), aspects[a].model, model.name,
+                                                             config, tokenizer, engine));
+    aspect_models_.push_back(std::move(model));
+  }
+  if (learns) return absl::OkStatus();
+  return InvalidInput(
+      "init.reward: stage rl needs something to learn from: name a reward model, set rewards.checker and "
+      "rewards.checker_weight, or give rewards.aspects a weight");
 }
 
 absl::Status RlStage::DeclareReference(const config::Config& config, const Tokenizer& tokenizer,
@@ -120,7 +136,7 @@ absl::Status RlStage::Declare(const config::Config& config, const Tokenizer& tok
                             DescribeCheckpoint("init.from", config.init().from(), tokenizer));
     TANREN_RETURN_IF_ERROR(CheckTemplate("init.from", start, config));
   }
-  TANREN_RETURN_IF_ERROR(DeclareReward(config, tokenizer, engine));
+  TANREN_RETURN_IF_ERROR(DeclareRewards(config, tokenizer, engine));
   TANREN_RETURN_IF_ERROR(DeclareReference(config, tokenizer, engine));
   return DeclareCritic(config, tokenizer, engine);
 }
@@ -140,7 +156,8 @@ absl::StatusOr<std::vector<RlStage::Prompt>> RlStage::ReadPrompts(bool validatio
     }
     prompt.text = messages.back().content;
     prompt.answer = example.answer;
-    if (rewards_->checks() && prompt.answer.empty()) return InvalidInput("no answer to check against");
+    if (rewards_->needs_reference() && prompt.answer.empty())
+      return InvalidInput("no answer to check against");
     unit->ids = prompt.ids;
     unit->segment_lengths = {static_cast<int32_t>(prompt.ids.size())};
     prompts.push_back(std::move(prompt));
@@ -264,6 +281,13 @@ absl::StatusOr<StageStep> RlStage::Step(Engine& engine, int64_t step, double lea
   if (rollout_.answers.empty()) {
     TANREN_RETURN_IF_ERROR(NewRollout(engine));
     JudgeRollout(&out);
+    if (options_.repetition.on() && !off_policy_was_said_) {
+      off_policy_was_said_ = true;
+      out.warnings.push_back(
+          "rollout.repetition_penalty and no_repeat_ngram draw answers from another distribution than the "
+          "policy's: training is off-policy, and its gradient is not corrected for it; "
+          "rewards.repetition_weight discourages repetition on-policy");
+    }
   }
   const bool on_policy = epoch_ == 0 && next_minibatch_ == 0;
   absl::StatusOr<std::vector<MicroBatch>> batches =

@@ -56,10 +56,22 @@ class RlStage final : public Stage {
     int64_t all = 0;
     int64_t failed = 0;
     std::string failure;
-    void Add(const AnswerReward& reward);
+    void Add(const Verdict& verdict);
   };
 
-  absl::Status DeclareReward(const config::Config& config, const Tokenizer& tokenizer, EngineOptions* engine);
+  // A frozen reward model that scores one aspect of an answer.
+  struct AspectModel {
+    size_t aspect = 0;  // its place in rewards.aspects
+    std::string name;   // the engine's
+    ScoreNormalizer scores;
+  };
+
+  // Adds the frozen model `name` and returns the scale that is stored with it. `key` named the path.
+  absl::StatusOr<ScoreNormalizer> DeclareRewardModel(const std::string& key, const std::string& path,
+                                                     const std::string& name, const config::Config& config,
+                                                     const Tokenizer& tokenizer, EngineOptions* engine);
+  absl::Status DeclareRewards(const config::Config& config, const Tokenizer& tokenizer,
+                              EngineOptions* engine);
   absl::Status DeclareReference(const config::Config& config, const Tokenizer& tokenizer,
                                 EngineOptions* engine);
   absl::Status DeclareCritic(const config::Config& config, const Tokenizer& tokenizer, EngineOptions* engine);
@@ -72,6 +84,10 @@ class RlStage final : public Stage {
   absl::StatusOr<std::vector<Sampled>> SampleOnce(Engine& engine);
   absl::Status AddRewards(Engine& engine, const std::vector<AnswerToReward>& to_reward,
                           std::vector<Sampled>* sampled);
+  absl::Status AddModelScores(Engine& engine, const std::vector<AnswerToReward>& to_reward,
+                              std::vector<Sampled>* sampled);
+  // Means of the aspects, and how many of their checks failed.
+  void AddAspectFigures(const std::vector<Sampled>& sampled);
   std::vector<double> TokenRewards(const Sampled& sampled, const AnswerScores& scores) const;
   void AddColumns(const std::vector<Sampled>& sampled, const std::vector<AnswerScores>& scores);
   void AddFigures(const std::vector<Sampled>& sampled, const std::vector<AnswerScores>& scores);
@@ -86,7 +102,7 @@ class RlStage final : public Stage {
                            StageStep* out);
   absl::Status CheckGuards() const;
   void JudgeRollout(StageStep* out) const;
-  static void WarnOfChecks(const Checks& checks, const char* what, std::vector<std::string>* warnings);
+  static void WarnOfChecks(const Checks& checks, const std::string& what, std::vector<std::string>* warnings);
   void JudgeHacking(double accuracy, StageValidation* out) const;
 
   const config::Config* config_ = nullptr;
@@ -96,6 +112,7 @@ class RlStage final : public Stage {
   std::optional<AnswerRewards> rewards_;
   double model_weight_ = 0;  // of the reward model; 0 without one
   ScoreNormalizer scores_;   // stored with the reward model
+  std::vector<AspectModel> aspect_models_;
   std::vector<Prompt> prompts_;
   std::vector<Prompt> held_out_;
   std::string prompts_hash_;
@@ -118,6 +135,8 @@ class RlStage final : public Stage {
   std::vector<std::vector<int32_t>> minibatches_;  // of the current epoch: follows from what is saved
   std::vector<Metric> timings_;                    // of a rollout made in this step
   Checks checks_;                                  // likewise
+  std::vector<Checks> aspect_checks_;              // likewise, of each aspect
+  bool off_policy_was_said_ = false;               // by a warning of this process
 };
 
 void RegisterRlStage();

@@ -35,7 +35,7 @@ class FloatReader {
 // One micro-batch: logp, reference logp, values (per trained token), last values, rewards (per answer), in
 // this order.
 absl::Status ScoreMicroBatch(Engine& engine, const MicroBatch& batch, int present, float temperature,
-                             std::string* bytes) {
+                             const std::string& reward_model, std::string* bytes) {
   if (present & kPolicy) {
     TANREN_ASSIGN_OR_RETURN(const Statistics policy,
                             engine.Score("policy", batch, kLogp, false, temperature));
@@ -53,7 +53,7 @@ absl::Status ScoreMicroBatch(Engine& engine, const MicroBatch& batch, int presen
     Append(ends.segment_value, bytes);
   }
   if (present & kReward) {
-    TANREN_ASSIGN_OR_RETURN(const Statistics ends, engine.Score("reward", batch, kValue, true, 1));
+    TANREN_ASSIGN_OR_RETURN(const Statistics ends, engine.Score(reward_model, batch, kValue, true, 1));
     Append(ends.segment_value, bytes);
   }
   return absl::OkStatus();
@@ -62,7 +62,7 @@ absl::Status ScoreMicroBatch(Engine& engine, const MicroBatch& batch, int presen
 }  // namespace
 
 absl::StatusOr<std::vector<AnswerScores>> ScoreRollout(Engine& engine, const Rollout& rollout, ScoreWith with,
-                                                       float temperature) {
+                                                       float temperature, const std::string& reward_model) {
   const int present = with == ScoreWith::kReward ? kReward
                                                  : kPolicy | (engine.HasModel("reference") ? kReference : 0) |
                                                        (engine.HasModel("critic") ? kCritic : 0);
@@ -74,7 +74,8 @@ absl::StatusOr<std::vector<AnswerScores>> ScoreRollout(Engine& engine, const Rol
   for (int64_t m = mine.begin; m < mine.end && local.ok(); ++m) {
     const absl::StatusOr<MicroBatch> batch =
         rollout.Make(static_cast<int32_t>(m), engine.options().micro_batch_tokens);
-    local = batch.ok() ? ScoreMicroBatch(engine, *batch, present, temperature, &bytes) : batch.status();
+    local = batch.ok() ? ScoreMicroBatch(engine, *batch, present, temperature, reward_model, &bytes)
+                       : batch.status();
   }
   TANREN_RETURN_IF_ERROR(AgreeStatus(*engine.mesh().world, "score rollout", local));
   const std::vector<std::string> all = AllGatherStrings(data, "rollout scores", bytes);

@@ -2,6 +2,7 @@
 #ifndef TANREN_STAGES_RL_ROLLOUT_SCORES_H_
 #define TANREN_STAGES_RL_ROLLOUT_SCORES_H_
 
+#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -19,12 +20,13 @@ struct AnswerScores {
   float reward = 0;           // the reward model's, not normalised
 };
 
-// Scores with the reward model only, or with all others: the policy, and those of reference and critic that
-// the engine has. Each data rank scores its own micro-batches and the results are gathered: the same on every
-// rank. Collective.
+// Scores with the reward model of that name only, or with all others: the policy, and those of reference and
+// critic that the engine has. Each data rank scores its own micro-batches and the results are gathered: the
+// same on every rank. Collective.
 enum class ScoreWith { kReward, kOthers };
 absl::StatusOr<std::vector<AnswerScores>> ScoreRollout(Engine& engine, const Rollout& rollout, ScoreWith with,
-                                                       float temperature);
+                                                       float temperature,
+                                                       const std::string& reward_model = "reward");
 
 }  // namespace tanren
 

@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <numeric>
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "kernels/device.h"
 #include "kernels/random.h"
 #include "tests/kernels/test_stream.h"
 #include "tests/kernels/testing.h"
@@ -222,6 +224,114 @@ TEST(SampleTokens, RowsAreIndependent) {
       }
     }
   }
+}
+
+struct Discouraged {
+  std::vector<float> logits;
+  std::vector<TokenPenalty> penalties;
+  std::vector<SampleResult> results;  // one for each of the parameters
+};
+
+// Draws as often as there are parameters from copies of one row, each with the same penalties; every second
+// row has none.
+Discouraged SampleDiscouraged(const std::vector<float>& row, const std::vector<TokenPenalty>& penalties,
+                              const std::vector<SamplingParams>& params) {
+  const int64_t rows = static_cast<int64_t>(params.size()), vocab = static_cast<int64_t>(row.size());
+  const int64_t stride = vocab + 3;
+  Discouraged out;
+  out.logits.assign(rows * stride, kNaN);
+  for (int64_t r = 0; r < rows; ++r) {
+    std::copy(row.begin(), row.end(), out.logits.begin() + r * stride);
+    if (r % 2 != 0) continue;
+    for (TokenPenalty penalty : penalties) {
+      penalty.row = static_cast<int32_t>(r);
+      out.penalties.push_back(penalty);
+    }
+  }
+  const int64_t count = static_cast<int64_t>(out.penalties.size());
+  const std::vector<float> before = out.logits;
+  std::vector<float> plain(count, kNaN);
+  out.results.assign(rows, {-7, kNaN});
+  PenalizeLogits(TestStream(), count, out.penalties.data(), stride, out.logits.data(), plain.data());
+  SampleTokens(TestStream(), rows, vocab, stride, out.logits.data(), params.data(), out.results.data());
+  RestoreLogits(TestStream(), count, out.penalties.data(), stride, plain.data(), out.logits.data());
+  ScoreSamples(TestStream(), rows, vocab, stride, out.logits.data(), params.data(), out.results.data());
+  Synchronize(TestStream());
+  EXPECT_EQ(std::memcmp(before.data(), out.logits.data(), before.size() * sizeof(float)), 0);
+  return out;
+}
+
+// Tokens follow the penalised distribution, log-probabilities the plain one; rows without penalties are those
+// of SampleTokens alone.
+TEST(TokenPenalties, DrawFromThePenalisedAndScoreThePlainDistribution) {
+  ForEachInstructionSet([] {
+    for (const int64_t vocab : {2, 13, 64, 1009, 5000}) {
+      const auto logits = RandomNormal<float>(vocab, 3);
+      std::vector<TokenPenalty> penalties;
+      std::vector<float> penalised = logits;
+      for (int64_t token = 0; token + 1 < vocab; token += 1 + RandomInteger(0, 3)) {
+        const float penalty = std::vector<float>{1, 1.3f, 7, kInfinity}[RandomInteger(0, 3)];
+        penalties.push_back({0, static_cast<int32_t>(token), penalty});
+        penalised[token] = static_cast<float>(reference::PenalizedLogit(logits[token], penalty));
+      }
+      const uint64_t seed = RandomInteger(0, 1 << 30);
+      for (const SamplingParams& kind :
+           {SamplingParams{.temperature = 0.8f, .seed = seed},
+            SamplingParams{.temperature = 1.5f, .top_k = 9, .top_p = 0.7f, .seed = seed},
+            SamplingParams{.temperature = 0}}) {
+        std::vector<SamplingParams> params(40, kind);
+        for (size_t i = 0; i < params.size(); ++i) params[i].index = i;
+        const Discouraged drawn = SampleDiscouraged(logits, penalties, params);
+        const std::vector<SampleResult> alone = SampleMany(logits, params);
+        const std::vector<SampleResult> direct = SampleMany(penalised, params);
+        const double temperature = kind.temperature == 0 ? 1 : kind.temperature;
+        const auto plain = reference::SortDistribution(logits, temperature, 0, 1);
+        for (size_t i = 0; i < params.size(); ++i) {
+          const SampleResult& result = drawn.results[i];
+          if (i % 2 != 0) {
+            EXPECT_EQ(result.token, alone[i].token);
+            EXPECT_EQ(result.logp, alone[i].logp);
+            continue;
+          }
+          // The penalised logits of the reference are exact, so the draw is that of SampleTokens from them,
+          // which other tests compare with the sorted distribution.
+          EXPECT_EQ(result.token, direct[i].token);
+          const double expected = plain.logp[result.token];
+          EXPECT_NEAR(result.logp, expected, 1e-5 * (1 + std::fabs(expected)));
+        }
+      }
+      CheckDraws(penalised, {.temperature = 0.8f, .seed = seed}, 12);
+    }
+  });
+}
+
+TEST(TokenPenalties, OnesChangeNothingAndInfinityForbids) {
+  ForEachInstructionSet([] {
+    std::vector<float> logits = {-1, 9, 2, -0.0f, 0, -kInfinity, 3};
+    std::vector<TokenPenalty> ones;
+    for (int32_t token = 0; token < 7; ++token) ones.push_back({0, token, 1});
+    std::vector<SamplingParams> params(64, {.temperature = 2, .seed = 9});
+    for (size_t i = 0; i < params.size(); ++i) params[i].index = i;
+    const auto same = SampleDiscouraged(logits, ones, params).results;
+    const auto alone = SampleMany(logits, params);
+    for (size_t i = 0; i < params.size(); ++i) {
+      EXPECT_EQ(same[i].token, alone[i].token);
+      EXPECT_EQ(same[i].logp, alone[i].logp);
+    }
+    for (SamplingParams& own : params) own.temperature = 50;
+    const auto without = SampleDiscouraged(logits, {{0, 1, kInfinity}, {0, 6, kInfinity}}, params).results;
+    for (size_t i = 0; i < params.size(); i += 2) {
+      EXPECT_TRUE(without[i].token != 1 && without[i].token != 6 && without[i].token >= 0);
+    }
+    // Nothing is left to draw, or there never was a distribution: no token, and no log-probability.
+    std::vector<TokenPenalty> all;
+    for (int32_t token = 0; token < 7; ++token) all.push_back({0, token, kInfinity});
+    EXPECT_EQ(SampleDiscouraged(logits, all, params).results[0].token, -1);
+    logits[3] = kNaN;
+    const SampleResult none = SampleDiscouraged(logits, {{0, 3, kInfinity}}, params).results[0];
+    EXPECT_EQ(none.token, -1);
+    EXPECT_TRUE(std::isnan(none.logp));
+  });
 }
 
 // Upper bound of a chi-square variable with p = 1e-4 (Wilson and Hilferty 1931).

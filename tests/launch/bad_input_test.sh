@@ -53,6 +53,9 @@ expect_text fallback.log "step-00000020"
 refused "model-00000.safetensors" "$TANREN" ckpt verify run/step-00000020
 refused "does not fit" "$TANREN" generate run/step-00000010 --prompt "$(head -c 300 /dev/zero | tr '\0' '1')"
 refused "--temperature" "$TANREN" generate run/step-00000010 --prompt 1 --temperature -1
+refused "--repetition-penalty: 0.5 is outside [1, 100]" "$TANREN" generate run/step-00000010 --prompt 1 --repetition-penalty 0.5
+refused "--no-repeat-ngram: -1 is outside" "$TANREN" generate run/step-00000010 --prompt 1 --no-repeat-ngram -1
+refused "rollout.repetition_penalty" train rollout.repetition_penalty=0.5
 
 # Devices and benchmarks.
 refused "use cpu or cuda" "$TANREN" bench kernels --device gpu

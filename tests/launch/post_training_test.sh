@@ -36,6 +36,65 @@ for stage in sft reward_model dpo ppo grpo; do
 done
 losses dpo | awk 'NR == 1 {d = $2 - 0.693147; exit !(d < 1e-5 && d > -1e-5)}' || fail "DPO does not start at ln 2"
 
+# --- offloaded frozen models: the same run, bit for bit ----------------------------------------------------------
+for stage in dpo ppo; do
+  expect_exit 0 offload.log run "$stage" "$stage-offload" 2 init.offload=true
+  same_run "$stage" "$stage-offload" 12
+done
+"$TANREN" estimate ppo.yaml >kept.plan
+"$TANREN" estimate ppo.yaml init.offload=true >offload.plan
+expect_text offload.plan "shared frozen weights"
+expect_text offload.plan "offloaded weights"
+if grep -q "shared frozen weights" kept.plan; then fail "a plan without offload shares frozen weights"; fi
+
+# --- aspects of the reward ----------------------------------------------------------------------------------------
+cat >judge.sh <<'SH'
+#!/bin/sh
+read -r line
+echo run >>judged
+case $line in *7*) echo '{"scores": {"style": 1, "tone": 0.5}}' ;; *) echo '{"scores": {"style": -1, "tone": 0.5}}' ;; esac
+SH
+chmod +x judge.sh
+aspects='[{name: correct, checker: numeric, weight: 1}, {name: format, checker: regex, pattern: "(?s).*#### [0-9]+", weight: 0.2},
+ {name: style, checker: external, command: [./judge.sh], weight: 0.1}, {name: tone, checker: external, command: [./judge.sh], weight: 0},
+ {name: helpful, model: reward_model, weight: 0.5}]'
+part() {  # part RUN STEP NAME: a figure of a step
+  sed -nE "s/^\{\"step\":$2,.*\"$3\":([^,}]+)[,}].*/\1/p" "$1/metrics.jsonl"
+}
+for offload in false true; do
+  expect_exit 0 aspects.log run grpo "aspects-$offload" 2 "rewards.aspects=$aspects" rewards.step_weight=0 \
+    rewards.repetition_weight=0 rewards.missing_end_penalty=0 init.offload=$offload
+done
+same_run aspects-false aspects-true 12
+[ "$(part aspects-false 1 reward_tone)" = 0.5 ] || fail "every answer has tone 0.5"
+# Each of the 16 answers of a rollout is judged once, in both runs.
+rollouts=$(grep -c sampling_seconds aspects-false/metrics.jsonl)
+[ "$(wc -l <judged)" -eq $((2 * 16 * rollouts)) ] || fail "the judge ran $(wc -l <judged) times in two runs of $rollouts rollouts"
+for step in 1 5 9; do
+  for name in correct format style tone helpful; do part aspects-false $step reward_$name; done |
+    awk -v total="$(part aspects-false $step reward)" '{w = w + $1 * (NR == 1 ? 1 : NR == 2 ? 0.2 : NR == 3 ? 0.1 : NR == 5 ? 0.5 : 0)}
+      END {d = w - total; exit NR != 5 || d > 1e-5 || d < -1e-5}' || fail "step $step: the reward is not the weighted sum of its aspects"
+done
+echo "aspects: a weighted sum, one judge for two"
+expect_exit 0 hang.log run grpo hang 2 train.steps=2 rollout.prompts=1 rollout.samples=2 \
+  'rewards.aspects=[{name: slow, checker: external, command: [sleep, "60"], time_limit_seconds: 0.2}]'
+[ "$(part hang 1 failures_slow)" = 2 ] || fail "two hanging commands are not counted"
+expect_text hang.log "slow failed for 2 of 2 answers"
+expect_exit 2 bad.log run grpo bad 2 'rewards.aspects=[{name: odd, checker: external, command: [echo, nan]}]'
+expect_text bad.log "rewards.aspects: odd: the score of an answer"
+expect_exit 2 bad.log run grpo bad 2 'rewards.aspects=[{name: odd, model: sft}]'
+expect_text bad.log "rewards.aspects: odd:"
+expect_text bad.log "has no score head"
+
+# --- discouraged repetition: a ratio of exactly 1 (the run refuses another), a warning, the same at every data size --
+expect_exit 0 repetition.log run grpo repetition 2 rollout.repetition_penalty=1.3 rollout.no_repeat_ngram=4
+expect_text repetition.log "training is off-policy"
+expect_exit 0 repetition1.log run grpo repetition-1x1 1 rollout.repetition_penalty=1.3 rollout.no_repeat_ngram=4
+for name in length reward reference_kl; do
+  [ "$(part repetition 1 $name)" = "$(part repetition-1x1 1 $name)" ] || fail "the first rollout's $name differs between layouts"
+done
+if cmp -s <(losses repetition) <(losses grpo); then fail "the penalty changes nothing"; fi
+
 # --- kill -9 inside a rollout's epoch ---------------------------------------------------------------------------
 run ppo ppo-killed 2 train.steps=12 >killed.log 2>&1 &
 launcher=$!

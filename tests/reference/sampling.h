@@ -48,6 +48,12 @@ inline SortedDistribution SortDistribution(const std::vector<float>& logits, dou
   return result;
 }
 
+// A logit as the repetition penalty leaves it (Keskar et al. 2019); an infinite penalty forbids the token.
+inline double PenalizedLogit(double logit, double penalty) {
+  if (std::isinf(penalty)) return -std::numeric_limits<double>::infinity();
+  return logit > 0 ? logit / penalty : logit * penalty;
+}
+
 }  // namespace tanren::reference
 
 #endif  // TANREN_TESTS_REFERENCE_SAMPLING_H_

@@ -40,6 +40,30 @@ TEST(CommandChecker, ExitCodeOrFirstLineIsTheScore) {
   EXPECT_EQ(RunShell("echo 0.25; echo 3; exit 0").score, 0.25);
   EXPECT_EQ(RunShell("echo -2; exit 1").score, -2);
   EXPECT_EQ(RunShell("echo fine; exit 0").score, 1);
+  // Not taken for right: a caller refuses it.
+  EXPECT_TRUE(std::isnan(RunShell("echo nan; exit 0").score));
+  EXPECT_FALSE(RunShell("echo nan; exit 0").right);
+  EXPECT_TRUE(std::isinf(RunShell("echo 1e999; exit 0").score));
+}
+
+TEST(CommandChecker, SeveralScoresByName) {
+  const CheckResult result = RunShell(
+      R"(echo ' {"scores": {"style": 0.25, "a \\" NaN": -3, "tone": NaN, "far": 1e999}, "why": [true]} '; exit 1)");
+  EXPECT_FALSE(result.failed) << result.failure;
+  EXPECT_EQ(result.score, 0);
+  ASSERT_EQ(result.scores.size(), 4u);
+  EXPECT_EQ(result.scores.at("style"), 0.25);
+  EXPECT_EQ(result.scores.at("a \" NaN"), -3);
+  EXPECT_TRUE(std::isnan(result.scores.at("tone")));
+  EXPECT_TRUE(std::isnan(result.scores.at("far")));
+  EXPECT_TRUE(RunShell(R"(echo '{"scores": {}}')").right);
+  for (const char* line : {R"({"scores": 1})", R"({"scores": {"a": "high"}})", R"({"score": 1})",
+                           R"({"scores": {"a": 1})", R"({"scores": {"a": nix}})"}) {
+    const CheckResult bad = RunShell(std::string("echo '") + line + "'");
+    EXPECT_TRUE(bad.failed) << line;
+    EXPECT_EQ(bad.score, 0);
+    EXPECT_THAT(bad.failure, HasSubstr("\"scores\""));
+  }
 }
 
 TEST(CommandChecker, GivesTheQuestionAsOneLineOfJson) {
@@ -53,10 +77,8 @@ TEST(CommandChecker, GivesTheQuestionAsOneLineOfJson) {
 }
 
 TEST(CommandChecker, FailuresAreCounted) {
-  for (const auto& [script, why] :
-       {std::pair{"exit 3", "exit code 3"}, std::pair{"kill -9 $$", "signal 9"},
-        std::pair{"yes", "bytes of output"}, std::pair{"echo nan; exit 0", "score is nan"},
-        std::pair{"echo -inf; exit 1", "score is -inf"}}) {
+  for (const auto& [script, why] : {std::pair{"exit 3", "exit code 3"}, std::pair{"kill -9 $$", "signal 9"},
+                                    std::pair{"yes", "bytes of output"}}) {
     const CheckResult result = RunShell(script);
     EXPECT_TRUE(result.failed) << script;
     EXPECT_EQ(result.score, 0);

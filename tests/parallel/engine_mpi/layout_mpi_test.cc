@@ -1,5 +1,7 @@
 // Every layout computes the same training run as one rank.
+#include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "core/checkpoint/resume.h"
 #include "core/checkpoint/save.h"
@@ -236,6 +238,76 @@ TEST(Engine, AnswersDoNotDependOnTheNumberOfDataRanks) {
   }
 }
 
+// Every second request discourages repetition. The others answer as without such neighbours, bit for bit, and
+// every layout answers as one rank.
+TEST(Engine, RepetitionIsDiscouragedTheSameAtEveryLayout) {
+  ModelOptions model = MakeModel("policy", Gpt2Shape());
+  model.generates = true;
+  EngineOptions options = MakeOptions({model});
+  options.generation_tokens = 40;
+  options.decode_slots = 3;
+  options.prefill_tokens = 8;
+  SoloMesh solo(TestRuntime().mesh().stream);
+  const auto reference = MakeEngine(options, solo.mesh());
+  const auto engine = MakeEngine(options, TestRuntime().mesh());
+  std::vector<GenerationRequest> plain(8);
+  for (size_t i = 0; i < plain.size(); ++i) {
+    plain[i].prompt = {static_cast<int32_t>(i), 2, 3, 2, 3};
+    plain[i].max_tokens = 30;
+    plain[i].sampling.temperature = i % 4 < 2 ? 0.0f : 0.7f;
+    plain[i].sampling.seed = 4;
+    plain[i].sampling.stream_id = i;
+  }
+  std::vector<GenerationRequest> requests = plain;
+  for (size_t i = 0; i < requests.size(); i += 2) {
+    requests[i].repetition = i % 4 == 0 ? RepetitionOptions{1.0f, 2} : RepetitionOptions{1.4f, 3};
+  }
+  const auto without = engine->Generate("policy", plain);
+  const auto expected = reference->Generate("policy", requests);
+  const auto actual = engine->Generate("policy", requests);
+  ASSERT_TRUE(without.ok() && expected.ok() && actual.ok()) << actual.status();
+  const bool exact = engine->mesh().tensor->size() == 1;
+  for (size_t i = 0; i < requests.size(); ++i) {
+    const GenerationResult& answer = (*actual)[i];
+    EXPECT_EQ(answer.tokens, (*expected)[i].tokens) << "request " << i;
+    for (size_t t = 0; t < answer.logp.size(); ++t) {
+      EXPECT_NEAR(answer.logp[t], (*expected)[i].logp[t], exact ? 0 : 1e-4);
+    }
+    if (i % 2 != 0) {
+      EXPECT_EQ(answer.tokens, (*without)[i].tokens);
+      EXPECT_EQ(answer.logp, (*without)[i].logp);
+      continue;
+    }
+    EXPECT_NE(answer.tokens, (*without)[i].tokens) << "request " << i << " has nothing to show";
+    std::vector<int32_t> sequence = requests[i].prompt;
+    sequence.insert(sequence.end(), answer.tokens.begin(), answer.tokens.end());
+    const int n = requests[i].repetition.no_repeat_ngram;
+    std::set<std::vector<int32_t>> seen;
+    for (size_t end = n; end <= sequence.size(); ++end) {
+      const bool is_new = seen.insert({sequence.begin() + end - n, sequence.begin() + end}).second;
+      EXPECT_TRUE(is_new || end <= requests[i].prompt.size()) << "request " << i << " token " << end;
+    }
+  }
+  // Log-probabilities are those that scoring gives the tokens, whatever they were drawn from.
+  const GenerationResult& answer = (*actual)[2];
+  Unit unit;
+  unit.ids = requests[2].prompt;
+  unit.ids.insert(unit.ids.end(), answer.tokens.begin(), answer.tokens.end() - 1);
+  for (size_t t = 0; t < unit.ids.size(); ++t) {
+    const bool trained = t + 1 >= requests[2].prompt.size();
+    unit.targets.push_back(trained ? answer.tokens[t + 1 - requests[2].prompt.size()] : -1);
+    unit.mask.push_back(trained);
+  }
+  unit.segment_lengths = {static_cast<int32_t>(unit.ids.size())};
+  MicroBatch batch;
+  ASSERT_TRUE(PackMicroBatch({unit}, 128, &batch).ok());
+  const auto scored = engine->Score("policy", batch, kLogp, false, requests[2].sampling.temperature);
+  ASSERT_TRUE(scored.ok());
+  for (size_t t = 0; t < answer.logp.size(); ++t) EXPECT_NEAR(scored->logp[t], answer.logp[t], 1e-4) << t;
+  requests[0].repetition.penalty = 0;
+  EXPECT_EQ(engine->Generate("policy", requests).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
 TEST(Engine, GenerationAgreesWithScoring) {
   ModelOptions model = MakeModel("policy", Gpt2Shape());
   model.generates = true;
@@ -264,6 +336,95 @@ TEST(Engine, GenerationAgreesWithScoring) {
   ASSERT_TRUE(scored.ok());
   ASSERT_EQ(scored->logp.size(), answer.logp.size());
   for (size_t t = 0; t < answer.logp.size(); ++t) EXPECT_NEAR(scored->logp[t], answer.logp[t], 1e-4) << t;
+}
+
+int64_t BytesOf(const MemoryPlan& plan, const std::string& arena) {
+  for (const MemoryPlan::Entry& entry : plan.arenas) {
+    if (entry.arena == arena) return entry.bytes;
+  }
+  ADD_FAILURE() << "no arena " << arena;
+  return 0;
+}
+
+// A policy that is trained by the scores of two frozen models of different families, which take turns.
+EngineOptions WithFrozenModels(bool offload) {
+  ModelOptions reference = MakeModel("reference", Qwen3Shape());
+  ModelOptions reward = MakeModel("reward", Gpt2Shape());
+  reward.shape.scalar_head = true;
+  reward.shape.vocabulary_head = false;
+  for (ModelOptions* frozen : {&reference, &reward}) {
+    frozen->trainable = false;
+    frozen->init_seed = 31;
+  }
+  EngineOptions options = MakeOptions({MakeModel("policy", Qwen3Shape()), reference, reward});
+  options.offload_frozen = offload;
+  return options;
+}
+
+// Statistics and losses in order; every step also writes a frozen model's state anew, once it is in use.
+std::vector<double> TrainBesideFrozen(Engine& engine) {
+  std::vector<double> seen;
+  const auto see = [&](const std::vector<float>& values) {
+    seen.insert(seen.end(), values.begin(), values.end());
+  };
+  for (int step = 0; step < 4; ++step) {
+    std::vector<MicroBatch> batches = Deal(MakeStep(4, 61, 40 + step), engine.mesh());
+    for (MicroBatch& batch : batches) {
+      const auto reference = engine.Score("reference", batch, kLogp, false, 1);
+      const auto reward = engine.Score("reward", batch, kValue, true, 1);
+      EXPECT_TRUE(reference.ok() && reward.ok()) << reference.status() << reward.status();
+      see(reference->logp);
+      see(reward->segment_value);
+      std::vector<float>& old = batch.columns.Get("old_logp", batch.capacity);
+      for (size_t i = 0; i < batch.trained.size(); ++i) old[batch.trained[i]] = reference->logp[i];
+    }
+    const auto trained = engine.Train("policy", batches, TokenLossOf<RatioFunctor>(), 1e-3);
+    const auto evaluated = engine.Evaluate("reward", batches, SequenceLossOf<ScoreFunctor>());
+    EXPECT_TRUE(trained.ok() && evaluated.ok()) << trained.status() << evaluated.status();
+    seen.insert(seen.end(), {trained->loss, trained->gradient_norm, evaluated->loss});
+    const std::unique_ptr<StateAccess> state = engine.State("reward");
+    for (const StatePiece& piece : state->pieces()) {
+      for (int64_t i = piece.range_begin; i < piece.range_end; ++i) {
+        float& value = piece.data[i - piece.range_begin];
+        seen.push_back(value);
+        value *= 1.25f;
+      }
+    }
+    state->Commit();
+  }
+  return seen;
+}
+
+TEST(Engine, OffloadedModelsShareOneMemoryAndChangeNothing) {
+  const Mesh& mesh = TestRuntime().mesh();
+  const auto kept = MakeEngine(WithFrozenModels(false), mesh);
+  const auto offloaded = MakeEngine(WithFrozenModels(true), mesh);
+  const std::vector<double> expected = TrainBesideFrozen(*kept), actual = TrainBesideFrozen(*offloaded);
+  ASSERT_GT(expected.size(), 1000u / mesh.world->size());
+  EXPECT_EQ(actual, expected);
+
+  // The device holds the larger of the two frozen models instead of both; the host holds both.
+  const auto device_bytes = [&](const std::string& without) {
+    EngineOptions options = WithFrozenModels(true);
+    std::erase_if(options.models, [&](const ModelOptions& model) { return model.name == without; });
+    const auto plan = PlanMemory(options, mesh);
+    EXPECT_TRUE(plan.ok());
+    return BytesOf(*plan, "shared frozen weights");
+  };
+  const int64_t reference = device_bytes("reward"), reward = device_bytes("reference");
+  EXPECT_GT(reference, 0);
+  EXPECT_GT(reward, 0);
+  const MemoryPlan& plan = offloaded->plan();
+  EXPECT_EQ(BytesOf(plan, "shared frozen weights"), std::max(reference, reward));
+  EXPECT_EQ(BytesOf(kept->plan(), "shared frozen weights"), 0);
+  EXPECT_EQ(BytesOf(kept->plan(), "weights") - BytesOf(plan, "weights"), reference + reward);
+  EXPECT_GT(BytesOf(plan, "offloaded weights"), 0);
+  EXPECT_EQ(BytesOf(kept->plan(), "offloaded weights"), 0);
+  const bool beside_device = mesh.stream.device != Device::kCpu;
+  EXPECT_EQ(plan.host_bytes, beside_device ? BytesOf(plan, "offloaded weights") : 0);
+  EXPECT_EQ(kept->plan().host_bytes, 0);
+  EXPECT_EQ(plan.total_bytes, kept->plan().total_bytes - reference - reward + std::max(reference, reward) +
+                                  (beside_device ? 0 : BytesOf(plan, "offloaded weights")));
 }
 
 TEST(Engine, RefusesWhatCannotBeTrained) {
