@@ -42,9 +42,9 @@ absl::StatusOr<Prompter> Prompter::Make(const config::PromptConfig& config, cons
   Prompter out;
   out.config_ = config;
   out.model_ = &model;
-  const bool pattern = config.style() == config::PromptConfig::text ||
-                       (config.style() == config::PromptConfig::automatic &&
-                        (!config.pattern().empty() || model.pretrained_only));
+  const bool pattern =
+      config.style() == config::PromptConfig::text || (config.style() == config::PromptConfig::automatic &&
+                                                       (!config.pattern().empty() || model.pretrained_only));
   if (pattern) {
     out.pattern_ = config.pattern().empty() ? kDefaultPattern : config.pattern();
     out.stops_ = DocumentStops(*model.tokenizer);

@@ -53,6 +53,14 @@ TraceLine LineOf(const Prompt& prompt, const Input& input, const Output& output)
   return {prompt.case_index, prompt.turn, ToJson(input), ToJson(output)};
 }
 
+absl::Status Oversize(const EvaluationCase& one, const Prompt& prompt, int64_t context_tokens) {
+  const std::string turn = one.turns.size() > 1 ? absl::StrCat(", turn ", prompt.turn + 1) : "";
+  return InvalidInput(
+      "%s%s: a prompt of %d tokens leaves no room for an answer in a context of %d; shorten it, or set "
+      "oversize: count",
+      one.place, turn, prompt.tokens.size(), context_tokens);
+}
+
 // Outputs of a part that takes each input for itself.
 template <class Input, class Run>
 absl::StatusOr<std::vector<OrderedJson>> ReplayEach(const std::vector<TraceLine>& lines, const Run& run) {
@@ -77,6 +85,32 @@ absl::StatusOr<std::vector<Prompt>> RenderCase(const Prompter& prompter, const E
     prompts.push_back(*std::move(prompt));
   }
   return prompts;
+}
+
+absl::StatusOr<int64_t> PlanSequenceTokens(const config::SuiteConfig& suite,
+                                           const std::vector<std::vector<EvaluationCase>>& tests,
+                                           const PromptModel& prompts, int64_t context_tokens) {
+  int64_t longest = 0;
+  for (int t = 0; t < suite.tests_size(); ++t) {
+    for (const config::StrategyConfig& config : suite.tests(t).strategies()) {
+      const Strategy strategy = ResolveStrategy(suite, suite.tests(t), config);
+      const absl::StatusOr<Prompter> prompter = Prompter::Make(strategy.prompt, prompts);
+      if (!prompter.ok()) return At(absl::StrCat("test ", suite.tests(t).name()), prompter.status());
+      for (const EvaluationCase& one : tests[t]) {
+        TANREN_ASSIGN_OR_RETURN(const std::vector<Prompt> rendered, RenderCase(*prompter, one));
+        for (const Prompt& prompt : rendered) {
+          const int64_t tokens = static_cast<int64_t>(prompt.tokens.size());
+          if (tokens < context_tokens) {
+            longest = std::max(longest, tokens + strategy.most_tokens());
+          } else if (suite.oversize() == config::SuiteConfig::refuse) {
+            return Oversize(one, prompt, context_tokens);
+          }
+        }
+        if (rendered.size() > 1) longest = context_tokens;
+      }
+    }
+  }
+  return std::min(longest, context_tokens);
 }
 
 // One strategy with what it needs, answering with one model.
@@ -155,11 +189,7 @@ absl::StatusOr<std::vector<TurnRecord*>> Runner::MakePrompts(Chain& chain,
     if (!one.oversize) {
       out.push_back(&made);
     } else if (options_.suite->oversize() == config::SuiteConfig::refuse) {
-      return InvalidInput(
-          "%s: turn %d: a prompt of %d tokens leaves no room for an answer in a context of %d; shorten it, "
-          "or "
-          "set oversize: count",
-          cases[i].place, turn + 1, tokens, chain.model->sequence_tokens());
+      return Oversize(cases[i], made.prompt, chain.model->sequence_tokens());
     }
   }
   TANREN_RETURN_IF_ERROR(AppendTrace(chain, "prompt", std::move(lines)));

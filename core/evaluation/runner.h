@@ -73,6 +73,14 @@ class Runner {
   std::string drawn_test_;              // the test that they belong to
 };
 
+// Tokens of the longest prompt with its answer over all cases and strategies of a suite; all of
+// `context_tokens` where a conversation grows by replies. `tests` have their cases. InvalidArgument for a
+// case that cannot be rendered and, unless suite.oversize counts it, one whose prompt leaves no room in the
+// context.
+absl::StatusOr<int64_t> PlanSequenceTokens(const config::SuiteConfig& suite,
+                                           const std::vector<std::vector<EvaluationCase>>& tests,
+                                           const PromptModel& prompts, int64_t context_tokens);
+
 // Prompts of a case before anything is generated: those of its turns, with empty replies between them.
 // InvalidArgument as Prompter::Render.
 absl::StatusOr<std::vector<Prompt>> RenderCase(const Prompter& prompter, const EvaluationCase& one);
