@@ -44,13 +44,11 @@ absl::StatusOr<SuiteMeasure> SuiteMeasure::Open(const config::TestConfig& test, 
   out.test_ = &test;
   out.config_ = model.config;
   config::DataConfig& data = *out.config_.mutable_data();
-  data.clear_validation();
-  data.clear_validation_examples();
   out.config_.mutable_sft()->set_train_on_prompt(false);
   out.config_.mutable_validation()->set_micro_batches(test.perplexity().micro_batches());
-  for (const std::string& path : test.perplexity().tokens()) data.add_validation()->set_path(path);
-  for (const std::string& path : test.perplexity().examples()) data.add_validation_examples()->set_path(path);
-  for (const std::string& path : test.rankings()) data.add_validation_examples()->set_path(path);
+  *data.mutable_validation() = test.perplexity().tokens();
+  *data.mutable_validation_examples() =
+      test.rankings().empty() ? test.perplexity().examples() : test.rankings();
   absl::Status opened;
   if (!test.rankings().empty()) {
     opened = out.OpenRankings(*model.tokenizer);
