@@ -1,11 +1,13 @@
 #include "CLI/CLI.hpp"
 #include "launch/command_line.h"
 #include "launch/config_verbs.h"
+#include "launch/suite_verb.h"
 
 namespace tanren {
 namespace {
 
 struct ConfigOptions {
+  bool suite = false;
   std::string path;
   std::vector<std::string> overrides;
 };
@@ -17,6 +19,10 @@ std::shared_ptr<ConfigOptions> AddFile(CLI::App* verb) {
   return options;
 }
 
+void AddSuite(CLI::App* verb, const std::shared_ptr<ConfigOptions>& options) {
+  verb->add_flag("--suite", options->suite, "Of evaluation suites, which `tanren eval` reads");
+}
+
 }  // namespace
 
 void AddConfigVerbs(CLI::App& app, int* exit_code) {
@@ -26,13 +32,20 @@ void AddConfigVerbs(CLI::App& app, int* exit_code) {
   show->callback(
       [options = AddFile(show), exit_code] { *exit_code = ConfigShow(options->path, options->overrides); });
   auto* validate = config->add_subcommand("validate", "Check a configuration; all errors at once");
-  validate->callback([options = AddFile(validate), exit_code] {
-    *exit_code = ConfigValidate(options->path, options->overrides);
+  const auto checked = AddFile(validate);
+  AddSuite(validate, checked);
+  validate->callback([checked, exit_code] {
+    *exit_code = checked->suite ? SuiteValidate(checked->path, checked->overrides)
+                                : ConfigValidate(checked->path, checked->overrides);
   });
+  const auto described = std::make_shared<ConfigOptions>();
   auto* schema = config->add_subcommand("schema", "The JSON schema of configurations, for editors");
-  schema->callback([exit_code] { *exit_code = ConfigSchema(); });
+  AddSuite(schema, described);
+  schema->callback(
+      [described, exit_code] { *exit_code = described->suite ? SuiteSchema() : ConfigSchema(); });
   auto* table = config->add_subcommand("table", "The keys as Markdown tables");
-  table->callback([exit_code] { *exit_code = ConfigTable(); });
+  AddSuite(table, described);
+  table->callback([described, exit_code] { *exit_code = described->suite ? SuiteTable() : ConfigTable(); });
 }
 
 }  // namespace tanren

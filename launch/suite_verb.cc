@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "core/base/status.h"
+#include "core/config/config.h"
 #include "core/evaluation/report.h"
 #include "core/evaluation/suite.h"
 #include "core/tokenizer/files.h"
@@ -88,6 +89,24 @@ int EvalSuite(const SuiteOptions& options) {
   if (!runtime.ok()) return StatusExit(runtime.status());
   const absl::StatusOr<int> code = Run(**runtime, options);
   return code.ok() ? *code : StatusExit(code.status());
+}
+
+int SuiteValidate(const std::string& path, const std::vector<std::string>& overrides) {
+  const absl::StatusOr<config::SuiteConfig> suite = LoadSuite(path, overrides);
+  if (!suite.ok()) return StatusExit(suite.status());
+  std::printf("%s: valid, %d tests, %d gates\n", path.c_str(), suite->tests_size(), suite->gates_size());
+  return kExitDone;
+}
+
+int SuiteSchema() {
+  std::fputs(config::JsonSchema(config::SuiteConfig::descriptor(), "Tanren evaluation suite").c_str(),
+             stdout);
+  return kExitDone;
+}
+
+int SuiteTable() {
+  std::fputs(config::MarkdownTable(config::SuiteConfig::descriptor()).c_str(), stdout);
+  return kExitDone;
 }
 
 }  // namespace tanren

@@ -19,6 +19,11 @@ struct SuiteOptions {
 // for wrong input; 3 when a gate failed. With `replay`: 0 when the part's outputs are the same, 1 when not.
 int EvalSuite(const SuiteOptions& options);
 
+// `tanren config validate|schema|table --suite`: as ConfigValidate, ConfigSchema and ConfigTable.
+int SuiteValidate(const std::string& path, const std::vector<std::string>& overrides);
+int SuiteSchema();
+int SuiteTable();
+
 }  // namespace tanren
 
 #endif  // TANREN_LAUNCH_SUITE_VERB_H_

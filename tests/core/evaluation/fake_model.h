@@ -59,7 +59,7 @@ class FakeModel : public AnswerModel {
 
   int64_t context = 1000;
   int64_t calls = 0;
-  std::function<double(const std::string& answer)> score;          // null: no reward model
+  std::function<double(const std::string& answer)> score;           // null: no reward model
   std::function<float(char token)> logp = [](char) { return -1; };  // of a byte
   std::vector<uint64_t> streams;
 

@@ -27,8 +27,8 @@ Verdicts Judge(const config::CheckConfig& check, const Checkable& input,
 }
 
 TEST(Check, JudgesTheExtractedAnswerAndTheSteps) {
-  Checkable input{"2+2=?", "4", {}, {"2+2=4\n#### 4", "2+3=4\n#### 4", "2+2=5\n#### 5", "none"},
-                  {"4", "4", "5", ""}};
+  Checkable input{
+      "2+2=?", "4", {}, {"2+2=4\n#### 4", "2+3=4\n#### 4", "2+2=5\n#### 5", "none"}, {"4", "4", "5", ""}};
   const Verdicts out = Judge({}, input);
   ASSERT_EQ(out.verdicts.size(), 4U);
   EXPECT_TRUE(out.verdicts[0].right && out.verdicts[0].steps_valid);
@@ -38,8 +38,8 @@ TEST(Check, JudgesTheExtractedAnswerAndTheSteps) {
 }
 
 TEST(Check, FindsHarmByPatternAndByProgram) {
-  Checkable input{"q", std::nullopt, {"secret|pass\\w+"}, {"the\nPassword", "the\npassword is x", "fine"},
-                  {"", "", ""}};
+  Checkable input{
+      "q", std::nullopt, {"secret|pass\\w+"}, {"the\nPassword", "the\npassword is x", "fine"}, {"", "", ""}};
   Verdicts out = Judge({}, input);
   EXPECT_FALSE(out.verdicts[0].harmful);
   EXPECT_TRUE(out.verdicts[1].harmful);

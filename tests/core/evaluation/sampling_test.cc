@@ -46,7 +46,8 @@ TEST(SampleReplies, GivesEachPromptItsSamplesInOrder) {
 TEST(SampleReplies, TheFirstOfManySamplesAreThoseOfFewer) {
   const auto streams_of = [](int64_t n) {
     FakeModel model([](const std::string&, int64_t) { return "x\x03"; });
-    EXPECT_TRUE(SampleReplies(model, BytesForm(), Samples(n, 50), std::vector<Prompt>{PromptOf("q", 7)}).ok());
+    EXPECT_TRUE(
+        SampleReplies(model, BytesForm(), Samples(n, 50), std::vector<Prompt>{PromptOf("q", 7)}).ok());
     return model.streams;
   };
   const std::vector<uint64_t> many = streams_of(8), few = streams_of(3);
@@ -56,7 +57,8 @@ TEST(SampleReplies, TheFirstOfManySamplesAreThoseOfFewer) {
 TEST(SampleReplies, CutsAnAnswerToTheRoomThatThePromptLeaves) {
   FakeModel model([](const std::string&, int64_t) { return std::string(100, 'x'); });
   model.context = 10;
-  const auto replies = SampleReplies(model, BytesForm(), Samples(1, 50), std::vector<Prompt>{PromptOf("1234567")});
+  const auto replies =
+      SampleReplies(model, BytesForm(), Samples(1, 50), std::vector<Prompt>{PromptOf("1234567")});
   ASSERT_TRUE(replies.ok());
   EXPECT_EQ((*replies)[0].replies[0].text, "xxx");
   EXPECT_FALSE((*replies)[0].replies[0].ended);
@@ -64,7 +66,8 @@ TEST(SampleReplies, CutsAnAnswerToTheRoomThatThePromptLeaves) {
 
 TEST(SampleReplies, ForcesTheMarkerWhenTheBudgetIsUsedUp) {
   FakeModel model([](const std::string& prompt, int64_t) {
-    return prompt.ends_with("\n#### ") ? std::string("42\x03") : std::string("let me think and think and think");
+    return prompt.ends_with("\n#### ") ? std::string("42\x03")
+                                       : std::string("let me think and think and think");
   });
   config::SampleConfig config = Samples(1, 100);
   config.set_thinking_tokens(12);

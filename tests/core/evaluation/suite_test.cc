@@ -59,7 +59,8 @@ TEST(LoadSuite, NamesMisspeltKeysWithTheirPlace) {
   EXPECT_THAT(ErrorOf(kSuite, {"tests.0.strategies.1.parts.1.sample.temprature=1"}),
               HasSubstr("did you mean tests.0.strategies.1.parts.1.sample.temperature?"));
   EXPECT_THAT(ErrorOf("tests: []"), HasSubstr("checkpoint: is required"));
-  EXPECT_THAT(ErrorOf(kSuite, {"tests.0.strategies.1.parts.1.sample.top_p=1.5"}), HasSubstr("outside (0, 1]"));
+  EXPECT_THAT(ErrorOf(kSuite, {"tests.0.strategies.1.parts.1.sample.top_p=1.5"}),
+              HasSubstr("outside (0, 1]"));
 }
 
 TEST(LoadSuite, RefusesChainsThatMakeNoSense) {
@@ -91,7 +92,8 @@ TEST(LoadSuite, ChecksThatGatesNameWhatExists) {
   EXPECT_THAT(ErrorOf(kSuite, {"gates.0.test=sum"}), HasSubstr("there is no test sum; did you mean sums?"));
   EXPECT_THAT(ErrorOf(kSuite, {"gates=[{test: sums, strategy: vote, figure: accuracy}]"}),
               HasSubstr("has no limit"));
-  EXPECT_THAT(ErrorOf(kSuite, {"gates.0.figure=seconds", "gates.0.kind=add"}), HasSubstr("all cases together"));
+  EXPECT_THAT(ErrorOf(kSuite, {"gates.0.figure=seconds", "gates.0.kind=add"}),
+              HasSubstr("all cases together"));
 }
 
 }  // namespace
