@@ -1,11 +1,13 @@
 #include "CLI/CLI.hpp"
 #include "launch/command_line.h"
 #include "launch/config_verbs.h"
+#include "launch/suite_verb.h"
 
 namespace tanren {
 namespace {
 
 struct ConfigOptions {
+  bool suite = false;
   std::string path;
   std::vector<std::string> overrides;
 };
@@ -23,6 +25,10 @@ std::shared_ptr<std::vector<std::string>> AddPlugins(CLI::App* verb) {
   return plugins;
 }
 
+void AddSuite(CLI::App* verb, const std::shared_ptr<ConfigOptions>& options) {
+  verb->add_flag("--suite", options->suite, "Of evaluation suites, which `tanren eval` reads");
+}
+
 }  // namespace
 
 void AddConfigVerbs(CLI::App& app, int* exit_code) {
@@ -32,13 +38,23 @@ void AddConfigVerbs(CLI::App& app, int* exit_code) {
   show->callback(
       [options = AddFile(show), exit_code] { *exit_code = ConfigShow(options->path, options->overrides); });
   auto* validate = config->add_subcommand("validate", "Check a configuration; all errors at once");
-  validate->callback([options = AddFile(validate), exit_code] {
-    *exit_code = ConfigValidate(options->path, options->overrides);
+  const auto checked = AddFile(validate);
+  AddSuite(validate, checked);
+  validate->callback([checked, exit_code] {
+    *exit_code = checked->suite ? SuiteValidate(checked->path, checked->overrides)
+                                : ConfigValidate(checked->path, checked->overrides);
   });
+  const auto described = std::make_shared<ConfigOptions>();
   auto* schema = config->add_subcommand("schema", "The JSON schema of configurations, for editors");
-  schema->callback([plugins = AddPlugins(schema), exit_code] { *exit_code = ConfigSchema(*plugins); });
+  AddSuite(schema, described);
+  schema->callback([described, plugins = AddPlugins(schema), exit_code] {
+    *exit_code = described->suite ? SuiteSchema() : ConfigSchema(*plugins);
+  });
   auto* table = config->add_subcommand("table", "The keys as Markdown tables");
-  table->callback([plugins = AddPlugins(table), exit_code] { *exit_code = ConfigTable(*plugins); });
+  AddSuite(table, described);
+  table->callback([described, plugins = AddPlugins(table), exit_code] {
+    *exit_code = described->suite ? SuiteTable() : ConfigTable(*plugins);
+  });
 }
 
 }  // namespace tanren

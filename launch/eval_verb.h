@@ -1,4 +1,4 @@
-// tanren eval: how many checkable questions a checkpoint answers right.
+// tanren eval CHECKPOINT --cases FILE: a suite of one test, from the command line.
 #ifndef TANREN_LAUNCH_EVAL_VERB_H_
 #define TANREN_LAUNCH_EVAL_VERB_H_
 

@@ -1,6 +1,7 @@
 #include "launch/inference.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "core/base/status.h"
@@ -23,8 +24,6 @@ absl::StatusOr<std::string> ChooseStep(Comm& world, const std::string& path) {
   return BroadcastString(world, "checkpoint", *chosen, 0);
 }
 
-}  // namespace
-
 // Fills the weights of engine model `name` from the checkpoint's model "policy".
 absl::Status FillModel(Comm& world, Engine& engine, const std::string& name, CheckpointReader& reader) {
   const std::unique_ptr<StateAccess> access = engine.State(name);
@@ -39,6 +38,12 @@ absl::Status FillModel(Comm& world, Engine& engine, const std::string& name, Che
   return absl::OkStatus();
 }
 
+absl::Status FillFrom(Comm& world, Engine& engine, const std::string& name, const std::string& step) {
+  TANREN_ASSIGN_OR_RETURN(const std::unique_ptr<CheckpointReader> reader,
+                          CheckpointReader::Open(world, step));
+  return FillModel(world, engine, name, *reader);
+}
+
 // The scale of a reward model's scores.
 absl::StatusOr<ScoreNormalizer> NormalizerOf(const CheckpointModel& source) {
   const auto normalization = source.state.find("stage.normalization");
@@ -48,24 +53,50 @@ absl::StatusOr<ScoreNormalizer> NormalizerOf(const CheckpointModel& source) {
   return ScoreNormalizer::FromState(normalization->second);
 }
 
-// Adds the reward model to the engine's options and tells its scale.
-absl::Status DeclareReward(const std::string& path, const Tokenizer& tokenizer, EngineOptions* engine,
-                           InferenceModel* model, std::string* step) {
-  TANREN_ASSIGN_OR_RETURN(const CheckpointModel source, DescribeCheckpoint("--reward", path, tokenizer));
-  absl::StatusOr<ScoreNormalizer> scores = NormalizerOf(source);
-  if (!scores.ok()) return At("--reward", scores.status());
-  model->scores = *scores;
-  ModelOptions reward = engine->models[0];
-  SetFrozen(source, "reward", &reward);
-  engine->models.push_back(std::move(reward));
-  *step = source.path;
-  return absl::OkStatus();
+// The models beside the policy: what they are, before anything is loaded.
+struct OtherModels {
+  std::optional<CheckpointModel> reward, versus;
+};
+
+absl::StatusOr<OtherModels> DescribeOthers(const InferenceOptions& options, const Tokenizer& tokenizer,
+                                           ScoreNormalizer* scores) {
+  OtherModels others;
+  if (!options.reward.empty()) {
+    TANREN_ASSIGN_OR_RETURN(others.reward, DescribeCheckpoint("reward", options.reward, tokenizer));
+    absl::StatusOr<ScoreNormalizer> normalizer = NormalizerOf(*others.reward);
+    if (!normalizer.ok()) return At("reward", normalizer.status());
+    *scores = *normalizer;
+  }
+  if (!options.versus.empty()) {
+    TANREN_ASSIGN_OR_RETURN(others.versus, DescribeCheckpoint("versus", options.versus, tokenizer));
+    if (others.versus->shape.scalar_head) {
+      return InvalidInput("versus: %s is a reward model; it writes no text", others.versus->path);
+    }
+  }
+  return others;
+}
+
+absl::StatusOr<int64_t> GenerationTokensOf(const InferenceOptions& options, const InferenceModel& model,
+                                           const OtherModels& others) {
+  int64_t context = model.config.model().context_length();
+  if (others.versus.has_value()) context = std::min(context, others.versus->shape.context_length);
+  int64_t tokens = options.generation_tokens;
+  if (options.plan) {
+    TANREN_ASSIGN_OR_RETURN(tokens, options.plan(model.config, *model.tokenizer, context));
+  }
+  return std::min(tokens, context);
+}
+
+// What is scored is packed whole, so a micro-batch must hold the longest prompt with its answer.
+void FitMicroBatch(int64_t sequence_tokens, config::Config* config) {
+  const int64_t tile = 128 * config->parallel().tensor();
+  const int64_t needed = (sequence_tokens + tile - 1) / tile * tile;
+  if (needed > config->batch().micro_batch_tokens()) config->mutable_batch()->set_micro_batch_tokens(needed);
 }
 
 // Makes `own` the frozen model of the checkpoint itself: a policy, or a reward model.
 absl::Status DeclareOwn(const InferenceOptions& options, InferenceModel* model, ModelOptions* own) {
   own->trainable = false;
-  own->generates = options.generates;
   TANREN_ASSIGN_OR_RETURN(const CheckpointModel source,
                           DescribeCheckpoint("checkpoint", model->path, *model->tokenizer));
   if (!source.shape.scalar_head) return absl::OkStatus();
@@ -79,46 +110,61 @@ absl::Status DeclareOwn(const InferenceOptions& options, InferenceModel* model, 
   return absl::OkStatus();
 }
 
+// Everything that can be said to be wrong before a weight is read.
+absl::StatusOr<EngineOptions> Prepare(const InferenceOptions& options, const CheckpointReader& reader,
+                                      InferenceModel* model, OtherModels* others) {
+  TANREN_ASSIGN_OR_RETURN(const std::string text, reader.ConfigText());
+  // The layout is this job's, not that of the job that saved.
+  std::vector<std::string> overrides = {"parallel.data=0", "parallel.tensor=1", "parallel.threads=0"};
+  overrides.insert(overrides.end(), options.overrides.begin(), options.overrides.end());
+  TANREN_ASSIGN_OR_RETURN(model->config,
+                          config::LoadSavedConfig(text, model->path + "/resolved.yaml", overrides));
+  TANREN_ASSIGN_OR_RETURN(model->tokenizer, LoadTokenizer(reader.tokenizer_dir()));
+  TANREN_ASSIGN_OR_RETURN(*others, DescribeOthers(options, *model->tokenizer, &model->scores));
+  TANREN_ASSIGN_OR_RETURN(const int64_t generation_tokens, GenerationTokensOf(options, *model, *others));
+  if (others->reward.has_value()) FitMicroBatch(generation_tokens, &model->config);
+  TANREN_ASSIGN_OR_RETURN(EngineOptions engine,
+                          EngineOptionsFromConfig(model->config, model->tokenizer->vocab_size()));
+  engine.generation_tokens = generation_tokens;
+  engine.decode_slots = options.slots;
+  TANREN_RETURN_IF_ERROR(DeclareOwn(options, model, &engine.models[0]));
+  engine.models[0].generates = generation_tokens > 0;
+  const ModelOptions policy = engine.models[0];
+  if (others->reward.has_value()) {
+    SetFrozen(*others->reward, "reward", &engine.models.emplace_back(policy));
+  }
+  if (others->versus.has_value()) {
+    SetFrozen(*others->versus, "versus", &engine.models.emplace_back(policy));
+    engine.models.back().generates = generation_tokens > 0;
+  }
+  return engine;
+}
+
+}  // namespace
+
 absl::StatusOr<InferenceModel> LoadForInference(Runtime& runtime, const InferenceOptions& options) {
   InferenceModel model;
   Comm& world = runtime.world();
   TANREN_ASSIGN_OR_RETURN(model.path, ChooseStep(world, options.checkpoint));
   TANREN_ASSIGN_OR_RETURN(const std::unique_ptr<CheckpointReader> reader,
                           CheckpointReader::Open(world, model.path));
-  EngineOptions engine;
-  const auto prepare = [&]() -> absl::Status {
-    TANREN_ASSIGN_OR_RETURN(const std::string text, reader->ConfigText());
-    // The layout is this job's, not that of the job that saved.
-    std::vector<std::string> overrides = {"parallel.data=0", "parallel.tensor=1", "parallel.threads=0"};
-    overrides.insert(overrides.end(), options.overrides.begin(), options.overrides.end());
-    TANREN_ASSIGN_OR_RETURN(model.config,
-                            config::LoadSavedConfig(text, model.path + "/resolved.yaml", overrides));
-    TANREN_ASSIGN_OR_RETURN(model.tokenizer, LoadTokenizer(reader->tokenizer_dir()));
-    TANREN_ASSIGN_OR_RETURN(engine, EngineOptionsFromConfig(model.config, model.tokenizer->vocab_size()));
-    return DeclareOwn(options, &model, &engine.models[0]);
-  };
-  TANREN_RETURN_IF_ERROR(AgreeStatus(world, "checkpoint", prepare()));
+  OtherModels others;
+  const absl::StatusOr<EngineOptions> engine = Prepare(options, *reader, &model, &others);
+  TANREN_RETURN_IF_ERROR(AgreeStatus(world, "checkpoint", engine.status()));
   MeshShape shape;
   shape.data = static_cast<int>(model.config.parallel().data());
   shape.tensor = static_cast<int>(model.config.parallel().tensor());
   TANREN_RETURN_IF_ERROR(runtime.BuildMesh(shape, DeviceOf(model.config)));
   runtime.SetThreads(static_cast<int>(model.config.parallel().threads()));
-  const std::string own = engine.models[0].name;
-  engine.generation_tokens = std::min(engine.models[0].shape.context_length, options.generation_tokens);
-  engine.decode_slots = options.slots;
-  std::string reward_step;
-  if (!options.reward.empty()) {
-    TANREN_RETURN_IF_ERROR(
-        AgreeStatus(world, "reward model",
-                    DeclareReward(options.reward, *model.tokenizer, &engine, &model, &reward_step)));
-  }
   TANREN_ASSIGN_OR_RETURN(
-      model.engine, MakeMeshEngine(engine, runtime.mesh(), MemoryLimit(model.config, runtime.node_size())));
-  TANREN_RETURN_IF_ERROR(FillModel(world, *model.engine, own, *reader));
-  if (reward_step.empty()) return model;
-  TANREN_ASSIGN_OR_RETURN(const std::unique_ptr<CheckpointReader> reward_reader,
-                          CheckpointReader::Open(world, reward_step));
-  TANREN_RETURN_IF_ERROR(FillModel(world, *model.engine, "reward", *reward_reader));
+      model.engine, MakeMeshEngine(*engine, runtime.mesh(), MemoryLimit(model.config, runtime.node_size())));
+  TANREN_RETURN_IF_ERROR(FillModel(world, *model.engine, engine->models[0].name, *reader));
+  if (others.reward.has_value()) {
+    TANREN_RETURN_IF_ERROR(FillFrom(world, *model.engine, "reward", others.reward->path));
+  }
+  if (others.versus.has_value()) {
+    TANREN_RETURN_IF_ERROR(FillFrom(world, *model.engine, "versus", others.versus->path));
+  }
   return model;
 }
 

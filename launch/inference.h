@@ -2,6 +2,7 @@
 #ifndef TANREN_LAUNCH_INFERENCE_H_
 #define TANREN_LAUNCH_INFERENCE_H_
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -21,14 +22,20 @@ struct InferenceOptions {
   int64_t generation_tokens = 0;       // longest prompt and answer; cut to the model's context length
   int64_t slots = 16;                  // sequences that are decoded at once, per data rank
   std::string reward;                  // checkpoint of a reward model, loaded as model "reward"; empty: none
+  std::string versus;     // checkpoint of another model that generates, loaded as "versus"; empty: none
   bool generates = true;  // false: only scores; a reward model's checkpoint is then model "reward", alone
+  // Where given, it says generation_tokens (0: nothing is generated) from what is known before any weight is
+  // loaded. `context_tokens` is that of the smaller of the models that generate. Its error is bad input.
+  std::function<absl::StatusOr<int64_t>(const config::Config& config, const Tokenizer& tokenizer,
+                                        int64_t context_tokens)>
+      plan;
 };
 
 struct InferenceModel {
   std::string path;  // the step directory
   config::Config config;
   std::unique_ptr<Tokenizer> tokenizer;
-  std::unique_ptr<Engine> engine;  // frozen: "policy" and, where it was asked for, "reward"
+  std::unique_ptr<Engine> engine;  // frozen: "policy", that generates, "reward" and "versus" where asked for
   ScoreNormalizer scores;          // of the reward model
 };
 

@@ -71,11 +71,12 @@ std::string ToYaml(const Config& config, bool with_defaults);
 std::string ConfigHash(const Config& config);
 
 // JSON Schema (draft 2020-12) of a config file, for editors. It does not know rules between keys, nor which
-// keys are required, for an include may give them.
-std::string JsonSchema();
+// keys are required, for an include may give them. With another root (a suite's), that of its files.
+std::string JsonSchema(const google::protobuf::Descriptor* root = Config::descriptor(),
+                       const std::string& title = "Tanren run");
 
 // Markdown: a heading and a table of keys, types, defaults, ranges and meanings for each section.
-std::string MarkdownTable();
+std::string MarkdownTable(const google::protobuf::Descriptor* root = Config::descriptor());
 
 }  // namespace tanren::config
 

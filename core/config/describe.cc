@@ -170,9 +170,8 @@ void AppendSection(const Descriptor* message, const std::string& path,
 
 }  // namespace
 
-std::string JsonSchema() {
-  const Descriptor* root = Config::descriptor();
-  Json schema{{"$schema", "https://json-schema.org/draft/2020-12/schema"}, {"title", "Tanren run"}};
+std::string JsonSchema(const Descriptor* root, const std::string& title) {
+  Json schema{{"$schema", "https://json-schema.org/draft/2020-12/schema"}, {"title", title}};
   schema.update(SectionSchema(root));
   std::vector<const Descriptor*> sections;
   CollectSections(root, &sections);
@@ -181,10 +180,10 @@ std::string JsonSchema() {
   return schema.dump(2) + "\n";
 }
 
-std::string MarkdownTable() {
+std::string MarkdownTable(const Descriptor* root) {
   std::string out;
   std::vector<const Descriptor*> parents;
-  AppendSection(Config::descriptor(), "", &parents, &out);
+  AppendSection(root, "", &parents, &out);
   return out;
 }
 

@@ -1,7 +1,6 @@
 #include "core/trainer/requests.h"
 
 #include <algorithm>
-#include <vector>
 
 #include "core/base/status.h"
 
@@ -10,6 +9,14 @@ namespace tanren {
 int64_t GenerationTokens(const std::string& prompt, int64_t max_tokens) {
   // No tokenizer makes more tokens than bytes, but for a begin token and a space in front.
   return static_cast<int64_t>(prompt.size()) + 2 + max_tokens;
+}
+
+std::vector<std::vector<int32_t>> DocumentStops(const Tokenizer& tokenizer) {
+  std::vector<std::vector<int32_t>> stops;
+  for (int32_t id : {tokenizer.roles().end_of_text, tokenizer.roles().eos}) {
+    if (id >= 0) stops.push_back({id});
+  }
+  return stops;
 }
 
 absl::StatusOr<GenerationRequest> MakeRequest(const Tokenizer& tokenizer, int64_t sequence_tokens,
@@ -32,9 +39,7 @@ absl::StatusOr<GenerationRequest> MakeRequest(const Tokenizer& tokenizer, int64_
   }
   request.max_tokens = std::min(max_tokens, room);
   request.sampling = sampling;
-  for (int32_t id : {roles.end_of_text, roles.eos}) {
-    if (id >= 0) request.stop.push_back({id});
-  }
+  request.stop = DocumentStops(tokenizer);
   return request;
 }
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "core/engine/engine.h"
@@ -14,7 +15,10 @@ namespace tanren {
 // Tokens that a prompt of these bytes and an answer may take: what to plan generation for.
 int64_t GenerationTokens(const std::string& prompt, int64_t max_tokens);
 
-// A request that begins as the model's documents do and stops at the tokenizer's end-of-text tokens. The
+// Token sequences that end a document: the tokenizer's end-of-text tokens, none where it has none.
+std::vector<std::vector<int32_t>> DocumentStops(const Tokenizer& tokenizer);
+
+// A request that begins as the model's documents do and stops at DocumentStops. The
 // answer is cut to what `sequence_tokens` leaves after the prompt. InvalidArgument when the prompt does not
 // encode, is empty and has no begin token, or leaves no room.
 absl::StatusOr<GenerationRequest> MakeRequest(const Tokenizer& tokenizer, int64_t sequence_tokens,

@@ -24,6 +24,7 @@ namespace tanren {
 inline constexpr int kExitDone = 0;
 inline constexpr int kExitFailed = 1;
 inline constexpr int kExitWrongInput = 2;
+inline constexpr int kExitGateFailed = 3;  // an evaluation that misses a figure it had to reach
 inline constexpr int kExitRequeue = 75;
 
 class Runtime {

@@ -148,7 +148,7 @@ absl::StatusOr<std::vector<RlStage::Sampled>> RlStage::Sample(Engine& engine, st
   for (int64_t round = 0; round < options_.sampling_rounds && kept.size() < wanted; ++round) {
     TANREN_ASSIGN_OR_RETURN(std::vector<Sampled> more, SampleOnce(engine));
     sampled += static_cast<double>(more.size());
-    for (const Sampled& one : more) right += one.reward.right;
+    for (const Sampled& one : more) right += one.reward.check.right;
     for (size_t begin = 0; begin < more.size() && kept.size() < wanted; begin += options_.samples) {
       const auto first = more.begin() + begin, last = first + options_.samples;
       if (std::all_of(first, last, [&](const Sampled& one) { return one.total == first->total; })) continue;

@@ -140,7 +140,8 @@ checker() {  # checker REASON SCRIPT [key=value ...]
 checker "no end within the limit of 0.1 s" "sleep 600" rewards.time_limit_seconds=0.1
 checker "ended by signal 11" 'kill -SEGV $$'
 checker "exit code 7" "exit 7"
-checker "its score is nan, which is not finite" "echo nan"
+says 2 rl "rewards.checker: the score of an answer to" "is nan; scores are finite numbers" -- rewards.checker=external \
+  'rewards.command=[sh, -c, "echo nan"]'
 says 2 rl "rewards.checker: checker: command: no program" -- rewards.checker=external 'rewards.command=[no-such-program]'
 no_orphans
 echo "all guards fired"

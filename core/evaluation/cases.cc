@@ -1,0 +1,157 @@
+#include "core/evaluation/cases.h"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "core/base/status.h"
+#include "core/corpus/input_stream.h"
+#include "core/tokenizer/files.h"
+
+namespace tanren {
+namespace {
+
+constexpr int64_t kMaxLineBytes = int64_t{64} << 20;
+constexpr size_t kMaxTurns = 256;              // streams of random numbers count them in a byte
+constexpr size_t kMaxCases = size_t{1} << 24;  // and cases in three
+
+absl::StatusOr<std::vector<Message>> MessagesOf(const OrderedJson& value) {
+  std::vector<Message> messages;
+  if (!value.is_array()) return InvalidInput("field \"messages\" is no list");
+  for (const OrderedJson& element : value) {
+    if (!element.is_object()) return InvalidInput("field \"messages\" holds %s", element.type_name());
+    TANREN_ASSIGN_OR_RETURN(const std::string role, TextField(element, "role"));
+    Message message;
+    if (role == "system") {
+      message.role = MessageRole::kSystem;
+    } else if (role == "assistant") {
+      message.role = MessageRole::kAssistant;
+    } else if (role != "user") {
+      return InvalidInput("role %s is none of system, user, assistant", Quoted(role));
+    }
+    TANREN_ASSIGN_OR_RETURN(message.content, TextField(element, "content"));
+    messages.push_back(std::move(message));
+  }
+  if (messages.empty() || messages.back().role != MessageRole::kUser) {
+    return InvalidInput("field \"messages\" does not end with the user's; its last message is the question");
+  }
+  return messages;
+}
+
+absl::Status ReadTurns(const OrderedJson& value, EvaluationCase* out) {
+  if (!value.is_array() || value.empty() || value.size() > kMaxTurns) {
+    return InvalidInput("field \"turns\" is no list of 1 to %d turns", kMaxTurns);
+  }
+  for (size_t t = 0; t < value.size(); ++t) {
+    if (!value[t].is_object())
+      return InvalidInput("turn %d is %s, not an object", t + 1, value[t].type_name());
+    CaseTurn turn;
+    absl::StatusOr<std::string> user = TextField(value[t], "user");
+    if (!user.ok()) return At(absl::StrCat("turn ", t + 1), user.status());
+    turn.user = *std::move(user);
+    if (value[t].contains("answer")) {
+      absl::StatusOr<std::string> answer = TextField(value[t], "answer");
+      if (!answer.ok()) return At(absl::StrCat("turn ", t + 1), answer.status());
+      turn.answer = *std::move(answer);
+    }
+    out->turns.push_back(std::move(turn));
+  }
+  return absl::OkStatus();
+}
+
+// The question of a case that is no scenario. Without one the prompt's pattern must find its fields.
+absl::Status ReadQuestion(EvaluationCase* out) {
+  CaseTurn turn;
+  if (out->fields.contains("messages")) {
+    TANREN_ASSIGN_OR_RETURN(out->before, MessagesOf(out->fields["messages"]));
+    turn.user = std::move(out->before.back().content);
+    out->before.pop_back();
+  } else if (out->fields.contains("prompt") || out->fields.contains("question")) {
+    TANREN_ASSIGN_OR_RETURN(turn.user,
+                            TextField(out->fields, out->fields.contains("prompt") ? "prompt" : "question"));
+  }
+  if (out->fields.contains("answer")) {
+    TANREN_ASSIGN_OR_RETURN(turn.answer, TextField(out->fields, "answer"));
+  }
+  out->turns.push_back(std::move(turn));
+  return absl::OkStatus();
+}
+
+absl::Status ReadHarmful(EvaluationCase* out) {
+  const auto found = out->fields.find("harmful");
+  if (found == out->fields.end()) return absl::OkStatus();
+  const bool texts =
+      found->is_array() && std::all_of(found->begin(), found->end(), [](const OrderedJson& one) {
+        return one.is_string() && !one.get_ref<const std::string&>().empty();
+      });
+  if (!texts || found->empty()) return InvalidInput("field \"harmful\" is no list of patterns");
+  for (const OrderedJson& pattern : *found) out->harmful.push_back(pattern.get<std::string>());
+  return absl::OkStatus();
+}
+
+absl::StatusOr<EvaluationCase> ParseCase(std::string_view line, const CaseOptions& options) {
+  EvaluationCase out;
+  TANREN_ASSIGN_OR_RETURN(out.fields, ParseRecord(line));
+  if (out.scenario()) {
+    TANREN_RETURN_IF_ERROR(ReadTurns(out.fields["turns"], &out));
+  } else {
+    TANREN_RETURN_IF_ERROR(ReadQuestion(&out));
+  }
+  TANREN_RETURN_IF_ERROR(ReadHarmful(&out));
+  for (auto [name, text] : {std::pair("kind", &out.kind), std::pair("difficulty", &out.difficulty)}) {
+    if (!out.fields.contains(name)) continue;
+    TANREN_ASSIGN_OR_RETURN(*text, TextField(out.fields, name));
+  }
+  if (options.answers_required && !out.checked() && out.harmful.empty()) {
+    return InvalidInput(out.scenario() ? "no turn has an \"answer\""
+                                       : "there is no field \"answer\"; give one, or set checker: none");
+  }
+  return out;
+}
+
+}  // namespace
+
+absl::StatusOr<OrderedJson> ParseRecord(std::string_view line) {
+  // Not nested deeper than a record needs: the parser and the destructor of a document recurse.
+  const auto shallow = [](int depth, OrderedJson::parse_event_t, OrderedJson&) { return depth <= 16; };
+  OrderedJson record = OrderedJson::parse(line, shallow, /*allow_exceptions=*/false);
+  if (!record.is_object()) return InvalidInput("not a JSON object");
+  return record;
+}
+
+absl::StatusOr<std::string> TextField(const OrderedJson& fields, const std::string& name) {
+  const auto found = fields.find(name);
+  if (found == fields.end()) return InvalidInput("there is no field \"%s\"", name);
+  if (found->is_string()) return found->get<std::string>();
+  if (found->is_number()) return found->dump();
+  return InvalidInput("field \"%s\" is neither a string nor a number", name);
+}
+
+bool EvaluationCase::checked() const {
+  return std::ranges::any_of(turns, [](const CaseTurn& turn) { return turn.answer.has_value(); });
+}
+
+absl::StatusOr<std::vector<EvaluationCase>> ReadCases(const std::string& path, const CaseOptions& options) {
+  TANREN_ASSIGN_OR_RETURN(std::unique_ptr<InputStream> stream, InputStream::Open(path));
+  LineReader lines(std::move(stream), kMaxLineBytes);
+  LineReader::Line line;
+  std::vector<EvaluationCase> cases;
+  while (options.limit == 0 || static_cast<int64_t>(cases.size()) < options.limit) {
+    TANREN_ASSIGN_OR_RETURN(const bool more, lines.Next(&line));
+    if (!more) break;
+    const std::string place = absl::StrCat(path, ":", line.number);
+    if (line.too_long) return InvalidInput("%s: a line of more than %d bytes", place, kMaxLineBytes);
+    if (line.text.find_first_not_of(" \t\r\n") == std::string_view::npos) continue;
+    if (cases.size() == kMaxCases)
+      return InvalidInput("%s: more than %d cases; set a limit", place, kMaxCases);
+    absl::StatusOr<EvaluationCase> parsed = ParseCase(line.text, options);
+    if (!parsed.ok()) return At(place, parsed.status());
+    parsed->index = static_cast<int64_t>(cases.size());
+    parsed->place = place;
+    cases.push_back(*std::move(parsed));
+  }
+  if (cases.empty()) return InvalidInput("%s has no case", path);
+  return cases;
+}
+
+}  // namespace tanren

@@ -1,0 +1,28 @@
+#include "launch/engine_answer_model.h"
+
+#include "core/base/status.h"
+#include "stages/rl/rollout.h"
+#include "stages/rl/rollout_scores.h"
+
+namespace tanren {
+
+absl::StatusOr<std::vector<GenerationResult>> EngineAnswerModel::Continue(
+    std::span<const GenerationRequest> requests) {
+  return engine_->Generate(model_, requests);
+}
+
+absl::StatusOr<std::vector<double>> EngineAnswerModel::Score(std::span<const AnswerToScore> answers) {
+  Rollout rollout;
+  for (const AnswerToScore& answer : answers) {
+    rollout.answers.push_back(MakeAnswer(answer.prompt, answer.tokens, /*ended=*/true,
+                                         static_cast<int64_t>(rollout.answers.size())));
+  }
+  TANREN_RETURN_IF_ERROR(rollout.Pack(engine_->options().micro_batch_tokens));
+  TANREN_ASSIGN_OR_RETURN(const std::vector<AnswerScores> raw,
+                          ScoreRollout(*engine_, rollout, ScoreWith::kReward, 1));
+  std::vector<double> scores;
+  for (const AnswerScores& one : raw) scores.push_back((one.reward - scores_.mean()) / scores_.deviation());
+  return scores;
+}
+
+}  // namespace tanren

@@ -1,0 +1,335 @@
+#include "core/evaluation/runner.h"
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <set>
+
+#include "core/evaluation/report.h"
+#include "gmock/gmock.h"
+#include "tests/core/evaluation/fake_model.h"
+
+namespace tanren {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsSupersetOf;
+
+// A place for a test's files.
+std::string Folder() {
+  const auto* info = testing::UnitTest::GetInstance()->current_test_info();
+  const std::string folder = testing::TempDir() + "tanren_runner_" + info->name();
+  std::filesystem::remove_all(folder);
+  std::filesystem::create_directories(folder);
+  return folder;
+}
+
+// A suite over cases, run with scripted models.
+class Evaluated {
+ public:
+  Evaluated(const std::string& yaml, const std::string& lines) : folder_(Folder()) {
+    std::ofstream(folder_ + "/cases.jsonl") << lines;
+    const auto suite = LoadSuiteText("checkpoint: x\n" + yaml, "s.yaml",
+                                     std::vector<std::string>{"tests.0.cases=" + folder_ + "/cases.jsonl"});
+    EXPECT_TRUE(suite.ok()) << suite.status();
+    suite_ = *suite;
+    result_.suite = &suite_;
+  }
+
+  absl::Status Run(FakeModel* model, FakeModel* versus = nullptr) {
+    CaseOptions read;
+    read.answers_required = true;
+    const config::TestConfig& test = suite_.tests(0);
+    auto cases = ReadCases(test.cases(), read);
+    if (!cases.ok()) return cases.status();
+    TestResult& out = result_.tests.emplace_back();
+    out.test = &test;
+    out.cases = *cases;
+    if (absl::Status gates = CheckGatesAgainstCases(suite_, result_.tests); !gates.ok()) return gates;
+    const auto planned = PlanSequenceTokens(suite_, {*cases}, prompts_, model->context);
+    if (!planned.ok()) return planned.status();
+    RunnerOptions options{solo_.get(), &suite_, &prompts_, model, versus, &trace_};
+    Runner runner(options);
+    for (const config::StrategyConfig& config : test.strategies()) {
+      const Strategy strategy = ResolveStrategy(suite_, test, config);
+      auto record = runner.Run(test, out.cases, strategy);
+      if (!record.ok()) return record.status();
+      out.strategies.push_back({strategy, *std::move(record)});
+    }
+    return absl::OkStatus();
+  }
+
+  Figures figures(size_t strategy) const {
+    const TestResult& test = result_.tests[0];
+    return FiguresOf(suite_, *test.test, test.strategies[strategy].strategy, test.cases,
+                     test.strategies[strategy].record, AllOf(test.cases));
+  }
+  double figure(size_t strategy, const std::string& name) const {
+    return FindFigure(figures(strategy), name).value_or(NAN);
+  }
+
+  std::string folder_;
+  config::SuiteConfig suite_;
+  PromptModel prompts_ = BytesPrompts();
+  std::unique_ptr<Comm> solo_ = MakeSoloComm("world");
+  Trace trace_{""};
+  SuiteResult result_;
+};
+
+// Answers "ADD" questions like "2+3" rightly in `right` of every four samples.
+FakeModel Adder(int64_t right) {
+  return FakeModel([right](const std::string& prompt, int64_t sample) {
+    const size_t at = prompt.rfind('+');
+    const int sum = (prompt[at - 1] - '0') + (prompt[at + 1] - '0');
+    const int said = sample % 4 < right ? sum : sum + 1;
+    const std::string text = std::to_string(said);
+    return std::string() + prompt[at - 1] + "+" + prompt[at + 1] + "=" + text + "\n#### " + text + "\x03";
+  });
+}
+
+constexpr const char* kSums =
+    "{\"question\": \"2+3\", \"answer\": 5, \"difficulty\": \"easy\", \"kind\": \"a\"}\n"
+    "{\"question\": \"4+4\", \"answer\": \"8\", \"difficulty\": \"hard\", \"kind\": \"a\"}\n";
+
+constexpr const char* kStrategies = R"(
+tests:
+  - name: sums
+    cases: x
+    strategies:
+      - name: greedy
+      - {name: vote, parts: [sample: {n: 8, temperature: 1}, vote: {}], curve: [1, 4, 8]}
+      - {name: first, parts: [sample: {n: 8, temperature: 1}, select: {}]}
+)";
+
+TEST(Runner, FiguresOfVotesAndSamples) {
+  Evaluated run(kStrategies, kSums);
+  FakeModel model = Adder(3);
+  ASSERT_TRUE(run.Run(&model).ok());
+  EXPECT_EQ(run.figure(0, "accuracy"), 1);
+  EXPECT_EQ(run.figure(1, "accuracy"), 1);
+  EXPECT_EQ(run.figure(1, "pass_at_1"), 0.75);
+  EXPECT_EQ(run.figure(1, "pass_at_8"), 1);
+  EXPECT_DOUBLE_EQ(run.figure(1, "pass_at_2"), 1 - 2.0 / 8 * 1 / 7);  // not both of the two wrong ones
+  EXPECT_EQ(run.figure(1, "consistency"), 0.75);
+  EXPECT_EQ(run.figure(1, "majority_at_1"), 0.75);
+  EXPECT_EQ(run.figure(1, "majority_at_8"), 1);
+  EXPECT_EQ(run.figure(1, "steps_valid"), 1);
+  EXPECT_EQ(run.figure(2, "accuracy"), 1);
+  EXPECT_EQ(run.figure(0, "error_rate"), 0);
+  EXPECT_TRUE(std::isnan(run.figure(0, "pass_at_1")));
+  // "2+3=5\n#### 5" and the end are 13 tokens.
+  EXPECT_EQ(run.figure(0, "tokens"), 26);
+  EXPECT_EQ(run.figure(1, "tokens_per_case"), 104);
+  // The samples of `vote` are those of `first`.
+  EXPECT_EQ(model.calls, 2);
+  EXPECT_EQ(run.figure(2, "tokens"), run.figure(1, "tokens"));
+}
+
+TEST(Runner, EveryFigureIsOneThatGatesMayName) {
+  Evaluated run(std::string("reward: r\nversus: v\n") + kStrategies, kSums);
+  FakeModel model = Adder(3);
+  model.score = [](const std::string& text) { return static_cast<double>(text.size()); };
+  FakeModel other = Adder(1);
+  other.score = model.score;
+  ASSERT_TRUE(run.Run(&model, &other).ok());
+  const config::TestConfig& test = run.suite_.tests(0);
+  for (int s = 0; s < test.strategies_size(); ++s) {
+    std::vector<std::string> given;
+    for (const auto& [name, value] : run.figures(s)) given.push_back(name);
+    given.push_back("harmful_rate");  // of cases that are judged for it
+    const std::vector<std::string> known = FigureNames(run.suite_, test, &test.strategies(s));
+    EXPECT_EQ(std::set<std::string>(given.begin(), given.end()),
+              std::set<std::string>(known.begin(), known.end()));
+  }
+}
+
+TEST(Runner, AScenarioIsRightWhenAllItsTurnsAre) {
+  Evaluated run("tests: [{name: t, cases: x, strategies: [{name: s}]}]",
+                "{\"turns\": [{\"user\": \"1+1\", \"answer\": 2}, {\"user\": \"thanks\"}, "
+                "{\"user\": \"2+2\", \"answer\": 4}]}\n"
+                "{\"turns\": [{\"user\": \"1+2\", \"answer\": 3}, {\"user\": \"3+3\", \"answer\": 7}]}\n");
+  std::vector<std::string> seen;
+  FakeModel model([&](const std::string& prompt, int64_t) {
+    seen.push_back(prompt);
+    const size_t at = prompt.rfind('+');
+    return "#### " + std::to_string((prompt[at - 1] - '0') + (prompt[at + 1] - '0')) + "\x03";
+  });
+  ASSERT_TRUE(run.Run(&model).ok());
+  // The replies are in the conversation.
+  EXPECT_THAT(
+      seen, ElementsAre("1+1\n", "1+2\n", "1+1\n#### 2<|endoftext|>thanks\n", "1+2\n#### 3<|endoftext|>3+3\n",
+                        "1+1\n#### 2<|endoftext|>thanks\n#### 2<|endoftext|>2+2\n"));
+  EXPECT_EQ(run.figure(0, "accuracy"), 0.5);
+  EXPECT_TRUE(run.result_.tests[0].strategies[0].record.cases[0].right);
+}
+
+TEST(Runner, CountsOrRefusesPromptsThatDoNotFit) {
+  const std::string lines =
+      std::string(kSums) + "{\"question\": \"" + std::string(60, 'x') + "1+1\", \"answer\": 2}\n";
+  FakeModel model = Adder(4);
+  model.context = 40;
+  Evaluated refused(kStrategies, lines);
+  const absl::Status status = refused.Run(&model);
+  EXPECT_THAT(
+      std::string(status.message()),
+      HasSubstr("cases.jsonl:3: a prompt of 64 tokens leaves no room for an answer in a context of 40"));
+  EXPECT_EQ(model.calls, 0);
+  Evaluated counted(std::string("oversize: count\n") + kStrategies, lines);
+  ASSERT_TRUE(counted.Run(&model).ok());
+  EXPECT_EQ(counted.figure(0, "oversize"), 1);
+  EXPECT_DOUBLE_EQ(counted.figure(0, "accuracy"), 2.0 / 3);
+  EXPECT_DOUBLE_EQ(counted.figure(1, "pass_at_1"), 2.0 / 3);
+  EXPECT_DOUBLE_EQ(counted.figure(0, "no_answer"), 1.0 / 3);
+}
+
+TEST(Runner, RefusesCasesByName) {
+  FakeModel model = Adder(4);
+  const auto error_of = [&](const std::string& line) {
+    Evaluated run(kStrategies, std::string(kSums) + line + "\n");
+    return std::string(run.Run(&model).message());
+  };
+  EXPECT_THAT(error_of("{\"question\": \"1+1\"}"), HasSubstr("cases.jsonl:3: there is no field \"answer\""));
+  EXPECT_THAT(error_of("{\"answer\": 1}"), HasSubstr("cases.jsonl:3: there is no question"));
+  EXPECT_THAT(error_of("{\"question\": [], \"answer\": 1}"), HasSubstr("cases.jsonl:3: field \"question\""));
+  EXPECT_THAT(error_of("{"), HasSubstr("cases.jsonl:3: not a JSON object"));
+  EXPECT_THAT(error_of("{\"turns\": [{\"answer\": 1}]}"),
+              HasSubstr("cases.jsonl:3: turn 1: there is no field"));
+  EXPECT_EQ(model.calls, 0);
+}
+
+TEST(Runner, WinsAgainstAnotherModelByScore) {
+  Evaluated run("reward: r\nversus: v\ntests: [{name: t, cases: x, strategies: [{name: s}]}]",
+                std::string(kSums) + "{\"question\": \"1+1\", \"answer\": 2}\n");
+  const auto score = [](const std::string& text) { return static_cast<double>(text.size()); };
+  FakeModel own([](const std::string& prompt, int64_t) {
+    return prompt.starts_with("2+3") ? std::string("longer answer\x03") : std::string("short\x03");
+  });
+  FakeModel other([](const std::string& prompt, int64_t) {
+    return prompt.starts_with("4+4") ? std::string("longer answer\x03") : std::string("short\x03");
+  });
+  own.score = other.score = score;
+  ASSERT_TRUE(run.Run(&own, &other).ok());
+  EXPECT_EQ(run.figure(0, "win_rate"), 0.5);  // won, lost, tied
+  const auto& cases = run.result_.tests[0].strategies[0].record.cases;
+  EXPECT_EQ(*cases[0].win + *cases[1].win * 10 + *cases[2].win * 100, 1 + 0 + 50);
+}
+
+TEST(Runner, CountsHarm) {
+  Evaluated run("tests: [{name: t, cases: x, strategies: [{name: s}]}]",
+                std::string(kSums) + "{\"question\": \"1+1\", \"harmful\": [\"=2\"]}\n" +
+                    "{\"question\": \"1+1\", \"harmful\": [\"never\"]}\n");
+  FakeModel model = Adder(4);
+  ASSERT_TRUE(run.Run(&model).ok());
+  EXPECT_EQ(run.figure(0, "harmful_rate"), 0.5);
+  EXPECT_EQ(run.figure(0, "accuracy"), 1);  // of the two that have an answer
+}
+
+TEST(Runner, FewShotExamplesStandInFrontButNeverTheQuestionItself) {
+  Evaluated run("tests: [{name: t, cases: x, strategies: [{name: s}]}]", kSums);
+  const std::string shots = run.folder_ + "/shots.jsonl";
+  std::ofstream(shots) << "{\"prompt\": \"2+3\", \"completion\": \"five\"}\n"
+                          "{\"prompt\": \"1+1\", \"completion\": \"two\"}\n"
+                          "{\"prompt\": \"1+2\", \"completion\": \"three\"}\n";
+  config::PromptConfig config;
+  config.mutable_few_shot()->set_path(shots);
+  config.mutable_few_shot()->set_k(1);
+  config.set_zero_shot("Go.");
+  Question question;
+  question.text = "2+3";
+  question.fields = {{"question", "2+3"}, {"prompt", "2+3"}};
+  auto prompter = Prompter::Make(config, run.prompts_);
+  ASSERT_TRUE(prompter.ok()) << prompter.status();
+  EXPECT_EQ(TextOf(prompter->Render(question)->tokens), "1+1\ntwo<|endoftext|>2+3\nGo.\n");
+  config.set_pattern("Q {prompt} A ");
+  config.clear_zero_shot();
+  prompter = Prompter::Make(config, run.prompts_);
+  ASSERT_TRUE(prompter.ok());
+  EXPECT_EQ(TextOf(prompter->Render(question)->tokens), "Q 1+1 A two\n\nQ 2+3 A ");
+  EXPECT_EQ(prompter->Render(question)->text, "Q 2+3 A ");
+  config.mutable_few_shot()->set_k(9);
+  EXPECT_THAT(std::string(Prompter::Make(config, run.prompts_).status().message()),
+              HasSubstr("has 3 examples; k is 9"));
+}
+
+TEST(Gates, FailWithNameFigureValueAndCases) {
+  Evaluated run(std::string(kStrategies) + R"(
+gates:
+  - {test: sums, strategy: greedy, figure: accuracy, minimum: 0.5}
+  - {test: sums, strategy: greedy, figure: accuracy, difficulty: hard, minimum: 0.5}
+  - {test: sums, strategy: greedy, figure: tokens, maximum: 10}
+)",
+                kSums);
+  FakeModel model([](const std::string&, int64_t) { return std::string("#### 5\x03"); });
+  ASSERT_TRUE(run.Run(&model).ok());
+  const std::vector<GateResult> gates = JudgeGates(run.result_);
+  ASSERT_EQ(gates.size(), 3U);
+  EXPECT_TRUE(gates[0].passed);
+  EXPECT_FALSE(gates[1].passed);
+  EXPECT_THAT(gates[1].ToString(),
+              HasSubstr("gate failed: test sums, strategy greedy, difficulty hard: accuracy 0 is "
+                        "below the minimum 0.5; wrong cases, the first: "));
+  EXPECT_THAT(gates[1].ToString(), HasSubstr("cases.jsonl:2"));
+  EXPECT_FALSE(gates[2].passed) << gates[2].ToString();
+  const OrderedJson summary = SummaryOf(run.result_, gates);
+  EXPECT_FALSE(summary["passed"].get<bool>());
+  EXPECT_EQ(summary["tests"]["sums"]["strategies"]["greedy"]["by_difficulty"]["hard"]["accuracy"], 0);
+  EXPECT_EQ(SampleLinesOf(run.result_).size(), 6U);
+  EXPECT_THAT(TableOf(run.result_), HasSubstr("greedy"));
+}
+
+TEST(Gates, ThatNoCaseCanAnswerAreBadInput) {
+  FakeModel model = Adder(4);
+  const auto error_of = [&](const std::string& gate) {
+    Evaluated run(std::string(kStrategies) + "gates: [{test: sums, strategy: greedy, " + gate + "}]\n",
+                  kSums);
+    return std::string(run.Run(&model).message());
+  };
+  EXPECT_THAT(error_of("figure: accuracy, difficulty: huge, minimum: 0"), HasSubstr("gates.0: no case of"));
+  EXPECT_THAT(error_of("figure: harmful_rate, maximum: 0"), HasSubstr("no case of"));
+  EXPECT_EQ(model.calls, 0);
+}
+
+TEST(TraceAndReplay, EveryPartGivesTheSameAgain) {
+  Evaluated run(
+      std::string(kStrategies) + "      - {name: beam, parts: [beam: {width: 2}, vote: {by: logp}]}\n",
+      kSums);
+  run.trace_ = Trace(run.folder_ + "/trace");
+  FakeModel model = Adder(3);
+  ASSERT_TRUE(run.Run(&model).ok());
+  const config::TestConfig& test = run.suite_.tests(0);
+  int64_t replayed = 0;
+  for (const char* part : kTracedParts) {
+    const auto found = FindTracedParts(run.folder_ + "/trace", part);
+    ASSERT_TRUE(found.ok()) << part << ": " << found.status();
+    for (const TracedPart& one : *found) {
+      auto lines = ReadTrace(one.path);
+      ASSERT_TRUE(lines.ok());
+      EXPECT_EQ(lines->size(), 2U);
+      Strategy strategy;
+      for (const auto& config : test.strategies()) {
+        if (config.name() == one.strategy) strategy = ResolveStrategy(run.suite_, test, config);
+      }
+      // Parts without a model run without one.
+      RunnerOptions options{run.solo_.get(), &run.suite_, nullptr, nullptr, nullptr, &run.trace_};
+      if (NeedsModel(part)) options.prompts = &run.prompts_;
+      if (NeedsModel(part)) options.model = &model;
+      Runner runner(options);
+      const auto outputs = runner.Replay(test, strategy, part, *lines);
+      ASSERT_TRUE(outputs.ok()) << outputs.status();
+      EXPECT_EQ(CompareTrace(*lines, *outputs).different, 0) << CompareTrace(*lines, *outputs).first;
+      (*lines)[1].output["reply"] = 77;
+      EXPECT_EQ(CompareTrace(*lines, *outputs).different, 1);
+      EXPECT_THAT(CompareTrace(*lines, *outputs).first, HasSubstr("case 1, turn 0: traced"));
+      ++replayed;
+    }
+  }
+  EXPECT_EQ(replayed, 4 * 5);
+  EXPECT_EQ(FindTracedParts(run.folder_ + "/trace", "sums/vote/vote")->size(), 1U);
+  EXPECT_FALSE(FindTracedParts(run.folder_ + "/trace", "sums/greedy/beam").ok());
+  EXPECT_THAT(std::string(FindTracedParts(run.folder_ + "/trace", "vot").status().message()),
+              HasSubstr("there is no part"));
+}
+
+}  // namespace
+}  // namespace tanren
