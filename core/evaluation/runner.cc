@@ -48,11 +48,6 @@ Ballot BallotOf(const TurnRecord& turn) {
 
 bool IsNumeric(const Strategy& strategy) { return strategy.check.checker() == config::CheckConfig::numeric; }
 
-template <class Input, class Output>
-TraceLine LineOf(const Prompt& prompt, const Input& input, const Output& output) {
-  return {prompt.case_index, prompt.turn, ToJson(input), ToJson(output)};
-}
-
 absl::Status Oversize(const EvaluationCase& one, const Prompt& prompt, int64_t context_tokens) {
   const std::string turn = one.turns.size() > 1 ? absl::StrCat(", turn ", prompt.turn + 1) : "";
   return InvalidInput(
@@ -122,6 +117,12 @@ struct Runner::Chain {
   std::optional<Prompter> prompter;
   std::optional<AnswerChecker> checker;
   AnswerForm form;
+  std::map<std::string, std::vector<TraceLine>> lines;  // by part, not yet written
+
+  template <class Input, class Output>
+  void Note(const char* part, const Prompt& prompt, const Input& input, const Output& output) {
+    if (traced) lines[part].push_back({prompt.case_index, prompt.turn, ToJson(input), ToJson(output)});
+  }
 };
 
 Runner::Runner(const RunnerOptions& options) : options_(options) {
@@ -133,7 +134,7 @@ absl::StatusOr<StrategyRecord> Runner::Run(const config::TestConfig& test,
                                            const Strategy& strategy) {
   if (drawn_test_ != test.name()) drawn_.clear();
   drawn_test_ = test.name();
-  Chain chain{&test, &strategy, options_.model, options_.trace->on(), {}, {}, {}};
+  Chain chain{&test, &strategy, options_.model, options_.trace->on(), {}, {}, {}, {}};
   TANREN_ASSIGN_OR_RETURN(chain.prompter, Prompter::Make(strategy.prompt, *options_.prompts));
   TANREN_ASSIGN_OR_RETURN(chain.checker, AnswerChecker::Make(strategy.check, test.harmful()));
   chain.form = {options_.prompts->tokenizer, chain.prompter->stops(), line_ends_, strategy.marker};
@@ -169,7 +170,6 @@ absl::StatusOr<std::vector<TurnRecord*>> Runner::MakePrompts(Chain& chain,
                                                              const std::vector<EvaluationCase>& cases,
                                                              size_t turn, StrategyRecord* record) {
   std::vector<TurnRecord*> out;
-  std::vector<TraceLine> lines;
   for (size_t i = 0; i < cases.size(); ++i) {
     CaseRecord& one = record->cases[i];
     if (one.oversize || turn >= cases[i].turns.size()) continue;
@@ -180,7 +180,7 @@ absl::StatusOr<std::vector<TurnRecord*>> Runner::MakePrompts(Chain& chain,
     const Question question = QuestionOf(cases[i], turn, replies);
     absl::StatusOr<Prompt> prompt = chain.prompter->Render(question);
     if (!prompt.ok()) return At(cases[i].place, prompt.status());
-    lines.push_back(LineOf(*prompt, question, *prompt));
+    chain.Note("prompt", *prompt, question, *prompt);
     TurnRecord& made = one.turns.emplace_back();
     made.prompt = *std::move(prompt);
     made.reference = cases[i].turns[turn].answer;
@@ -192,7 +192,6 @@ absl::StatusOr<std::vector<TurnRecord*>> Runner::MakePrompts(Chain& chain,
       return Oversize(cases[i], made.prompt, chain.model->sequence_tokens());
     }
   }
-  TANREN_RETURN_IF_ERROR(AppendTrace(chain, "prompt", std::move(lines)));
   return out;
 }
 
@@ -203,16 +202,17 @@ absl::Status Runner::RunTurn(Chain& chain, const std::vector<EvaluationCase>& ca
   for (const TurnRecord* one : turns) prompts.push_back(one->prompt);
   TANREN_ASSIGN_OR_RETURN(Drawn drawn, Draw(chain, prompts));
   record->seconds += drawn.seconds;
-  std::vector<TraceLine> draws, extractions, checks, choices;
+  const char* draw = chain.strategy->beams ? "beam" : "sample";
+  const char* choose = chain.strategy->votes() ? "vote" : "select";
   std::vector<Checkable> checkables;
   for (size_t i = 0; i < turns.size(); ++i) {
     TurnRecord& one = *turns[i];
-    draws.push_back(LineOf(one.prompt, one.prompt, drawn.replies[i]));
+    chain.Note(draw, one.prompt, one.prompt, drawn.replies[i]);
     one.replies = std::move(drawn.replies[i]);
     record->tokens += one.replies.generated_tokens;
     const ReplyTexts texts = TextsOf(one.replies);
     Answers answers = Extract(chain.strategy->marker, IsNumeric(*chain.strategy), texts);
-    extractions.push_back(LineOf(one.prompt, texts, answers));
+    chain.Note("extract", one.prompt, texts, answers);
     one.answers = std::move(answers.answers);
     const EvaluationCase& its_case = cases[one.prompt.case_index];
     checkables.push_back({one.prompt.text, one.reference, its_case.harmful, texts.texts, one.answers});
@@ -220,16 +220,13 @@ absl::Status Runner::RunTurn(Chain& chain, const std::vector<EvaluationCase>& ca
   TANREN_ASSIGN_OR_RETURN(std::vector<Verdicts> verdicts, CheckAll(*chain.checker, checkables));
   for (size_t i = 0; i < turns.size(); ++i) {
     TurnRecord& one = *turns[i];
-    checks.push_back(LineOf(one.prompt, checkables[i], verdicts[i]));
+    chain.Note("check", one.prompt, checkables[i], verdicts[i]);
     one.verdicts = std::move(verdicts[i].verdicts);
     const Ballot ballot = BallotOf(one);
     one.choice = Choose(chain.strategy->choice, ballot);
-    choices.push_back(LineOf(one.prompt, ballot, one.choice));
+    chain.Note(choose, one.prompt, ballot, one.choice);
   }
-  TANREN_RETURN_IF_ERROR(AppendTrace(chain, chain.strategy->beams ? "beam" : "sample", std::move(draws)));
-  TANREN_RETURN_IF_ERROR(AppendTrace(chain, "extract", std::move(extractions)));
-  TANREN_RETURN_IF_ERROR(AppendTrace(chain, "check", std::move(checks)));
-  return AppendTrace(chain, chain.strategy->votes() ? "vote" : "select", std::move(choices));
+  return WriteTrace(chain);
 }
 
 absl::StatusOr<Runner::Drawn> Runner::Draw(Chain& chain, std::span<const Prompt> prompts) {
@@ -287,11 +284,12 @@ void Runner::CompareWith(const StrategyRecord& other, StrategyRecord* record) co
   }
 }
 
-absl::Status Runner::AppendTrace(const Chain& chain, const std::string& part, std::vector<TraceLine> lines) {
+absl::Status Runner::WriteTrace(Chain& chain) {
   if (!chain.traced) return absl::OkStatus();
   absl::Status written;
-  if (options_.world->rank() == 0) {
-    written = options_.trace->Append(chain.test->name(), chain.strategy->name, part, lines);
+  for (const auto& [part, lines] : std::exchange(chain.lines, {})) {
+    if (options_.world->rank() != 0) continue;
+    written.Update(options_.trace->Append(chain.test->name(), chain.strategy->name, part, lines));
   }
   return AgreeStatus(*options_.world, "trace", written);
 }
@@ -315,7 +313,7 @@ absl::StatusOr<std::vector<OrderedJson>> Runner::Replay(const config::TestConfig
   }
   std::vector<Prompt> prompts;
   for (const TraceLine& line : lines) TANREN_RETURN_IF_ERROR(FromJson(line.input, &prompts.emplace_back()));
-  Chain chain{&test, &strategy, options_.model, false, {}, {}, {}};
+  Chain chain{&test, &strategy, options_.model, false, {}, {}, {}, {}};
   chain.form = {options_.prompts->tokenizer, prompter.stops(), line_ends_, strategy.marker};
   TANREN_ASSIGN_OR_RETURN(const Drawn drawn, Draw(chain, prompts));
   std::vector<OrderedJson> outputs;

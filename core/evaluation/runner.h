@@ -65,7 +65,7 @@ class Runner {
   absl::StatusOr<std::vector<OrderedJson>> ReplayCheck(const config::TestConfig& test,
                                                        const Strategy& strategy,
                                                        const std::vector<TraceLine>& lines);
-  absl::Status AppendTrace(const Chain& chain, const std::string& part, std::vector<TraceLine> lines);
+  absl::Status WriteTrace(Chain& chain);
 
   RunnerOptions options_;
   std::vector<std::vector<int32_t>> line_ends_;
