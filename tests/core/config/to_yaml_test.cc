@@ -112,8 +112,8 @@ void Randomise(Message* message, std::mt19937_64* random) {
         break;
       default: {
         const auto choices = ChoicesOf(field);
-        const std::string text =
-            choices.empty() ? RandomString(random) : choices[(*random)() % choices.size()];
+        std::string text = choices.empty() ? RandomString(random) : choices[(*random)() % choices.size()];
+        if (rules.path()) text = "p";  // paths hold no control characters: the loader would refuse them
         reflection->SetString(message, field, text);
       }
     }
@@ -127,21 +127,6 @@ TEST(ToYaml, AnyConfigReadsBackEqual) {
   for (int round = 0; round < 300; ++round) {
     Config config;
     Randomise(&config, &random);
-    // Paths hold no control characters, so the loader would refuse them.
-    InitConfig& init = *config.mutable_init();
-    for (auto* path :
-         {config.mutable_run_directory(), config.mutable_tokenizer()->mutable_path(), init.mutable_from(),
-          init.mutable_reference(), init.mutable_reward(), init.mutable_critic()}) {
-      *path = "p";
-    }
-    for (auto* sources :
-         {config.mutable_data()->mutable_train(), config.mutable_data()->mutable_validation()}) {
-      for (auto& source : *sources) source.set_path("s");
-    }
-    for (auto* sources :
-         {config.mutable_data()->mutable_examples(), config.mutable_data()->mutable_validation_examples()}) {
-      for (auto& source : *sources) source.set_path("s");
-    }
     config.clear_plugins();
     for (const bool with_defaults : {false, true}) {
       const std::string text = ToYaml(config, with_defaults);
