@@ -63,7 +63,7 @@ row() {
 # rank NAME CASES: the fine-tuned model's own answers to the cases, ranked by the judge.
 rank() {
   if [ -e "$data/$1.jsonl" ]; then return; fi
-  "$tanren" launch -n 2 eval "$home/sft" --cases "$2" --samples "$samples" --temperature 1.2 --max-tokens 112 \
+  "$tanren" launch -n 2 eval "$home/sft" --cases "$2" --samples 4 --temperature 1.2 --max-tokens 112 \
     --out "$home/$1.samples.jsonl"
   "$tanren" annotate "$home/$1.samples.jsonl" --judge arithmetic --out "$data/$1.jsonl"
 }
@@ -92,8 +92,8 @@ train sft
 row sft sft
 
 headline "ranking answers of the fine-tuned model"
-head -n 2000 "$data/prompts.jsonl" >"$home/prompts_to_rank.jsonl"
-tail -n 300 "$data/prompts.jsonl" >"$home/prompts_to_rank_heldout.jsonl"
+head -n 4000 "$data/prompts.jsonl" >"$home/prompts_to_rank.jsonl"
+tail -n 400 "$data/prompts.jsonl" >"$home/prompts_to_rank_heldout.jsonl"
 rank rankings "$home/prompts_to_rank.jsonl"
 rank rankings_heldout "$home/prompts_to_rank_heldout.jsonl"
 
