@@ -135,8 +135,9 @@ $home/grpo.answers.jsonl
     the held-out questions with the model's answers
 
 Next:
-  $tanren chat $home/grpo
-  $tanren data show $data/sft.jsonl --run $home/sft
+  $tanren generate $home/grpo -p "Mia has 23 coins, gives away 4 and gets 15 more. How many coins does Mia have?"
+  $tanren data show $data/sft.jsonl --tokenizer $home/tokenizer
+  $tanren launch -n 2 eval configs/quickstart/eval.yaml
   $tanren ckpt ls $home/sft
   $tanren launch -n 2 train configs/quickstart/sft.yaml run_directory=runs/mine optimizer.learning_rate=5e-4
 README.md goes on with text of your own; docs/post_training.md explains the stages.
