@@ -226,7 +226,7 @@ class Steps : public testing::Test {
     std::printf("%s: largest loss error in %zu steps %.2g\n", name.c_str(), want["losses"].size(), worst);
   }
 
-  // ||dg|| <= 1e-5 max(||g||, 1e-3 of the global norm): of tiny sequences some gradients nearly cancel. That
+  // ||dg|| <= 2e-5 max(||g||, 1e-3 of the global norm): of tiny sequences some gradients nearly cancel. That
   // by a key bias is zero in mathematics; what rounding leaves of it is a sum of terms as large as those of
   // the query bias.
   void CompareGradients(const std::string& name, const std::string& model,
@@ -248,7 +248,7 @@ class Steps : public testing::Test {
       double scale = std::max(Norm(want), 1e-3 * global);
       if (parameter.name.find("query.bias") != std::string::npos) query_bias = Norm(want);
       if (parameter.name.find("key.bias") != std::string::npos) scale = std::max(scale, query_bias);
-      EXPECT_LE(Norm(error), 1e-5 * scale) << parameter.name << " of " << name;
+      EXPECT_LE(Norm(error), 2e-5 * scale) << parameter.name << " of " << name;
       if (Norm(error) / scale <= worst) continue;
       worst = Norm(error) / scale;
       worst_name = parameter.name;
