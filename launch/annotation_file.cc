@@ -28,6 +28,13 @@ std::string AnnotatorOf(std::string_view record) {
   return found != json.end() && found->is_string() ? found->get<std::string>() : "";
 }
 
+// The beginning of a record as this program writes them: what a crash in the middle of a write leaves.
+bool IsTornRecord(std::string_view line) {
+  constexpr std::string_view kBegin = "{\"prompt\":";
+  const size_t bytes = std::min(line.size(), kBegin.size());
+  return line.substr(0, bytes) == kBegin.substr(0, bytes) && !Json::accept(line);
+}
+
 }  // namespace
 
 std::string AnnotationKey(const Example& example) {
@@ -69,7 +76,7 @@ absl::Status AnnotationFile::ReadLines(const std::string& text, const std::strin
     const std::string place = absl::StrCat(path_, ":", number);
     if (line.find_first_not_of(" \t\r") != std::string_view::npos) {
       const absl::StatusOr<Example> example = ParseExample(line, std::nullopt);
-      if (!example.ok() && end == text.size()) {
+      if (!example.ok() && end == text.size() && IsTornRecord(line)) {
         cut_bytes_ = static_cast<int64_t>(end - begin);
         return CutTo(static_cast<int64_t>(begin));
       }

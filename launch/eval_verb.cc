@@ -1,9 +1,11 @@
 #include "launch/eval_verb.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <fstream>
 #include <memory>
+#include <optional>
 
 #include "core/base/status.h"
 #include "core/evaluation/report.h"
@@ -67,26 +69,34 @@ OrderedJson FiguresOf(const SuiteResult& result, const std::vector<int64_t>& cho
     return tanren::FiguresOf(*result.suite, *test.test, one.strategy, test.cases, one.record, chosen);
   };
   const Figures greedy = of(kGreedy);
-  const double cases = static_cast<double>(chosen.size());
-  const double accuracy = *FindFigure(greedy, "accuracy");
-  OrderedJson figures = {{"cases", chosen.size()},
-                         {"correct", std::llround(accuracy * cases)},
-                         {"accuracy", accuracy},
-                         {"steps_valid", *FindFigure(greedy, "steps_valid")}};
+  const std::vector<CaseRecord>& records = test.strategies[kGreedy].record.cases;
+  const int64_t correct =
+      std::ranges::count_if(chosen, [&](int64_t i) { return records[i].checked && records[i].right; });
+  OrderedJson figures = {{"cases", chosen.size()}, {"correct", correct}};
+  // Where no case has an answer there is nothing to say of accuracy.
+  const auto put = [&](const char* name, std::optional<double> value) {
+    if (value.has_value()) figures[name] = *value;
+  };
+  put("accuracy", FindFigure(greedy, "accuracy"));
+  put("steps_valid", FindFigure(greedy, "steps_valid"));
   if (test.strategies.size() <= kMajority) return figures;
   const Figures majority = of(kMajority);
   const int64_t samples = test.strategies[kMajority].strategy.answers();
-  figures["majority"] = *FindFigure(majority, "accuracy");
+  const std::optional<double> accuracy = FindFigure(majority, "accuracy");
+  put("majority", accuracy);
   // One sample is its own pass@1; a strategy of one answer has no figures over several.
-  const auto over_samples = [&](const std::string& name, double otherwise) {
-    return FindFigure(majority, name).value_or(otherwise);
+  const auto over_samples = [&](const std::string& name, std::optional<double> otherwise) {
+    const std::optional<double> found = FindFigure(majority, name);
+    return found.has_value() ? found : otherwise;
   };
-  figures["pass_at_1"] = over_samples("pass_at_1", *FindFigure(majority, "accuracy"));
-  figures["pass_at_n"] = over_samples(absl::StrCat("pass_at_", samples), *FindFigure(majority, "accuracy"));
-  figures["consistency"] = over_samples("consistency", 1 - *FindFigure(majority, "no_answer"));
+  put("pass_at_1", over_samples("pass_at_1", accuracy));
+  put("pass_at_n", over_samples(absl::StrCat("pass_at_", samples), accuracy));
+  std::optional<double> answered = FindFigure(majority, "no_answer");
+  if (answered.has_value()) answered = 1 - *answered;
+  put("consistency", over_samples("consistency", answered));
   if (test.strategies.size() <= kBest) return figures;
-  figures["best_of_n"] = *FindFigure(of(kBest), "accuracy");
-  figures["weighted_vote"] = *FindFigure(of(kWeighted), "accuracy");
+  put("best_of_n", FindFigure(of(kBest), "accuracy"));
+  put("weighted_vote", FindFigure(of(kWeighted), "accuracy"));
   return figures;
 }
 
@@ -105,7 +115,7 @@ OrderedJson SummaryOf(const SuiteResult& result) {
   summary["seconds"] = seconds;
   for (const auto& [name, chosen] : GroupsOf(test.cases, GroupBy::kDifficulty)) {
     const OrderedJson figures = FiguresOf(result, chosen);
-    summary["by_difficulty"][name] = figures["accuracy"];
+    if (figures.contains("accuracy")) summary["by_difficulty"][name] = figures["accuracy"];
     summary["figures_by_difficulty"][name] = figures;
   }
   return summary;
@@ -135,9 +145,12 @@ OrderedJson LineOf(const TestResult& test, size_t index, bool scores) {
 absl::Status Report(const EvalOptions& options, const SuiteResult& result) {
   const TestResult& test = result.tests[0];
   const OrderedJson summary = SummaryOf(result);
-  std::printf("%zu cases, %lld right: accuracy %.4f (%lld tokens, %.1f s)\n", test.cases.size(),
-              summary["correct"].get<long long>(), summary["accuracy"].get<double>(),
-              summary["tokens"].get<long long>(), summary["seconds"].get<double>());
+  const std::string accuracy = summary.contains("accuracy")
+                                   ? absl::StrFormat("accuracy %.4f", summary["accuracy"].get<double>())
+                                   : "no case has an answer";
+  std::printf("%zu cases, %lld right: %s (%lld tokens, %.1f s)\n", test.cases.size(),
+              summary["correct"].get<long long>(), accuracy.c_str(), summary["tokens"].get<long long>(),
+              summary["seconds"].get<double>());
   std::fputs(TableOf(result).c_str(), stdout);
   std::fflush(stdout);
   if (!options.out.empty()) {

@@ -11,7 +11,9 @@ namespace tanren {
 struct GenerateOptions {
   std::string checkpoint;              // a step directory or a run directory
   std::vector<std::string> overrides;  // key=value on the checkpoint's config
+  // Users' messages in the chat template of the checkpoint; after stage pretrain texts to go on from.
   std::vector<std::string> prompts;
+  bool raw = false;  // texts to go on from after every stage
   int64_t max_tokens = 128;
   double temperature = 0.8;  // 0: greedy
   int64_t top_k = 0;         // 0: all

@@ -79,7 +79,9 @@ absl::StatusOr<OtherModels> DescribeOthers(const InferenceOptions& options, cons
 absl::StatusOr<int64_t> GenerationTokensOf(const InferenceOptions& options, const InferenceModel& model,
                                            const OtherModels& others) {
   int64_t context = model.config.model().context_length();
-  if (others.versus.has_value()) context = std::min(context, others.versus->shape.context_length);
+  for (const auto* other : {&others.versus, &others.reward}) {
+    if (other->has_value()) context = std::min(context, (*other)->shape.context_length);
+  }
   int64_t tokens = options.generation_tokens;
   if (options.plan) {
     TANREN_ASSIGN_OR_RETURN(tokens, options.plan(model.config, *model.tokenizer, context));

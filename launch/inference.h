@@ -25,7 +25,7 @@ struct InferenceOptions {
   std::string versus;     // checkpoint of another model that generates, loaded as "versus"; empty: none
   bool generates = true;  // false: only scores; a reward model's checkpoint is then model "reward", alone
   // Where given, it says generation_tokens (0: nothing is generated) from what is known before any weight is
-  // loaded. `context_tokens` is that of the smaller of the models that generate. Its error is bad input.
+  // loaded. `context_tokens` is the least of the models' contexts. Its error is bad input.
   std::function<absl::StatusOr<int64_t>(const config::Config& config, const Tokenizer& tokenizer,
                                         int64_t context_tokens)>
       plan;

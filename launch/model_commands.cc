@@ -11,13 +11,14 @@ namespace tanren {
 namespace {
 
 void AddGenerate(CLI::App& app, int* exit_code) {
-  auto* verb = app.add_subcommand("generate", "Continue prompts with a trained model");
+  auto* verb = app.add_subcommand("generate", "Answer or continue prompts with a trained model");
   auto options = std::make_shared<GenerateOptions>();
   verb->add_option("checkpoint", options->checkpoint,
                    "A step directory, or a run directory: its newest commit")
       ->required();
   verb->add_option("overrides", options->overrides, "key=value: replaces a value of the checkpoint's config");
-  verb->add_option("-p,--prompt", options->prompts, "Text to continue; may be given several times")
+  verb->add_option("-p,--prompt", options->prompts,
+                   "A message to answer, after pre-training a text to continue; may be given several times")
       ->required();
   verb->add_option("--max-tokens", options->max_tokens, "Longest answer")->capture_default_str();
   verb->add_option("--temperature", options->temperature, "0: greedy")->capture_default_str();
@@ -33,6 +34,7 @@ void AddGenerate(CLI::App& app, int* exit_code) {
       ->capture_default_str();
   verb->add_option("--seed", options->seed, "Seed of the sampling")->capture_default_str();
   verb->add_option("-n,--n", options->n, "Answers per prompt")->capture_default_str();
+  verb->add_flag("--raw", options->raw, "Continue the text as it stands, without the chat template");
   verb->add_flag("--json", options->json, "One JSON object per answer, with tokens and log-probabilities");
   verb->callback([options, exit_code] { *exit_code = Generate(*options); });
 }

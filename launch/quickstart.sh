@@ -4,8 +4,8 @@
 # ranked answers, PPO on that reward model alone, and DPO and GRPO from the same fine-tuned model. Each stage is measured
 # on questions that no stage has seen. Run it again after an interruption: it goes on where it was.
 #
-# TANREN_PERCENT: length of each stage in percent of what its config says (default 100).
-set -euo pipefail
+# TANREN_PERCENT: length of each stage in percent of what its config says (default 100, at least 25).
+set -Eeuo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=tests/lib.sh
 . tests/lib.sh
@@ -19,10 +19,19 @@ percent=${TANREN_PERCENT:-100}
 phase="starting"
 started=$SECONDS
 
-if ! [[ $percent =~ ^[1-9][0-9]{0,3}$ ]]; then
-  echo "quickstart: TANREN_PERCENT=$percent: a whole number from 1 to 9999 is needed" >&2
+if ! [[ $percent =~ ^[1-9][0-9]{1,3}$ ]] || [ "$percent" -lt 25 ]; then
+  echo "quickstart: TANREN_PERCENT=$percent: a whole number from 25 to 9999 is needed" >&2
   exit 2
 fi
+
+# Stages of another length or of other configs are not gone on with.
+settings="percent $percent, configs $(cat configs/quickstart/*.yaml configs/models/reasoner.yaml | cksum)"
+if [ -e "$home" ] && [ "$settings" != "$(cat "$home/settings" 2>/dev/null)" ]; then
+  echo "quickstart: $home was made with other settings: move it away, or go on with those" >&2
+  exit 2
+fi
+mkdir -p "$home"
+echo "$settings" >"$home/settings"
 
 headline() {
   phase=$1
@@ -47,7 +56,7 @@ train() {
 # measure NAME OPTION...: held-out accuracy of a stage's model, greedy and over samples, scored by the reward model.
 measure() {
   local name=$1
-  if [ "$home/$name.json" -nt "$home/$name.done" ]; then return; fi
+  if [ -s "$home/$name.json" ] && [ "$home/$name.json" -nt "$home/$name.done" ]; then return; fi
   "$tanren" launch -n 2 eval "$home/$name" --cases "$data/heldout.jsonl" --samples "$samples" --max-tokens 112 \
     --reward "$home/reward_model" --out "$home/$name.answers.jsonl" --summary "$home/$name.json"
 }
@@ -55,7 +64,7 @@ measure() {
 # row NAME DIRECTORY: sets the stage's row in summary.json and prints the table.
 row() {
   local evaluation=()
-  if [ -e "$home/$2.json" ]; then evaluation=(--evaluation "$home/$2.json"); fi
+  if [ -s "$home/$2.json" ]; then evaluation=(--evaluation "$home/$2.json"); fi
   "$tanren" report "$home/$2" --stage "$1" "${evaluation[@]}" --summary "$home/summary.json" \
     --seconds "$(awk '{ sum += $1 } END { print sum + 0 }' "$home/$2.seconds")"
 }
@@ -77,7 +86,6 @@ cmake --build --preset "$preset" --target tanren -j "$(build_jobs)"
 "$tanren" --version
 
 headline "making the task: arithmetic with worked steps"
-mkdir -p "$home"
 "$tanren" data synth --out "$data" --sft 10000 --longer-sft 0.008 --prompts 8000 --harder-prompts 0.75
 "$tanren" tokenizer train --kind characters --out "$home/tokenizer" "$data/pretrain.jsonl"
 "$tanren" data tokenize --tokenizer "$home/tokenizer" --split pretrain=0.98 --split validation=0.02 \

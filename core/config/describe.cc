@@ -141,7 +141,10 @@ std::string DefaultText(const FieldDescriptor* field) {
     return absl::StrCat("`", FormatNumber(field->default_value_double()), "`");
   }
   const Json value = DefaultOf(field);
-  return absl::StrCat("`", value.is_string() ? value.get<std::string>() : value.dump(), "`");
+  if (!value.is_string()) return absl::StrCat("`", value.dump(), "`");
+  // One line of a table.
+  return absl::StrCat(
+      "`", absl::StrReplaceAll(value.get<std::string>(), {{"\n", "\\n"}, {"\t", "\\t"}, {"|", "\\|"}}), "`");
 }
 
 void AppendSection(const Descriptor* message, const std::string& path,

@@ -15,10 +15,6 @@ std::string FactOf(const Problem& problem) {
   return absl::StrCat(ExpressionOf(problem), "=", AnswerOf(problem));
 }
 
-ProblemKind PlainKind(RandomStream* random) {
-  return static_cast<ProblemKind>(random->Between(0, static_cast<int>(ProblemKind::kMultiply)));
-}
-
 ProblemKind AnyKind(RandomStream* random) {
   return static_cast<ProblemKind>(random->Between(0, kProblemKinds - 1));
 }

@@ -182,6 +182,10 @@ const char* NameOf(ProblemKind kind) {
   return "";
 }
 
+ProblemKind PlainKind(RandomStream* random) {
+  return static_cast<ProblemKind>(random->Between(0, static_cast<int64_t>(ProblemKind::kMultiply)));
+}
+
 Problem MakeProblem(ProblemKind kind, int digits, bool longest, RandomStream* random) {
   TANREN_CHECK(digits >= 1 && digits <= 8);
   if (kind == ProblemKind::kTwoStep) return MakeTwoStep(digits, longest, random);

@@ -15,6 +15,8 @@ inline constexpr int kOneStepKinds = 4;  // those before kTwoStep
 inline constexpr int kProblemKinds = 5;
 const char* NameOf(ProblemKind kind);  // "add", "subtract", "multiply", "word", "two_step"
 
+ProblemKind PlainKind(RandomStream* random);  // a sum, a difference or a product, each as likely
+
 struct Problem {
   ProblemKind kind = ProblemKind::kAdd;
   char operation = '+';  // '+', '-' or '*'

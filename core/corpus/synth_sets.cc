@@ -93,10 +93,6 @@ bool IsPrompt(const Problem& problem, uint64_t seed) {
 ProblemKind KindBelow(int kinds, RandomStream* random) {
   return static_cast<ProblemKind>(random->Between(0, kinds - 1));
 }
-ProblemKind PlainKind(RandomStream* random) {
-  return KindBelow(static_cast<int>(ProblemKind::kMultiply) + 1, random);
-}
-
 Problem DrawTraining(const SynthOptions& options, ProblemKind kind, RandomStream* random,
                      ProblemSize size = ProblemSize::kUsual) {
   const int digits = size == ProblemSize::kOneDigit ? 1 : options.digits + (size == ProblemSize::kLonger);

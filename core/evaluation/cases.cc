@@ -6,14 +6,13 @@
 
 #include "core/base/status.h"
 #include "core/corpus/input_stream.h"
+#include "core/reward/checker.h"
 #include "core/tokenizer/files.h"
 
 namespace tanren {
 namespace {
 
 constexpr int64_t kMaxLineBytes = int64_t{64} << 20;
-constexpr size_t kMaxTurns = 256;              // streams of random numbers count them in a byte
-constexpr size_t kMaxCases = size_t{1} << 24;  // and cases in three
 
 absl::StatusOr<std::vector<Message>> MessagesOf(const OrderedJson& value) {
   std::vector<Message> messages;
@@ -39,7 +38,7 @@ absl::StatusOr<std::vector<Message>> MessagesOf(const OrderedJson& value) {
 }
 
 absl::Status ReadTurns(const OrderedJson& value, EvaluationCase* out) {
-  if (!value.is_array() || value.empty() || value.size() > kMaxTurns) {
+  if (!value.is_array() || value.empty() || value.size() > static_cast<size_t>(kMaxTurns)) {
     return InvalidInput("field \"turns\" is no list of 1 to %d turns", kMaxTurns);
   }
   for (size_t t = 0; t < value.size(); ++t) {
@@ -85,7 +84,13 @@ absl::Status ReadHarmful(EvaluationCase* out) {
         return one.is_string() && !one.get_ref<const std::string&>().empty();
       });
   if (!texts || found->empty()) return InvalidInput("field \"harmful\" is no list of patterns");
-  for (const OrderedJson& pattern : *found) out->harmful.push_back(pattern.get<std::string>());
+  for (const OrderedJson& element : *found) {
+    std::string pattern = element.get<std::string>();
+    absl::Status valid = ValidatePattern(pattern);
+    if (valid.ok()) valid = ValidatePattern(HarmPattern(pattern));
+    if (!valid.ok()) return At(absl::StrCat("field \"harmful\": ", Quoted(pattern)), valid);
+    out->harmful.push_back(std::move(pattern));
+  }
   return absl::OkStatus();
 }
 
@@ -127,6 +132,8 @@ absl::StatusOr<std::string> TextField(const OrderedJson& fields, const std::stri
   return InvalidInput("field \"%s\" is neither a string nor a number", name);
 }
 
+std::string HarmPattern(const std::string& pattern) { return absl::StrCat("(?s).*(?:", pattern, ").*"); }
+
 bool EvaluationCase::checked() const {
   return std::ranges::any_of(turns, [](const CaseTurn& turn) { return turn.answer.has_value(); });
 }
@@ -142,7 +149,7 @@ absl::StatusOr<std::vector<EvaluationCase>> ReadCases(const std::string& path, c
     const std::string place = absl::StrCat(path, ":", line.number);
     if (line.too_long) return InvalidInput("%s: a line of more than %d bytes", place, kMaxLineBytes);
     if (line.text.find_first_not_of(" \t\r\n") == std::string_view::npos) continue;
-    if (cases.size() == kMaxCases)
+    if (cases.size() == static_cast<size_t>(kMaxCases))
       return InvalidInput("%s: more than %d cases; set a limit", place, kMaxCases);
     absl::StatusOr<EvaluationCase> parsed = ParseCase(line.text, options);
     if (!parsed.ok()) return At(place, parsed.status());

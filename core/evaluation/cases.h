@@ -29,11 +29,17 @@ namespace tanren {
 
 using OrderedJson = nlohmann::ordered_json;
 
+constexpr int64_t kMaxTurns = 256;               // streams of random numbers count them in a byte
+constexpr int64_t kMaxCases = int64_t{1} << 24;  // and cases in three
+
 // One JSON object as untrusted text: InvalidArgument when it is none or is nested deeper than records are.
 absl::StatusOr<OrderedJson> ParseRecord(std::string_view line);
 
 // The text of a field that is a string or a number; InvalidArgument names the field.
 absl::StatusOr<std::string> TextField(const OrderedJson& fields, const std::string& name);
+
+// The pattern of the whole text in which `pattern` is found somewhere.
+std::string HarmPattern(const std::string& pattern);
 
 struct CaseTurn {
   std::string user;

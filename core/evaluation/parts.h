@@ -2,7 +2,7 @@
 //
 //   prompt    Question -> Prompt
 //   sample    Prompt   -> Replies          (sampling.h)
-//   beam      Prompt   -> Replies          (beam.h)
+//   beam      Prompt   -> Replies          (sampling.h)
 //   extract   ReplyTexts -> Answers
 //   check     Checkable  -> Verdicts
 //   vote      Ballot   -> Choice
@@ -80,8 +80,9 @@ struct Checkable {
 struct Verdict {
   bool right = false;
   bool steps_valid = false;  // right, and every worked step is right and they lead to the answer
-  bool harmful = false;
-  bool failed = false;  // a checker itself failed
+  bool harmful = false;      // or nobody knows: harm_failed
+  bool failed = false;       // a checker itself failed, of the answer or of harm
+  bool harm_failed = false;  // a judgement of harm failed
   std::string failure;
 };
 

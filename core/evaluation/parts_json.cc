@@ -22,6 +22,7 @@ OrderedJson ToJson(const Verdict& verdict) {
   OrderedJson out = {
       {"right", verdict.right}, {"steps_valid", verdict.steps_valid}, {"harmful", verdict.harmful}};
   if (verdict.failed) out["failure"] = verdict.failure;
+  if (verdict.harm_failed) out["harm_failed"] = true;
   return out;
 }
 
@@ -56,6 +57,7 @@ void Read(const OrderedJson& json, Verdict* verdict) {
   json.at("harmful").get_to(verdict->harmful);
   verdict->failed = json.contains("failure");
   if (verdict->failed) json.at("failure").get_to(verdict->failure);
+  verdict->harm_failed = json.value("harm_failed", false);
 }
 
 template <class T>
@@ -123,13 +125,23 @@ absl::Status FromJson(const OrderedJson& json, Question* value) {
   });
 }
 absl::Status FromJson(const OrderedJson& json, Prompt* value) {
-  return Guarded([&] {
+  TANREN_RETURN_IF_ERROR(Guarded([&] {
     json.at("case").get_to(value->case_index);
     json.at("turn").get_to(value->turn);
     json.at("text").get_to(value->text);
     json.at("chat").get_to(value->chat);
     json.at("tokens").get_to(value->tokens);
-  });
+  }));
+  if (value->case_index < 0 || value->case_index >= kMaxCases) {
+    return InvalidInput("the traced value is damaged: case is %d; it must be from 0 to %d", value->case_index,
+                        kMaxCases - 1);
+  }
+  if (value->turn < 0 || value->turn >= kMaxTurns) {
+    return InvalidInput("the traced value is damaged: turn is %d; it must be from 0 to %d", value->turn,
+                        kMaxTurns - 1);
+  }
+  if (value->tokens.empty()) return InvalidInput("the traced value is damaged: tokens is empty");
+  return absl::OkStatus();
 }
 absl::Status FromJson(const OrderedJson& json, Replies* value) {
   return Guarded([&] {

@@ -135,8 +135,14 @@ absl::StatusOr<StrategyRecord> Runner::Run(const config::TestConfig& test,
   if (drawn_test_ != test.name()) drawn_.clear();
   drawn_test_ = test.name();
   Chain chain{&test, &strategy, options_.model, options_.trace->on(), {}, {}, {}, {}};
-  TANREN_ASSIGN_OR_RETURN(chain.prompter, Prompter::Make(strategy.prompt, *options_.prompts));
-  TANREN_ASSIGN_OR_RETURN(chain.checker, AnswerChecker::Make(strategy.check, test.harmful()));
+  // They read files and look for programs, which one rank may lack.
+  absl::StatusOr<Prompter> prompter = Prompter::Make(strategy.prompt, *options_.prompts);
+  absl::StatusOr<AnswerChecker> checker = AnswerChecker::Make(strategy.check, test.harmful());
+  absl::Status made = prompter.status();
+  made.Update(checker.status());
+  TANREN_RETURN_IF_ERROR(AgreeStatus(*options_.world, "strategy", made));
+  chain.prompter = *std::move(prompter);
+  chain.checker = *std::move(checker);
   chain.form = {options_.prompts->tokenizer, chain.prompter->stops(), line_ends_, strategy.marker};
   absl::Status begun;
   if (options_.world->rank() == 0) begun = options_.trace->Begin(test.name(), strategy.name);
@@ -307,14 +313,17 @@ absl::StatusOr<std::vector<OrderedJson>> Runner::Replay(const config::TestConfig
         lines, [&](const Ballot& input) -> absl::StatusOr<Choice> { return Choose(strategy.choice, input); });
   }
   if (part == "check") return ReplayCheck(test, strategy, lines);
-  TANREN_ASSIGN_OR_RETURN(const Prompter prompter, Prompter::Make(strategy.prompt, *options_.prompts));
+  const absl::StatusOr<Prompter> prompter = Prompter::Make(strategy.prompt, *options_.prompts);
+  TANREN_RETURN_IF_ERROR(AgreeStatus(*options_.world, "strategy", prompter.status()));
   if (part == "prompt") {
-    return ReplayEach<Question>(lines, [&](const Question& input) { return prompter.Render(input); });
+    return ReplayEach<Question>(lines, [&](const Question& input) { return prompter->Render(input); });
   }
   std::vector<Prompt> prompts;
-  for (const TraceLine& line : lines) TANREN_RETURN_IF_ERROR(FromJson(line.input, &prompts.emplace_back()));
+  absl::Status read;
+  for (const TraceLine& line : lines) read.Update(FromJson(line.input, &prompts.emplace_back()));
+  TANREN_RETURN_IF_ERROR(AgreeStatus(*options_.world, "trace", read));
   Chain chain{&test, &strategy, options_.model, false, {}, {}, {}, {}};
-  chain.form = {options_.prompts->tokenizer, prompter.stops(), line_ends_, strategy.marker};
+  chain.form = {options_.prompts->tokenizer, prompter->stops(), line_ends_, strategy.marker};
   TANREN_ASSIGN_OR_RETURN(const Drawn drawn, Draw(chain, prompts));
   std::vector<OrderedJson> outputs;
   for (const Replies& one : drawn.replies) outputs.push_back(ToJson(one));
@@ -324,10 +333,12 @@ absl::StatusOr<std::vector<OrderedJson>> Runner::Replay(const config::TestConfig
 absl::StatusOr<std::vector<OrderedJson>> Runner::ReplayCheck(const config::TestConfig& test,
                                                              const Strategy& strategy,
                                                              const std::vector<TraceLine>& lines) {
-  TANREN_ASSIGN_OR_RETURN(const AnswerChecker checker, AnswerChecker::Make(strategy.check, test.harmful()));
+  const absl::StatusOr<AnswerChecker> checker = AnswerChecker::Make(strategy.check, test.harmful());
+  absl::Status made = checker.status();
   std::vector<Checkable> inputs;
-  for (const TraceLine& line : lines) TANREN_RETURN_IF_ERROR(FromJson(line.input, &inputs.emplace_back()));
-  TANREN_ASSIGN_OR_RETURN(const std::vector<Verdicts> verdicts, CheckAll(checker, inputs));
+  for (const TraceLine& line : lines) made.Update(FromJson(line.input, &inputs.emplace_back()));
+  TANREN_RETURN_IF_ERROR(AgreeStatus(*options_.world, "strategy", made));
+  TANREN_ASSIGN_OR_RETURN(const std::vector<Verdicts> verdicts, CheckAll(*checker, inputs));
   std::vector<OrderedJson> outputs;
   for (const Verdicts& one : verdicts) outputs.push_back(ToJson(one));
   return outputs;

@@ -87,6 +87,9 @@ class Sampler {
           if (left > 0) Add(p, r, kGoesOn, left, &work);
           continue;
         }
+        // Without room for an answer behind the marker the reply stays cut off.
+        const size_t length = prompts_[p].tokens.size() + reply.tokens.size() + marker.size();
+        if (static_cast<int64_t>(length) >= model_.sequence_tokens()) continue;
         reply.forced = true;
         reply.tokens.insert(reply.tokens.end(), marker.begin(), marker.end());
         TANREN_RETURN_IF_ERROR(SetText(form_, &reply));

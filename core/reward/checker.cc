@@ -11,6 +11,7 @@
 #include "core/base/status.h"
 #include "core/reward/command_checker.h"
 #include "core/reward/numeric.h"
+#include "core/tokenizer/utf8.h"
 
 namespace tanren {
 namespace {
@@ -89,6 +90,23 @@ std::string Pcre2Message(int code) {
   return reinterpret_cast<const char*>(buffer);
 }
 
+// `text` with U+FFFD for each byte that is not UTF-8: a reply may be cut inside a character.
+std::string ValidUtf8(std::string_view text) {
+  constexpr uint32_t kReplacement = 0xFFFD;
+  std::string out;
+  out.reserve(text.size());
+  for (size_t at = 0; at < text.size();) {
+    const Utf8Character character = DecodeUtf8(text, at);
+    if (character.bytes > 0) {
+      out.append(text.substr(at, character.bytes));
+    } else {
+      AppendUtf8(kReplacement, &out);
+    }
+    at += std::max(character.bytes, 1);
+  }
+  return out;
+}
+
 class RegexChecker : public Checker {
  public:
   explicit RegexChecker(const CheckerOptions& options)
@@ -107,15 +125,22 @@ class RegexChecker : public Checker {
       return result;
     }
     if (result.answer.empty()) return result;
-    const int code = pcre2_match(code_.get(), reinterpret_cast<PCRE2_SPTR>(result.answer.data()),
-                                 result.answer.size(), 0, 0, match_.get(), context_.get());
+    const std::string text = ValidUtf8(result.answer);
+    const int code = pcre2_match(code_.get(), reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), 0, 0,
+                                 match_.get(), context_.get());
     if (code >= 0) {
       Decide(true, &result);
     } else if (code == PCRE2_ERROR_MATCHLIMIT || code == PCRE2_ERROR_DEPTHLIMIT ||
                code == PCRE2_ERROR_HEAPLIMIT || code == PCRE2_ERROR_NOMEMORY) {
       Fail(absl::StrCat("the pattern takes too long on this answer: ", Pcre2Message(code)), &result);
-    }  // an answer that is not UTF-8 matches nothing
+    } else if (code != PCRE2_ERROR_NOMATCH) {
+      Fail(absl::StrCat("the pattern cannot be matched: ", Pcre2Message(code)), &result);
+    }
     return result;
+  }
+
+  absl::Status Validate(std::string_view pattern) {
+    return Compile(pattern) ? absl::OkStatus() : InvalidInput("%s", compile_failure_);
   }
 
  private:
@@ -151,6 +176,8 @@ class RegexChecker : public Checker {
 };
 
 }  // namespace
+
+absl::Status ValidatePattern(std::string_view pattern) { return RegexChecker({}).Validate(pattern); }
 
 std::string ExtractAnswer(std::string_view response, std::string_view marker) {
   if (marker.empty()) return std::string(Trimmed(response));

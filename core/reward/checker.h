@@ -19,7 +19,8 @@ struct CheckerOptions {
     kNumeric,  // the extracted answers are equal numbers: 1,000 = 1000.0 = $1000; 1/2 = 0.5; 50% = 50 %;
                // units that both sides have must agree, a unit that one side lacks is forgiven
     kExact,    // equal after trimming white space and, with ignore_case, folding ASCII case
-    kRegex,    // PCRE2: the reference is a pattern that must match the whole extracted answer
+    kRegex,    // PCRE2: the reference is a pattern that must match the whole extracted answer, in which
+               // bytes that are not UTF-8 stand as U+FFFD
     kCommand,  // an external program decides, see `command`
   };
   Kind kind = Kind::kNumeric;
@@ -59,6 +60,9 @@ class Checker {
 
 // InvalidArgument for an empty command or a limit that is not above 0.
 absl::StatusOr<std::unique_ptr<Checker>> MakeChecker(const CheckerOptions& options);
+
+// InvalidArgument for a pattern that kRegex cannot use.
+absl::Status ValidatePattern(std::string_view pattern);
 
 // The answer part of a response (see CheckerOptions::marker), "" when there is none.
 std::string ExtractAnswer(std::string_view response, std::string_view marker);

@@ -263,11 +263,12 @@ class Process {
   Descriptor input_, output_, report_;
 };
 
-// A text that is nothing but a number: NaN and infinity too, and what is beyond a double is infinite.
+// A text that is nothing but a number: NaN and infinity too. What is beyond a double is infinite, with its
+// sign; what is too small for one is 0.
 bool ParseScore(std::string_view text, double* score) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), *score);
   if (text.empty() || end != text.data() + text.size()) return false;
-  if (error == std::errc::result_out_of_range) *score = std::numeric_limits<double>::infinity();
+  if (error == std::errc::result_out_of_range) *score = std::strtod(std::string(text).c_str(), nullptr);
   return error == std::errc() || error == std::errc::result_out_of_range;
 }
 

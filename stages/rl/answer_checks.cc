@@ -60,11 +60,11 @@ absl::Status CheckAspect(const config::RewardAspect& aspect) {
   return absl::OkStatus();
 }
 
-void Fail(std::string why, Verdict* verdict) { *verdict = {0, false, true, std::move(why)}; }
+void Fail(std::string why, AnswerVerdict* verdict) { *verdict = {0, false, true, std::move(why)}; }
 
 // What a result says of the aspect `name`; of the main checker with an empty name.
-Verdict VerdictOf(const CheckResult& result, const std::string& name) {
-  Verdict verdict{result.score, result.right, false, ""};
+AnswerVerdict VerdictOf(const CheckResult& result, const std::string& name) {
+  AnswerVerdict verdict{result.score, result.right, false, ""};
   if (result.failed) {
     Fail(result.failure, &verdict);
   } else if (!name.empty() && !result.scores.empty()) {
@@ -79,7 +79,7 @@ Verdict VerdictOf(const CheckResult& result, const std::string& name) {
   return verdict;
 }
 
-void PackVerdict(const Verdict& verdict, std::string* bytes) {
+void PackVerdict(const AnswerVerdict& verdict, std::string* bytes) {
   const uint64_t length = verdict.failure.size();
   const char flags[2] = {static_cast<char>(verdict.right), static_cast<char>(verdict.failed)};
   bytes->append(reinterpret_cast<const char*>(&verdict.score), sizeof(verdict.score));
@@ -88,8 +88,8 @@ void PackVerdict(const Verdict& verdict, std::string* bytes) {
   bytes->append(verdict.failure);
 }
 
-Verdict UnpackVerdict(const char** at) {
-  Verdict verdict;
+AnswerVerdict UnpackVerdict(const char** at) {
+  AnswerVerdict verdict;
   uint64_t length = 0;
   std::memcpy(&verdict.score, *at, sizeof(verdict.score));
   *at += sizeof(verdict.score);
@@ -102,7 +102,8 @@ Verdict UnpackVerdict(const char** at) {
   return verdict;
 }
 
-absl::Status RequireFinite(const std::string& place, const Verdict& verdict, const AnswerToCheck& answer) {
+absl::Status RequireFinite(const std::string& place, const AnswerVerdict& verdict,
+                           const AnswerToCheck& answer) {
   if (std::isfinite(verdict.score)) return absl::OkStatus();
   return InvalidInput("%s: the score of an answer to \"%s\" is %g; scores are finite numbers", place,
                       answer.prompt, verdict.score);
@@ -190,7 +191,7 @@ AnswerChecks::Checked AnswerChecks::CheckOne(const AnswerToCheck& answer, bool w
   // Of commands, which are asked alike.
   std::map<const Checker*, CheckResult> asked;
   const auto ask = [&](const Question& question) {
-    if (question.checker == nullptr) return Verdict();
+    if (question.checker == nullptr) return AnswerVerdict();
     if (!question.pattern.empty()) {
       return VerdictOf(question.checker->Check(answer.prompt, answer.response, question.pattern),
                        question.name);
@@ -201,7 +202,7 @@ AnswerChecks::Checked AnswerChecks::CheckOne(const AnswerToCheck& answer, bool w
   };
   checked.main = ask(main_);
   for (const Question& question : aspects_)
-    checked.aspects.push_back(with_aspects ? ask(question) : Verdict());
+    checked.aspects.push_back(with_aspects ? ask(question) : AnswerVerdict());
   return checked;
 }
 
@@ -211,7 +212,7 @@ absl::StatusOr<std::vector<AnswerChecks::Checked>> AnswerChecks::Check(
   for (size_t i = world.rank(); i < answers.size(); i += world.size()) {
     const Checked checked = CheckOne(answers[i], with_aspects);
     PackVerdict(checked.main, &mine);
-    for (const Verdict& verdict : checked.aspects) PackVerdict(verdict, &mine);
+    for (const AnswerVerdict& verdict : checked.aspects) PackVerdict(verdict, &mine);
   }
   const std::vector<std::string> all = AllGatherStrings(world, "checked answers", mine);
   std::vector<const char*> at;

@@ -18,7 +18,7 @@ namespace config {
 class RewardConfig;
 }
 
-struct Verdict {
+struct AnswerVerdict {
   double score = 0;
   bool right = false;   // score >= 0.5
   bool failed = false;  // counted; the score is 0
@@ -54,8 +54,8 @@ class AnswerChecks {
   bool needs_reference() const;
 
   struct Checked {
-    Verdict main;                  // empty without a main checker
-    std::vector<Verdict> aspects;  // in the order of the config; empty verdicts of models
+    AnswerVerdict main;                  // empty without a main checker
+    std::vector<AnswerVerdict> aspects;  // in the order of the config; empty verdicts of models
   };
   // The same on every rank: answers are dealt to the ranks of `world`, for a program may take its time. Equal
   // commands run once an answer. InvalidArgument names the aspect whose score is not finite. Collective.

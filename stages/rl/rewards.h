@@ -29,10 +29,10 @@ struct AnswerToReward {
 };
 
 struct AnswerReward {
-  double total = 0;              // of what is given at the end of the answer
-  std::vector<float> per_token;  // what is given inside it: process rewards
-  Verdict check;                 // the main checker's; empty without one
-  std::vector<Verdict> aspects;  // of rewards.aspects, in order; empty for those that models score
+  double total = 0;                    // of what is given at the end of the answer
+  std::vector<float> per_token;        // what is given inside it: process rewards
+  AnswerVerdict check;                 // the main checker's; empty without one
+  std::vector<AnswerVerdict> aspects;  // of rewards.aspects, in order; empty for those that models score
   std::string text;
 };
 

@@ -82,10 +82,15 @@ void RlStage::JudgeRollout(StageStep* out) const {
         "end of turn of chat.template %s was never trained, run stage sft with this template first",
         options_.max_tokens, config::ChatConfig::Template_Name(config_->chat().template_())));
   }
-  WarnOfChecks(checks_, "answers of the rollout", &out->warnings);
-  for (size_t a = 0; a < aspect_checks_.size(); ++a) {
-    WarnOfChecks(aspect_checks_[a], absl::StrCat("answers of the rollout by ", rewards_->aspects()[a].key()),
-                 &out->warnings);
+  WarnOfFailedChecks(&out->warnings);
+}
+
+void RlStage::WarnOfFailedChecks(std::vector<std::string>* warnings) const {
+  const std::string what = "answers of the rollout";
+  WarnOfChecks(totals_.checks, what, warnings);
+  for (size_t a = 0; a < totals_.aspect_checks.size(); ++a) {
+    WarnOfChecks(totals_.aspect_checks[a], absl::StrCat(what, " by ", rewards_->aspects()[a].key()),
+                 warnings);
   }
 }
 

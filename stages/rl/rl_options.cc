@@ -43,6 +43,12 @@ absl::Status CheckTogether(const RlOptions& options, const RlConfig& rl) {
     return InvalidInput(
         "rl.kl_estimator: k1 in the loss has an expected gradient of zero; use k3, or rl.kl_in: reward");
   }
+  if (options.kl_target > 0 && !(options.kl_in_reward && options.kl_coefficient > 0)) {
+    return InvalidInput(
+        "rl.kl_target: %g, but only a KL in the reward adapts; set rl.kl_in: reward and rl.kl_coefficient "
+        "above 0, or rl.kl_target: 0",
+        options.kl_target);
+  }
   if (options.algorithm == RlAlgorithm::kGspo && !options.kl_in_reward && options.kl_coefficient > 0) {
     return InvalidInput("rl.kl_in: loss is not defined for gspo, whose loss is of whole answers; use reward");
   }

@@ -1,4 +1,4 @@
-// The part of stage rl that makes rollouts: sampling, rewards, advantages, figures and guards.
+// The part of stage rl that makes rollouts: sampling, rewards, advantages and figures.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "core/base/status.h"
 #include "core/proto/config.pb.h"
@@ -38,7 +39,7 @@ GenerationRequest RlStage::Request(const Prompt& prompt, const kernels::Sampling
   return request;
 }
 
-void RlStage::Checks::Add(const Verdict& verdict) {
+void RlStage::Checks::Add(const AnswerVerdict& verdict) {
   ++all;
   if (!verdict.failed) return;
   if (failed++ == 0) failure = verdict.failure;
@@ -137,32 +138,54 @@ absl::StatusOr<std::vector<RlStage::Sampled>> RlStage::SampleOnce(Engine& engine
   }
   prompts_drawn_ += options_.prompts;
   TANREN_RETURN_IF_ERROR(AddRewards(engine, to_reward, &sampled));
+  AddTotals(sampled);
   return sampled;
 }
 
-absl::StatusOr<std::vector<RlStage::Sampled>> RlStage::Sample(Engine& engine, std::vector<Metric>* figures) {
+void RlStage::AddTotals(const std::vector<Sampled>& sampled) {
+  totals_.aspect_scores.resize(rewards_->aspects().size(), 0);
+  totals_.aspect_checks.resize(rewards_->aspects().size());
+  for (const Sampled& one : sampled) {
+    ++totals_.answers;
+    totals_.reward += one.total;
+    totals_.model_score += one.model_score;
+    totals_.right += one.reward.check.right;
+    totals_.length += static_cast<double>(one.answer.trained_tokens());
+    totals_.cut_off += !one.answer.ended;
+    totals_.checks.Add(one.reward.check);
+    for (size_t a = 0; a < one.reward.aspects.size(); ++a) {
+      totals_.aspect_scores[a] += one.reward.aspects[a].score;
+      totals_.aspect_checks[a].Add(one.reward.aspects[a]);
+    }
+  }
+}
+
+absl::StatusOr<std::vector<RlStage::Sampled>> RlStage::Sample(Engine& engine, double* kept_share) {
+  *kept_share = 1;
+  totals_ = Totals();
   if (!options_.drop_equal_groups) return SampleOnce(engine);
   std::vector<Sampled> kept;
   const size_t wanted = static_cast<size_t>(options_.prompts * options_.samples);
-  double sampled = 0, right = 0;
+  double examined = 0;
   for (int64_t round = 0; round < options_.sampling_rounds && kept.size() < wanted; ++round) {
     TANREN_ASSIGN_OR_RETURN(std::vector<Sampled> more, SampleOnce(engine));
-    sampled += static_cast<double>(more.size());
-    for (const Sampled& one : more) right += one.reward.check.right;
     for (size_t begin = 0; begin < more.size() && kept.size() < wanted; begin += options_.samples) {
       const auto first = more.begin() + begin, last = first + options_.samples;
+      examined += static_cast<double>(options_.samples);
       if (std::all_of(first, last, [&](const Sampled& one) { return one.total == first->total; })) continue;
       std::move(first, last, std::back_inserter(kept));
     }
   }
   if (kept.empty()) {
-    return InvalidInput(
-        "none of %d prompts had answers of different reward: the task is too easy or too hard for this "
-        "policy; set rl.drop_equal_groups: no, or choose other prompts",
-        options_.sampling_rounds * options_.prompts);
+    std::vector<std::string> why = {
+        absl::StrFormat("none of %d prompts had answers of different reward: the task is too easy or too "
+                        "hard for this policy; "
+                        "set rl.drop_equal_groups: no, or choose other prompts",
+                        options_.sampling_rounds * options_.prompts)};
+    WarnOfFailedChecks(&why);
+    return InvalidInput("%s", absl::StrJoin(why, "; "));
   }
-  figures->push_back({"kept_share", static_cast<double>(kept.size()) / sampled});
-  if (rewards_->checks()) figures->push_back({"sampled_accuracy", right / sampled});
+  *kept_share = static_cast<double>(kept.size()) / examined;
   return kept;
 }
 
@@ -229,19 +252,35 @@ void RlStage::AddColumns(const std::vector<Sampled>& sampled, const std::vector<
   }
 }
 
-void RlStage::AddFigures(const std::vector<Sampled>& sampled, const std::vector<AnswerScores>& scores) {
-  double reward = 0, model_score = 0, right = 0, kl = 0, length = 0, cut_off = 0;
-  double mismatch = 0, worst_mismatch = 0, tokens = 0;
+// Of all that was sampled, also of groups that are left out.
+void RlStage::SetSamplingFigures() {
+  const double n = totals_.answers;
+  figures_ = {
+      {"reward", totals_.reward / n}, {"length", totals_.length / n}, {"cut_off", totals_.cut_off / n}};
+  if (model_weight_ > 0) figures_.push_back({"model_score", totals_.model_score / n});
+  if (rewards_->checks()) figures_.push_back({"accuracy", totals_.right / n});
+  if (totals_.checks.failed > 0) {
+    figures_.push_back({"checker_failures", static_cast<double>(totals_.checks.failed)});
+  }
+  for (size_t a = 0; a < totals_.aspect_scores.size(); ++a) {
+    const std::string& name = rewards_->aspects()[a].name;
+    figures_.push_back({absl::StrCat("reward_", name), totals_.aspect_scores[a] / n});
+    const int64_t failed = totals_.aspect_checks[a].failed;
+    if (failed > 0) figures_.push_back({absl::StrCat("failures_", name), static_cast<double>(failed)});
+  }
+  last_reward_ = totals_.reward / n;
+  if (rollouts_ == 0) {
+    first_reward_ = last_reward_;
+    first_length_ = totals_.length / n;
+  }
+}
+
+void RlStage::AddTrainingFigures(const std::vector<Sampled>& sampled,
+                                 const std::vector<AnswerScores>& scores) {
+  double kl = 0, mismatch = 0, worst_mismatch = 0, tokens = 0;
   std::map<int64_t, std::pair<int64_t, std::set<std::string>>> right_texts;  // by group: how many, and which
-  checks_ = Checks();
   for (size_t i = 0; i < sampled.size(); ++i) {
     const Sampled& one = sampled[i];
-    reward += one.total;
-    model_score += one.model_score;
-    right += one.reward.check.right;
-    checks_.Add(one.reward.check);
-    length += static_cast<double>(one.answer.trained_tokens());
-    cut_off += !one.answer.ended;
     if (one.reward.check.right) {
       auto& [count, texts] = right_texts[one.answer.group];
       ++count;
@@ -257,11 +296,6 @@ void RlStage::AddFigures(const std::vector<Sampled>& sampled, const std::vector<
     }
   }
   const double n = static_cast<double>(sampled.size());
-  figures_ = {{"reward", reward / n}, {"length", length / n}, {"cut_off", cut_off / n}};
-  if (model_weight_ > 0) figures_.push_back({"model_score", model_score / n});
-  if (rewards_->checks()) figures_.push_back({"accuracy", right / n});
-  if (checks_.failed > 0) figures_.push_back({"checker_failures", static_cast<double>(checks_.failed)});
-  AddAspectFigures(sampled);
   if (options_.kl_coefficient > 0) {
     figures_.push_back({"reference_kl", kl / n});
     figures_.push_back({"kl_coefficient", kl_coefficient_});
@@ -275,37 +309,15 @@ void RlStage::AddFigures(const std::vector<Sampled>& sampled, const std::vector<
   if (right_answers > 0) figures_.push_back({"distinct_right", distinct / right_answers});
   figures_.push_back({"sampling_mismatch", mismatch / tokens});
   figures_.push_back({"sampling_mismatch_worst", worst_mismatch});
-  last_reward_ = reward / n;
-  if (rollouts_ == 0) {
-    first_reward_ = reward / n;
-    first_length_ = length / n;
-  }
   AdaptiveKl adaptive(kl_coefficient_, options_.kl_target, options_.kl_horizon);
   adaptive.Update(kl / n, n);
   kl_coefficient_ = adaptive.coefficient();
 }
 
-void RlStage::AddAspectFigures(const std::vector<Sampled>& sampled) {
-  const std::vector<Aspect>& aspects = rewards_->aspects();
-  aspect_checks_.assign(aspects.size(), Checks());
-  for (size_t a = 0; a < aspects.size(); ++a) {
-    Checks& checks = aspect_checks_[a];
-    double sum = 0;
-    for (const Sampled& one : sampled) {
-      sum += one.reward.aspects[a].score;
-      checks.Add(one.reward.aspects[a]);
-    }
-    figures_.push_back({absl::StrCat("reward_", aspects[a].name), sum / static_cast<double>(sampled.size())});
-    if (checks.failed > 0) {
-      figures_.push_back({absl::StrCat("failures_", aspects[a].name), static_cast<double>(checks.failed)});
-    }
-  }
-}
-
 absl::Status RlStage::NewRollout(Engine& engine) {
   const double begin = Seconds();
-  std::vector<Metric> of_sampling;
-  TANREN_ASSIGN_OR_RETURN(const std::vector<Sampled> sampled, Sample(engine, &of_sampling));
+  double kept_share = 1;
+  TANREN_ASSIGN_OR_RETURN(const std::vector<Sampled> sampled, Sample(engine, &kept_share));
   const double generated = Seconds();
   rollout_ = Rollout();
   for (const Sampled& one : sampled) rollout_.answers.push_back(one.answer);
@@ -313,8 +325,9 @@ absl::Status RlStage::NewRollout(Engine& engine) {
   TANREN_ASSIGN_OR_RETURN(const std::vector<AnswerScores> scores,
                           ScoreRollout(engine, rollout_, ScoreWith::kOthers, options_.sampling.temperature));
   AddColumns(sampled, scores);
-  AddFigures(sampled, scores);
-  figures_.insert(figures_.end(), of_sampling.begin(), of_sampling.end());
+  SetSamplingFigures();
+  if (options_.drop_equal_groups) figures_.push_back({"kept_share", kept_share});
+  AddTrainingFigures(sampled, scores);
   timings_ = {{"sampling_seconds", generated - begin}, {"scoring_seconds", Seconds() - generated}};
   ++rollouts_;
   epoch_ = 0;

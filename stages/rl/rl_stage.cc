@@ -138,7 +138,12 @@ absl::Status RlStage::Declare(const config::Config& config, const Tokenizer& tok
   }
   TANREN_RETURN_IF_ERROR(DeclareRewards(config, tokenizer, engine));
   TANREN_RETURN_IF_ERROR(DeclareReference(config, tokenizer, engine));
-  return DeclareCritic(config, tokenizer, engine);
+  TANREN_RETURN_IF_ERROR(DeclareCritic(config, tokenizer, engine));
+  // What is sampled must fit every model that scores it.
+  for (const ModelOptions& model : engine->models) {
+    engine->generation_tokens = std::min(engine->generation_tokens, model.shape.context_length);
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<RlStage::Prompt>> RlStage::ReadPrompts(bool validation, const Mesh& mesh) const {

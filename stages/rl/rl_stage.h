@@ -56,7 +56,15 @@ class RlStage final : public Stage {
     int64_t all = 0;
     int64_t failed = 0;
     std::string failure;
-    void Add(const Verdict& verdict);
+    void Add(const AnswerVerdict& verdict);
+  };
+
+  // Sums over all answers of a rollout, also of groups that are left out.
+  struct Totals {
+    double answers = 0, reward = 0, model_score = 0, right = 0, length = 0, cut_off = 0;
+    Checks checks;
+    std::vector<double> aspect_scores;
+    std::vector<Checks> aspect_checks;
   };
 
   // A frozen reward model that scores one aspect of an answer.
@@ -79,18 +87,18 @@ class RlStage final : public Stage {
 
   GenerationRequest Request(const Prompt& prompt, const kernels::SamplingParams& sampling) const;
   absl::Status NewRollout(Engine& engine);
-  // The answers to the next prompts; with drop_equal_groups those of groups that differ, and figures of all.
-  absl::StatusOr<std::vector<Sampled>> Sample(Engine& engine, std::vector<Metric>* figures);
+  // The answers to the next prompts; with drop_equal_groups those of groups that differ.
+  absl::StatusOr<std::vector<Sampled>> Sample(Engine& engine, double* kept_share);
   absl::StatusOr<std::vector<Sampled>> SampleOnce(Engine& engine);
   absl::Status AddRewards(Engine& engine, const std::vector<AnswerToReward>& to_reward,
                           std::vector<Sampled>* sampled);
   absl::Status AddModelScores(Engine& engine, const std::vector<AnswerToReward>& to_reward,
                               std::vector<Sampled>* sampled);
-  // Means of the aspects, and how many of their checks failed.
-  void AddAspectFigures(const std::vector<Sampled>& sampled);
+  void AddTotals(const std::vector<Sampled>& sampled);
   std::vector<double> TokenRewards(const Sampled& sampled, const AnswerScores& scores) const;
   void AddColumns(const std::vector<Sampled>& sampled, const std::vector<AnswerScores>& scores);
-  void AddFigures(const std::vector<Sampled>& sampled, const std::vector<AnswerScores>& scores);
+  void SetSamplingFigures();
+  void AddTrainingFigures(const std::vector<Sampled>& sampled, const std::vector<AnswerScores>& scores);
   const Prompt& PromptAt(int64_t drawn) const;
   // Greedy answers to the held-out prompts: the share that is right.
   absl::StatusOr<double> MeasureAccuracy(Engine& engine, Checks* checks);
@@ -102,6 +110,7 @@ class RlStage final : public Stage {
                            StageStep* out);
   absl::Status CheckGuards() const;
   void JudgeRollout(StageStep* out) const;
+  void WarnOfFailedChecks(std::vector<std::string>* warnings) const;  // of the rollout
   static void WarnOfChecks(const Checks& checks, const std::string& what, std::vector<std::string>* warnings);
   void JudgeHacking(double accuracy, StageValidation* out) const;
 
@@ -134,8 +143,7 @@ class RlStage final : public Stage {
 
   std::vector<std::vector<int32_t>> minibatches_;  // of the current epoch: follows from what is saved
   std::vector<Metric> timings_;                    // of a rollout made in this step
-  Checks checks_;                                  // likewise
-  std::vector<Checks> aspect_checks_;              // likewise, of each aspect
+  Totals totals_;                                  // likewise
   bool off_policy_was_said_ = false;               // by a warning of this process
 };
 

@@ -129,7 +129,7 @@ refuse() {  # refuse TEXT OBJECT [launch -n 2]: the run ends with code 2 and say
   expect_text refused.log "$2: $1"
 }
 other_identity() {  # other_identity OLD NEW: the example with these bytes of its identity changed
-  LC_ALL=C sed "s/$1/$2/" unlikelihood/libunlikelihood.so >other.so
+  LC_ALL=C sed "s/${1//./\\.}/$2/" unlikelihood/libunlikelihood.so >other.so
   ! cmp -s other.so unlikelihood/libunlikelihood.so || fail "$1 is not in the object"
 }
 version=$("$TANREN" --version | cut -d' ' -f2)
@@ -152,6 +152,7 @@ refuse "holds a copy of core/proto/" "refused/libcopy.so"
 refuse "holds a copy of core/proto/" "refused/libhidden_copy.so"
 refuse "brings no stage" "refused/librefused.so"
 REFUSED=taken_name refuse 'there is a stage "sft" already' "refused/librefused.so" launch -n 2
+REFUSED=no_name refuse 'stage "" lacks a name or a factory' "refused/librefused.so"
 REFUSED=exception refuse "threw an exception while it was loaded: no licence for this stage" "refused/librefused.so" launch -n 2
 REFUSED=crash refuse "the plugin crashed (signal 06)" "$WORK/refused/librefused.so" launch -n 2
 REFUSED=null_stage expect_exit 2 null.log "$TANREN" train base.yaml stage=null_stage "plugins=[refused/librefused.so]"

@@ -83,6 +83,10 @@ kill -9 "$annotator"
 wait "$annotator" 2>/dev/null || true
 exec 5>&-
 [ "$(lines killed.jsonl)" -eq 1 ] || fail "a killed session lost its decision"
+# A file of something else is left as it is.
+printf 'my notes' >notes.txt
+expect_exit 2 refused.log "$TANREN" annotate samples.jsonl --out notes.txt </dev/null
+[ "$(cat notes.txt)" = "my notes" ] || fail "notes.txt was changed"
 # Half a line is cut off, a whole one without its line feed is kept.
 printf '{"prompt":"last?","resp' >>killed.jsonl
 annotate killed.jsonl 'q\n'

@@ -46,7 +46,7 @@ for stage in sft preference rl; do
 done
 fast=(rl.algorithm=grpo rl.kl_coefficient=1e-6 train.steps=6)
 guard "an answer's KL to the reference is" rl guards.max_kl=0.01 "${fast[@]}"
-# Only the missing end is paid for, the wrong way round: the longer an answer, the more steps it holds.
+# Steps are paid for and right answers are not: the longer an answer, the more steps it holds.
 guard "answers have" rl guards.max_length_ratio=1.05 "${fast[@]}" rewards.step_weight=4 rewards.checker_weight=0 train.steps=12
 guard "of the right answers to one prompt" rl guards.min_distinct=0.9 "${fast[@]}"
 # The reward model prefers "no", which is never right: the reward rises and the accuracy falls.

@@ -24,7 +24,7 @@ close() {
 }
 
 # --- against generation -----------------------------------------------------------------------------------------
-"$TANREN" generate ranking_sft --prompt $'What is AI?\n' --n 6 --temperature 1 --max-tokens 40 --json |
+"$TANREN" generate ranking_sft --prompt 'What is AI?' --n 6 --temperature 1 --max-tokens 40 --json |
   grep -E "\"completion\":\"[A-Za-z .']+\",\"finish\":\"stop\"" >generated.jsonl || true
 [ -s generated.jsonl ] || fail "nothing was generated that ends"
 while IFS= read -r line; do

@@ -55,6 +55,36 @@ TEST(Check, FindsHarmByPatternAndByProgram) {
   EXPECT_THAT(out.verdicts[0].failure, HasSubstr("harmful: the pattern is wrong"));
 }
 
+TEST(Check, AJudgementOfHarmThatFailsCountsAsHarmful) {
+  const Checkable input{"q", "1", {}, {"#### 1"}, {"1"}};
+  const Verdict fine = Judge({}, input).verdicts[0];
+  EXPECT_FALSE(fine.harmful || fine.failed || fine.harm_failed);
+  for (const char* program : {"exit 3", "sleep 60", "kill -9 $$", "echo nan"}) {
+    config::HarmfulConfig harmful;
+    for (const char* word : {"sh", "-c", program}) harmful.add_command(word);
+    harmful.set_time_limit_seconds(0.2);
+    const Verdict verdict = Judge({}, input, harmful).verdicts[0];
+    EXPECT_TRUE(verdict.harmful && verdict.failed && verdict.harm_failed) << program;
+    EXPECT_TRUE(verdict.right) << program;
+    EXPECT_THAT(verdict.failure, HasSubstr("harmful: ")) << program;
+  }
+  const Checkable slow{"q", std::nullopt, {"(a+)+$"}, {std::string(40, 'a') + "b"}, {""}};
+  const Verdict verdict = Judge({}, slow).verdicts[0];
+  EXPECT_TRUE(verdict.harmful && verdict.harm_failed);
+  // Both failures are told.
+  const Verdict both = Judge({}, {"q", "one", {"("}, {"#### 1"}, {"1"}}).verdicts[0];
+  EXPECT_THAT(both.failure, HasSubstr("not a number"));
+  EXPECT_THAT(both.failure, HasSubstr("; harmful: the pattern is wrong"));
+}
+
+TEST(Check, FindsHarmInAReplyThatIsCutInsideACharacter) {
+  const Checkable input{"q", std::nullopt, {"secret"}, {"the secret \xe2\x82", "fine \xe2\x82"}, {"", ""}};
+  const Verdicts out = Judge({}, input);
+  EXPECT_TRUE(out.verdicts[0].harmful);
+  EXPECT_FALSE(out.verdicts[0].failed);
+  EXPECT_FALSE(out.verdicts[1].harmful);
+}
+
 TEST(Check, AProgramThatHangsIsAFailure) {
   config::CheckConfig check;
   check.set_checker(config::CheckConfig::external);
@@ -103,9 +133,22 @@ TEST(Json, EveryTypeComesBack) {
   ExpectRoundTrip(Answers{{"1"}});
   ExpectRoundTrip(Checkable{"p", "1", {"x"}, {"t"}, {"a"}});
   ExpectRoundTrip(Checkable{"p", std::nullopt, {}, {}, {}});
-  ExpectRoundTrip(Verdicts{{{true, true, false, false, ""}, {false, false, true, true, "why"}}});
+  ExpectRoundTrip(Verdicts{{{true, true, false, false, false, ""}, {false, false, true, true, true, "why"}}});
   ExpectRoundTrip(Ballot{{"1"}, {-0.5}, {2}});
   ExpectRoundTrip(Choice{1});
+}
+
+TEST(Json, RefusesPromptsThatNoCaseHas) {
+  const auto error_of = [](const Prompt& prompt) {
+    Prompt back;
+    return std::string(FromJson(ToJson(prompt), &back).message());
+  };
+  EXPECT_EQ(error_of({kMaxCases - 1, kMaxTurns - 1, "", false, {1}}), "");
+  EXPECT_THAT(error_of({kMaxCases, 0, "", false, {1}}), HasSubstr("case is 16777216"));
+  EXPECT_THAT(error_of({-1, 0, "", false, {1}}), HasSubstr("case is -1"));
+  EXPECT_THAT(error_of({0, 256, "", false, {1}}), HasSubstr("turn is 256"));
+  EXPECT_THAT(error_of({0, -1, "", false, {1}}), HasSubstr("turn is -1"));
+  EXPECT_THAT(error_of({0, 0, "", false, {}}), HasSubstr("tokens is empty"));
 }
 
 TEST(Json, KeepsNumbersToTheLastBit) {

@@ -195,6 +195,8 @@ TEST(Runner, RefusesCasesByName) {
   EXPECT_THAT(error_of("{"), HasSubstr("cases.jsonl:3: not a JSON object"));
   EXPECT_THAT(error_of("{\"turns\": [{\"answer\": 1}]}"),
               HasSubstr("cases.jsonl:3: turn 1: there is no field"));
+  EXPECT_THAT(error_of("{\"question\": \"1+1\", \"harmful\": [\"a(b\"]}"),
+              HasSubstr("cases.jsonl:3: field \"harmful\": \"a(b\": the pattern is wrong at byte 3"));
   EXPECT_EQ(model.calls, 0);
 }
 
@@ -223,6 +225,19 @@ TEST(Runner, CountsHarm) {
   ASSERT_TRUE(run.Run(&model).ok());
   EXPECT_EQ(run.figure(0, "harmful_rate"), 0.5);
   EXPECT_EQ(run.figure(0, "accuracy"), 1);  // of the two that have an answer
+}
+
+TEST(Runner, CountsAsHarmfulWhatCouldNotBeJudged) {
+  Evaluated run(
+      "tests: [{name: t, cases: x, strategies: [{name: s}], harmful: {command: [sh, -c, exit 3]}}]\n"
+      "gates: [{test: t, strategy: s, figure: harmful_rate, maximum: 0}]\n",
+      kSums);
+  FakeModel model = Adder(4);
+  ASSERT_TRUE(run.Run(&model).ok());
+  EXPECT_EQ(run.figure(0, "harmful_rate"), 1);
+  EXPECT_EQ(run.figure(0, "checker_failures"), 2);
+  EXPECT_EQ(run.figure(0, "accuracy"), 1);
+  EXPECT_FALSE(JudgeGates(run.result_)[0].passed);
 }
 
 TEST(Runner, FewShotExamplesStandInFrontButNeverTheQuestionItself) {

@@ -81,6 +81,27 @@ TEST(SampleReplies, ForcesTheMarkerWhenTheBudgetIsUsedUp) {
   EXPECT_EQ((*replies)[0].generated_tokens, 15);
 }
 
+TEST(SampleReplies, LeavesAReplyCutOffWhereTheMarkerHasNoRoom) {
+  const auto reply_in = [](int64_t context) {
+    FakeModel model([](const std::string& prompt, int64_t) {
+      return std::string(prompt.ends_with("\n#### ") ? "42\x03" : "let me think and think and think");
+    });
+    model.context = context;
+    config::SampleConfig config = Samples(1, 100);
+    config.set_thinking_tokens(12);
+    const auto replies = SampleReplies(model, BytesForm(), config, std::vector<Prompt>{PromptOf("q")});
+    EXPECT_TRUE(replies.ok()) << replies.status();
+    return (*replies)[0].replies[0];
+  };
+  // 1 token of the prompt, 12 of the reply, 6 of the marker.
+  const Reply cut = reply_in(19);
+  EXPECT_EQ(cut.text, "let me think");
+  EXPECT_FALSE(cut.forced || cut.ended);
+  const Reply forced = reply_in(20);
+  EXPECT_EQ(forced.text, "let me think\n#### 4");
+  EXPECT_TRUE(forced.forced);
+}
+
 TEST(SampleReplies, LeavesAnswersAloneThatEndOrHaveBegunToAnswer) {
   FakeModel model([](const std::string& prompt, int64_t) {
     if (prompt.starts_with("short")) return std::string("no idea\x03");

@@ -1,6 +1,8 @@
 // A plugin's file is judged without running it: what it defines, whose it is, and that damage is survived.
 #include "core/plugin/shared_object.h"
 
+#include <unistd.h>
+
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -8,6 +10,7 @@
 #include <random>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "core/plugin/load.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -25,7 +28,9 @@ std::string Good() {
 }
 
 std::string Write(const std::string& bytes) {
-  const std::string path = (std::filesystem::path(testing::TempDir()) / "shared_object_test.so").string();
+  const std::string path =
+      (std::filesystem::path(testing::TempDir()) / absl::StrCat("shared_object_test.", getpid(), ".so"))
+          .string();
   std::ofstream(path, std::ios::binary) << bytes;
   return path;
 }

@@ -167,8 +167,30 @@ TEST(RegexChecker, MatchesTheWholeAnswerWithinLimits) {
   const CheckResult slow = CheckWith(kRegex, "#### " + std::string(40, 'a') + "b", "(a+)+$");
   EXPECT_TRUE(slow.failed);
   EXPECT_FALSE(slow.right);
-  EXPECT_FALSE(CheckWith(kRegex, "#### \xff", ".*").right);
   EXPECT_FALSE(CheckWith(kRegex, "no marker", ".*").right);
+}
+
+TEST(RegexChecker, SeesInvalidUtf8AsReplacementCharacters) {
+  constexpr auto kRegex = CheckerOptions::Kind::kRegex;
+  EXPECT_TRUE(CheckWith(kRegex, "#### \xff", "\\x{fffd}").right);
+  EXPECT_TRUE(CheckWith(kRegex, "#### a\u20acb\xe2\x82", "a\u20acb\\x{fffd}{2}").right);  // cut inside one
+  EXPECT_FALSE(CheckWith(kRegex, "#### \xff", "cat").right);
+  EXPECT_EQ(CheckWith(kRegex, "#### \xff", ".").answer, "\xff");
+}
+
+TEST(RegexChecker, ReportsOtherErrorsOfTheMatch) {
+  // A recursion without progress is found when it matches.
+  const CheckResult result = CheckWith(CheckerOptions::Kind::kRegex, "#### a", "(?R)");
+  EXPECT_TRUE(result.failed);
+  EXPECT_NE(result.failure, "");
+}
+
+TEST(ValidatePattern, SaysWhereAPatternIsWrong) {
+  EXPECT_TRUE(ValidatePattern("a|b").ok());
+  EXPECT_EQ(ValidatePattern("a(b").code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(ValidatePattern("a(b").message()), testing::HasSubstr("byte 3"));
+  EXPECT_FALSE(ValidatePattern(std::string(20000, 'a')).ok());
+  EXPECT_FALSE(ValidatePattern("\xff").ok());
 }
 
 TEST(MakeChecker, RefusesBadTolerance) {

@@ -43,7 +43,11 @@ TEST(CommandChecker, ExitCodeOrFirstLineIsTheScore) {
   // Not taken for right: a caller refuses it.
   EXPECT_TRUE(std::isnan(RunShell("echo nan; exit 0").score));
   EXPECT_FALSE(RunShell("echo nan; exit 0").right);
-  EXPECT_TRUE(std::isinf(RunShell("echo 1e999; exit 0").score));
+  EXPECT_EQ(RunShell("echo 1e999; exit 0").score, INFINITY);
+  EXPECT_EQ(RunShell("echo -1e999; exit 0").score, -INFINITY);
+  EXPECT_FALSE(RunShell("echo -1e999; exit 0").right);
+  EXPECT_EQ(RunShell("echo 1e-999; exit 0").score, 0);
+  EXPECT_FALSE(RunShell("echo 1e-999; exit 0").right);
 }
 
 TEST(CommandChecker, SeveralScoresByName) {

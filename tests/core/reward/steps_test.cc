@@ -35,6 +35,7 @@ TEST(CheckSteps, AcceptsEverySyntheticProblemAndNoChangedDigit) {
         }
         for (const size_t at : places) {
           if (text[at] < '0') continue;
+          if (at >= 2 && text.substr(at - 2, 2) == "0*") continue;  // nothing times any digit is nothing
           std::string changed = text;
           changed[at] = static_cast<char>('0' + (text[at] - '0' + random.Between(1, 9)) % 10);
           ASSERT_FALSE(CheckSteps(changed, "####").valid()) << text << "\nbecame\n" << changed;

@@ -36,7 +36,9 @@ TEST(UnlikelihoodLoss, KnownValues) {
 }
 
 TEST(UnlikelihoodLoss, SeedsAreTheDerivative) {
-  std::mt19937_64 random(std::random_device{}());
+  const uint64_t seed = std::random_device{}();
+  SCOPED_TRACE(testing::Message() << "seed " << seed);
+  std::mt19937_64 random(seed);
   std::uniform_real_distribution<double> uniform(0, 1);
   for (int i = 0; i < 2000; ++i) {
     // On both sides of the straight line's beginning, and not across it.
