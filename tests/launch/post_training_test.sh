@@ -79,7 +79,7 @@ echo "aspects: a weighted sum, one judge for two"
 expect_exit 0 hang.log run grpo hang 2 train.steps=2 rollout.prompts=1 rollout.samples=2 \
   'rewards.aspects=[{name: slow, checker: external, command: [sleep, "60"], time_limit_seconds: 0.2}]'
 [ "$(part hang 1 failures_slow)" = 2 ] || fail "two hanging commands are not counted"
-expect_text hang.log "slow failed for 2 of 2 answers"
+expect_text hang.log "the check of 2 of 2 answers of the rollout by rewards.aspects: slow failed"
 expect_exit 2 bad.log run grpo bad 2 'rewards.aspects=[{name: odd, checker: external, command: [echo, nan]}]'
 expect_text bad.log "rewards.aspects: odd: the score of an answer"
 expect_exit 2 bad.log run grpo bad 2 'rewards.aspects=[{name: odd, model: sft}]'
