@@ -31,9 +31,9 @@ struct SessionCounts {
 
 // Asks on standard output, reads lines from standard input (a terminal or a pipe) and appends every decision
 // to `file` at once, until the person ends the session or the input does. What the file holds already is not
-// asked again; what is skipped is, in another session. What cannot be understood is explained and asked again.
-// An error only where the samples have nothing to ask about, a prompt has more answers than letters, or the
-// file cannot be written.
+// asked again; what is skipped is, in another session. What cannot be understood is explained and asked
+// again. An error only where the samples have nothing to ask about, a prompt has more answers than letters,
+// or the file cannot be written.
 absl::Status Annotate(const SessionOptions& options, const std::vector<SampleGroup>& groups,
                       AnnotationFile& file, SessionCounts* counts);
 
