@@ -18,10 +18,10 @@ absl::StatusOr<std::vector<double>> EngineAnswerModel::Score(std::span<const Ans
                                          static_cast<int64_t>(rollout.answers.size())));
   }
   TANREN_RETURN_IF_ERROR(rollout.Pack(engine_->options().micro_batch_tokens));
-  TANREN_ASSIGN_OR_RETURN(const std::vector<AnswerScores> raw,
-                          ScoreRollout(*engine_, rollout, ScoreWith::kReward, 1));
+  TANREN_ASSIGN_OR_RETURN(const std::vector<float> raw,
+                          ScoreRewards(*engine_, rollout, "reward", scale_.likelihood));
   std::vector<double> scores;
-  for (const AnswerScores& one : raw) scores.push_back((one.reward - scores_.mean()) / scores_.deviation());
+  for (const float score : raw) scores.push_back(scale_.normalizer.Normalised(score));
   return scores;
 }
 

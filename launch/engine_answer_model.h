@@ -8,16 +8,16 @@
 
 #include "core/engine/engine.h"
 #include "core/evaluation/answer_model.h"
-#include "stages/reward_model/reward_model_stage.h"
+#include "stages/reward_model/reward_scale.h"
 
 namespace tanren {
 
 class EngineAnswerModel final : public AnswerModel {
  public:
   // `engine` outlives it. `model` generates; the engine's model "reward", where there is one, scores, on the
-  // scale of `scores`.
-  EngineAnswerModel(Engine* engine, std::string model, const ScoreNormalizer& scores)
-      : engine_(engine), model_(std::move(model)), scores_(scores) {}
+  // scale of `scale`.
+  EngineAnswerModel(Engine* engine, std::string model, const RewardScale& scale)
+      : engine_(engine), model_(std::move(model)), scale_(scale) {}
 
   absl::StatusOr<std::vector<GenerationResult>> Continue(
       std::span<const GenerationRequest> requests) override;
@@ -28,7 +28,7 @@ class EngineAnswerModel final : public AnswerModel {
  private:
   Engine* engine_;
   std::string model_;
-  ScoreNormalizer scores_;
+  RewardScale scale_;
 };
 
 }  // namespace tanren

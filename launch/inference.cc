@@ -45,12 +45,11 @@ absl::Status FillFrom(Comm& world, Engine& engine, const std::string& name, cons
 }
 
 // The scale of a reward model's scores.
-absl::StatusOr<ScoreNormalizer> NormalizerOf(const CheckpointModel& source) {
-  const auto normalization = source.state.find("stage.normalization");
-  if (!source.shape.scalar_head || normalization == source.state.end()) {
-    return InvalidInput("%s is no reward model", source.path);
-  }
-  return ScoreNormalizer::FromState(normalization->second);
+absl::StatusOr<RewardScale> ScaleOf(const CheckpointModel& source) {
+  if (!source.shape.scalar_head) return InvalidInput("%s is no reward model", source.path);
+  absl::StatusOr<RewardScale> scale = RewardScale::FromState(source.state);
+  if (!scale.ok()) return At(source.path, scale.status());
+  return scale;
 }
 
 // The models beside the policy: what they are, before anything is loaded.
@@ -59,13 +58,13 @@ struct OtherModels {
 };
 
 absl::StatusOr<OtherModels> DescribeOthers(const InferenceOptions& options, const Tokenizer& tokenizer,
-                                           ScoreNormalizer* scores) {
+                                           RewardScale* scale) {
   OtherModels others;
   if (!options.reward.empty()) {
     TANREN_ASSIGN_OR_RETURN(others.reward, DescribeCheckpoint("reward", options.reward, tokenizer));
-    absl::StatusOr<ScoreNormalizer> normalizer = NormalizerOf(*others.reward);
-    if (!normalizer.ok()) return At("reward", normalizer.status());
-    *scores = *normalizer;
+    absl::StatusOr<RewardScale> its = ScaleOf(*others.reward);
+    if (!its.ok()) return At("reward", its.status());
+    *scale = *its;
   }
   if (!options.versus.empty()) {
     TANREN_ASSIGN_OR_RETURN(others.versus, DescribeCheckpoint("versus", options.versus, tokenizer));
@@ -106,8 +105,9 @@ absl::Status DeclareOwn(const InferenceOptions& options, InferenceModel* model, 
     return InvalidInput("%s is a reward model: it scores answers (tanren score) and generates none",
                         model->path);
   }
-  TANREN_ASSIGN_OR_RETURN(model->scores, NormalizerOf(source));
+  TANREN_ASSIGN_OR_RETURN(model->scale, ScaleOf(source));
   SetScalarHead(/*has_score=*/true, own);
+  if (model->scale.likelihood.has_value()) KeepVocabularyHead(own);
   own->name = "reward";
   return absl::OkStatus();
 }
@@ -122,7 +122,7 @@ absl::StatusOr<EngineOptions> Prepare(const InferenceOptions& options, const Che
   TANREN_ASSIGN_OR_RETURN(model->config,
                           config::LoadSavedConfig(text, model->path + "/resolved.yaml", overrides));
   TANREN_ASSIGN_OR_RETURN(model->tokenizer, LoadTokenizer(reader.tokenizer_dir()));
-  TANREN_ASSIGN_OR_RETURN(*others, DescribeOthers(options, *model->tokenizer, &model->scores));
+  TANREN_ASSIGN_OR_RETURN(*others, DescribeOthers(options, *model->tokenizer, &model->scale));
   TANREN_ASSIGN_OR_RETURN(const int64_t generation_tokens, GenerationTokensOf(options, *model, *others));
   if (others->reward.has_value()) FitMicroBatch(generation_tokens, &model->config);
   TANREN_ASSIGN_OR_RETURN(EngineOptions engine,

@@ -12,7 +12,7 @@
 #include "core/proto/config.pb.h"
 #include "core/tokenizer/tokenizer.h"
 #include "parallel/runtime/runtime.h"
-#include "stages/reward_model/reward_model_stage.h"
+#include "stages/reward_model/reward_scale.h"
 
 namespace tanren {
 
@@ -36,7 +36,7 @@ struct InferenceModel {
   config::Config config;
   std::unique_ptr<Tokenizer> tokenizer;
   std::unique_ptr<Engine> engine;  // frozen: "policy", that generates, "reward" and "versus" where asked for
-  ScoreNormalizer scores;          // of the reward model
+  RewardScale scale;               // of the reward model
 };
 
 // Collective: builds the mesh, loads the weights at this job's layout.

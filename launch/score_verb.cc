@@ -89,10 +89,11 @@ class Scoring {
     const int64_t capacity = model_.engine->options().micro_batch_tokens;
     TANREN_RETURN_IF_ERROR(rollout_.Pack(capacity));
     if (model_.engine->HasModel("policy")) {
-      TANREN_ASSIGN_OR_RETURN(logp_, ScoreRollout(*model_.engine, rollout_, ScoreWith::kOthers, 1));
+      TANREN_ASSIGN_OR_RETURN(logp_, ScoreRollout(*model_.engine, rollout_, 1));
     }
     if (model_.engine->HasModel("reward")) {
-      TANREN_ASSIGN_OR_RETURN(rewards_, ScoreRollout(*model_.engine, rollout_, ScoreWith::kReward, 1));
+      TANREN_ASSIGN_OR_RETURN(rewards_,
+                              ScoreRewards(*model_.engine, rollout_, "reward", model_.scale.likelihood));
     }
     return absl::OkStatus();
   }
@@ -182,12 +183,12 @@ class Scoring {
       if (!logp_.empty()) {
         for (const float token : logp_[i].old_logp) logp += token;
       }
-      const double reward = rewards_.empty() ? 0 : rewards_[i].reward;
+      const double reward = rewards_.empty() ? 0 : rewards_[i];
       columns.tokens.push_back(rollout_.answers[i].trained_tokens());
       columns.logp.push_back(logp);
       columns.mean_logp.push_back(logp / static_cast<double>(columns.tokens.back()));
       columns.reward.push_back(reward);
-      columns.normalised.push_back((reward - model_.scores.mean()) / model_.scores.deviation());
+      columns.normalised.push_back(model_.scale.normalizer.Normalised(reward));
     }
     return columns;
   }
@@ -226,9 +227,9 @@ class Scoring {
   const ScoreOptions& options_;
   InferenceModel& model_;
   std::vector<Example> examples_;
-  Rollout rollout_;                    // the answers of all examples, in order
-  std::vector<AnswerScores> logp_;     // empty for a reward model's checkpoint
-  std::vector<AnswerScores> rewards_;  // empty without a reward model
+  Rollout rollout_;                 // the answers of all examples, in order
+  std::vector<AnswerScores> logp_;  // empty for a reward model's checkpoint
+  std::vector<float> rewards_;      // empty without a reward model
 };
 
 absl::Status RunScore(Runtime& runtime, const ScoreOptions& options) {

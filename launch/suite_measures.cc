@@ -7,8 +7,8 @@
 #include "core/base/status.h"
 #include "stages/common/example_units.h"
 #include "stages/common/step_loading.h"
-#include "stages/losses/reward_losses.h"
 #include "stages/reward_model/reward_model_stage.h"
+#include "stages/reward_model/reward_scale.h"
 #include "stages/sft/sft_stage.h"
 
 namespace tanren {
@@ -43,6 +43,7 @@ absl::StatusOr<SuiteMeasure> SuiteMeasure::Open(const config::TestConfig& test, 
   SuiteMeasure out;
   out.test_ = &test;
   out.config_ = model.config;
+  out.likelihood_ = model.scale.likelihood;
   config::DataConfig& data = *out.config_.mutable_data();
   out.config_.mutable_sft()->set_train_on_prompt(false);
   out.config_.mutable_validation()->set_micro_batches(test.perplexity().micro_batches());
@@ -92,7 +93,10 @@ absl::StatusOr<Figures> SuiteMeasure::MeasureExamples(Engine& engine) {
 }
 
 absl::StatusOr<Figures> SuiteMeasure::MeasureRankings(Engine& engine) {
-  const SequenceLossOf<PairwiseRewardFunctor> loss(PairwiseRewardFunctor{0});
+  config::RewardModelConfig pairs;
+  pairs.set_centering(0);
+  const std::unique_ptr<Loss> order = MakeRewardLoss(pairs, likelihood_);
+  const Loss& loss = *order;
   TANREN_ASSIGN_OR_RETURN(const MeasuredLoss measured,
                           MeasureLoss(engine, "reward", *units_, PlannerOptions(config_), loss, 0));
   Figures figures;

@@ -35,6 +35,7 @@ class SuiteMeasure {
   config::Config config_;  // the checkpoint's, with the test's data as held-out data
   std::unique_ptr<HeldOutDocuments> documents_;
   std::unique_ptr<UnitSource> units_;
+  LikelihoodTerm likelihood_;  // of the reward model that orders rankings
 };
 
 }  // namespace tanren

@@ -82,9 +82,9 @@ absl::StatusOr<std::unique_ptr<Bound>> Bind(Runtime& runtime, const config::Suit
   TANREN_ASSIGN_OR_RETURN(bound->model, Load(runtime, suite, cases));
   Engine* engine = bound->model.engine.get();
   bound->prompts = PromptModelOf(bound->model.config, *bound->model.tokenizer);
-  bound->policy = std::make_unique<EngineAnswerModel>(engine, "policy", bound->model.scores);
+  bound->policy = std::make_unique<EngineAnswerModel>(engine, "policy", bound->model.scale);
   if (engine->HasModel("versus")) {
-    bound->versus = std::make_unique<EngineAnswerModel>(engine, "versus", bound->model.scores);
+    bound->versus = std::make_unique<EngineAnswerModel>(engine, "versus", bound->model.scale);
   }
   return bound;
 }

@@ -11,6 +11,7 @@
 #include "core/config/config.h"
 #include "core/model_config/shape_config.h"
 #include "core/proto/config.pb.h"
+#include "stages/reward_model/reward_scale.h"
 
 namespace tanren {
 namespace {
@@ -48,7 +49,7 @@ absl::StatusOr<CheckpointModel> Describe(const std::string& path, const Tokenize
     });
   };
   model.shape.scalar_head = has(kScoreWeight);
-  model.shape.vocabulary_head = !model.shape.scalar_head;
+  model.shape.vocabulary_head = !model.shape.scalar_head || ScoresLikelihood(model.state);
   return model;
 }
 
@@ -89,6 +90,11 @@ void SetScalarHead(bool has_score, ModelOptions* model) {
   model->generates = false;
   if (!has_score) model->new_tensors.push_back(kScoreWeight);
   model->dropped_tensors.push_back(kHeadWeight);
+}
+
+void KeepVocabularyHead(ModelOptions* model) {
+  model->shape.vocabulary_head = true;
+  std::erase(model->dropped_tensors, kHeadWeight);
 }
 
 }  // namespace tanren

@@ -42,6 +42,9 @@ void SetFrozen(const CheckpointModel& source, const std::string& name, ModelOpti
 // have one.
 void SetScalarHead(bool has_score, ModelOptions* model);
 
+// Beside its scalar head, a model that scores by the answer's log-probability too.
+void KeepVocabularyHead(ModelOptions* model);
+
 }  // namespace tanren
 
 #endif  // TANREN_STAGES_COMMON_CHECKPOINT_MODEL_H_

@@ -172,7 +172,7 @@ absl::Status PreferenceStage::Declare(const config::Config& config, const Tokeni
         Options::Loss_Name(config.preference().loss()));
   }
   TANREN_ASSIGN_OR_RETURN(const CheckpointModel source, DescribeCheckpoint(key, path, tokenizer));
-  if (!source.shape.vocabulary_head) {
+  if (source.shape.scalar_head) {
     return InvalidInput("%s: %s is a reward model, and a reference needs a vocabulary head", key,
                         source.path);
   }

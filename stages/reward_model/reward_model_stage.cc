@@ -1,16 +1,12 @@
 #include "stages/reward_model/reward_model_stage.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstdio>
 #include <utility>
 
-#include "absl/strings/numbers.h"
-#include "absl/strings/str_split.h"
 #include "core/base/status.h"
 #include "core/proto/config.pb.h"
 #include "stages/common/checkpoint_model.h"
-#include "stages/losses/reward_losses.h"
 
 namespace tanren {
 namespace {
@@ -51,35 +47,6 @@ void PrintLengths(const std::vector<UnitSet>& sets) {
 
 }  // namespace
 
-void ScoreNormalizer::Add(double mean, double mean_of_squares) {
-  mean_ = kDecay * mean_ + (1 - kDecay) * mean;
-  square_ = kDecay * square_ + (1 - kDecay) * mean_of_squares;
-  weight_ = kDecay * weight_ + (1 - kDecay);
-}
-
-double ScoreNormalizer::mean() const { return weight_ > 0 ? mean_ / weight_ : 0; }
-
-double ScoreNormalizer::deviation() const {
-  if (weight_ == 0) return 1;
-  const double variance = square_ / weight_ - mean() * mean();
-  return variance > 1e-12 ? std::sqrt(variance) : 1;
-}
-
-std::string ScoreNormalizer::ToState() const {
-  return absl::StrFormat("%.17g %.17g %.17g", mean_, square_, weight_);
-}
-
-absl::StatusOr<ScoreNormalizer> ScoreNormalizer::FromState(const std::string& state) {
-  const std::vector<std::string> fields = absl::StrSplit(state, ' ');
-  ScoreNormalizer normalizer;
-  if (fields.size() != 3 || !absl::SimpleAtod(fields[0], &normalizer.mean_) ||
-      !absl::SimpleAtod(fields[1], &normalizer.square_) ||
-      !absl::SimpleAtod(fields[2], &normalizer.weight_)) {
-    return InvalidInput("the saved score normalisation \"%s\" is damaged", state);
-  }
-  return normalizer;
-}
-
 absl::Status MakeRankingUnit(const config::Config& config, const ChatTemplate& chat, const Example& example,
                              Unit* unit) {
   if (example.format != ExampleFormat::kRanking && example.format != ExampleFormat::kPreference) {
@@ -111,6 +78,7 @@ absl::Status RewardModelStage::Declare(const config::Config& config, const Token
                         config.samples().interval_steps());
   }
   SetScalarHead(has_score, &engine->models[0]);
+  if (LikelihoodFromConfig(config.reward_model()).has_value()) KeepVocabularyHead(&engine->models[0]);
   return absl::OkStatus();
 }
 
@@ -141,12 +109,8 @@ absl::Status RewardModelStage::Open(const config::Config& config, const Tokenize
   if (!held_out.empty()) validation_ = std::make_unique<UnitSource>(std::move(held_out), options);
   planner_options_ = PlannerOptions(config);
   planner_ = std::make_unique<StepPlanner>(examples_.get(), planner_options_);
-  const double centering = config.reward_model().centering();
-  if (config.reward_model().loss() == config::RewardModelConfig::listwise) {
-    loss_ = std::make_unique<SequenceLossOf<ListwiseRewardFunctor>>(ListwiseRewardFunctor{centering});
-  } else {
-    loss_ = std::make_unique<SequenceLossOf<PairwiseRewardFunctor>>(PairwiseRewardFunctor{centering});
-  }
+  scale_.likelihood = LikelihoodFromConfig(config.reward_model());
+  loss_ = MakeRewardLoss(config.reward_model(), scale_.likelihood);
   return absl::OkStatus();
 }
 
@@ -165,8 +129,8 @@ absl::StatusOr<StageStep> RewardModelStage::Step(Engine& engine, int64_t, double
   }
   if (plan.oversize_units > 0)
     out.metrics.push_back({"oversize_units", static_cast<double>(plan.oversize_units)});
-  scores_.Add(MetricOf(*loss_, result.metrics, "reward_mean"),
-              MetricOf(*loss_, result.metrics, "reward_square"));
+  scale_.normalizer.Add(MetricOf(*loss_, result.metrics, "reward_mean"),
+                        MetricOf(*loss_, result.metrics, "reward_square"));
   return out;
 }
 
@@ -184,7 +148,10 @@ absl::StatusOr<StageValidation> RewardModelStage::Validate(Engine& engine) {
 }
 
 std::map<std::string, std::string> RewardModelStage::SaveState() const {
-  return {{"train", planner_->SaveState()}, {"normalization", scores_.ToState()}};
+  std::map<std::string, std::string> state = {{"train", planner_->SaveState()},
+                                              {"normalization", scale_.normalizer.ToState()}};
+  if (scale_.likelihood.has_value()) state["likelihood"] = LikelihoodState(scale_.likelihood);
+  return state;
 }
 
 absl::Status RewardModelStage::RestoreState(const std::map<std::string, std::string>& state) {
@@ -193,7 +160,7 @@ absl::Status RewardModelStage::RestoreState(const std::map<std::string, std::str
   if (cursor == state.end() || normalization == state.end()) {
     return InvalidInput("the checkpoint has no data cursor or no score normalisation of stage reward_model");
   }
-  TANREN_ASSIGN_OR_RETURN(scores_, ScoreNormalizer::FromState(normalization->second));
+  TANREN_ASSIGN_OR_RETURN(scale_.normalizer, ScoreNormalizer::FromState(normalization->second));
   return planner_->RestoreState(cursor->second);
 }
 

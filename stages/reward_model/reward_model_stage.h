@@ -11,28 +11,9 @@
 #include "stages/common/documents.h"
 #include "stages/common/example_units.h"
 #include "stages/common/unit_source.h"
+#include "stages/reward_model/reward_scale.h"
 
 namespace tanren {
-
-// Mean and deviation of the scores that the model gave lately in training: with them the scores of different
-// reward models, and a score and a check, are on one scale. Exponential averages with bias correction, stored
-// with the model.
-class ScoreNormalizer {
- public:
-  static constexpr double kDecay = 0.95;
-
-  // Means over a step's answers.
-  void Add(double mean, double mean_of_squares);
-  double mean() const;
-  double deviation() const;  // 1 before any score
-  std::string ToState() const;
-  static absl::StatusOr<ScoreNormalizer> FromState(const std::string& state);
-
- private:
-  double mean_ = 0;
-  double square_ = 0;
-  double weight_ = 0;
-};
 
 // A unit is a ranking: a segment for each answer, whole, with segment columns "rank" and "margin".
 absl::Status MakeRankingUnit(const config::Config& config, const ChatTemplate& chat, const Example& example,
@@ -54,7 +35,7 @@ class RewardModelStage final : public Stage {
   std::unique_ptr<StepPlanner> planner_;
   StepPlanner::Options planner_options_;
   std::unique_ptr<Loss> loss_;
-  ScoreNormalizer scores_;
+  RewardScale scale_;
 };
 
 void RegisterRewardModelStage();

@@ -83,6 +83,12 @@ std::unique_ptr<Loss> MakeTokenLoss(const RlOptions& options) {
 
 absl::StatusOr<RlOptions> RlOptions::FromConfig(const config::Config& config) {
   const RlConfig& rl = config.rl();
+  if (config.rewards().shuffle() && config.rewards().step_weight() > 0) {
+    return InvalidInput(
+        "rewards.shuffle: answers of different lengths cannot change their rewards of steps; set "
+        "rewards.step_weight (%g) to 0",
+        config.rewards().step_weight());
+  }
   RlOptions options;
   options.algorithm = AlgorithmOf(rl.algorithm());
   const bool ppo = options.algorithm == RlAlgorithm::kPpo;

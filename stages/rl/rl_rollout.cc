@@ -10,6 +10,7 @@
 #include "absl/strings/str_split.h"
 #include "core/base/status.h"
 #include "core/proto/config.pb.h"
+#include "kernels/random.h"
 #include "stages/rl/advantages.h"
 #include "stages/rl/rl_stage.h"
 
@@ -17,6 +18,7 @@ namespace tanren {
 namespace {
 
 constexpr double kWhitenEpsilon = 1e-8;
+constexpr uint64_t kShuffleStream = uint64_t{0x73687566} << 32;
 
 double Seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -72,28 +74,28 @@ absl::Status RlStage::AddModelScores(Engine& engine, const std::vector<AnswerToR
   for (const Sampled& one : *sampled) rollout.answers.push_back(one.answer);
   TANREN_RETURN_IF_ERROR(rollout.Pack(engine.options().micro_batch_tokens));
   const auto score = [&](const std::string& place, const std::string& path, const std::string& model,
-                         const ScoreNormalizer& normalizer, const auto& take) -> absl::Status {
-    TANREN_ASSIGN_OR_RETURN(const std::vector<AnswerScores> scores,
-                            ScoreRollout(engine, rollout, ScoreWith::kReward, 1, model));
+                         const RewardScale& scale, const auto& take) -> absl::Status {
+    TANREN_ASSIGN_OR_RETURN(const std::vector<float> scores,
+                            ScoreRewards(engine, rollout, model, scale.likelihood));
     for (size_t i = 0; i < scores.size(); ++i) {
-      if (!std::isfinite(scores[i].reward)) {
+      if (!std::isfinite(scores[i])) {
         return InvalidInput(
             "%s: the score of an answer to \"%s\" is %g; the weights of %s overflow or are damaged, so name "
             "another checkpoint",
-            place, to_reward[i].prompt, scores[i].reward, path);
+            place, to_reward[i].prompt, scores[i], path);
       }
-      take((*sampled)[i], (scores[i].reward - normalizer.mean()) / normalizer.deviation());
+      take((*sampled)[i], scale.normalizer.Normalised(scores[i]));
     }
     return absl::OkStatus();
   };
   if (model_weight_ > 0) {
-    TANREN_RETURN_IF_ERROR(score("init.reward", config_->init().reward(), "reward", scores_,
+    TANREN_RETURN_IF_ERROR(score("init.reward", config_->init().reward(), "reward", scale_,
                                  [](Sampled& one, double value) { one.model_score = value; }));
   }
   for (const AspectModel& model : aspect_models_) {
     const Aspect& aspect = rewards_->aspects()[model.aspect];
     TANREN_RETURN_IF_ERROR(
-        score(aspect.key(), aspect.model, model.name, model.scores, [&](Sampled& one, double value) {
+        score(aspect.key(), aspect.model, model.name, model.scale, [&](Sampled& one, double value) {
           one.reward.aspects[model.aspect].score = value;
           one.reward.total += aspect.weight * value;
         }));
@@ -136,10 +138,23 @@ absl::StatusOr<std::vector<RlStage::Sampled>> RlStage::SampleOnce(Engine& engine
     sampled[i].sampling_logp = results[i].logp;
     to_reward.push_back({prompt.text, prompt.answer, results[i].tokens, results[i].stop_tokens, ended});
   }
-  prompts_drawn_ += options_.prompts;
   TANREN_RETURN_IF_ERROR(AddRewards(engine, to_reward, &sampled));
+  if (config_->rewards().shuffle()) ShuffleRewards(&sampled);
+  prompts_drawn_ += options_.prompts;
   AddTotals(sampled);
   return sampled;
+}
+
+// The verdicts stay with their answers: accuracy is still measured.
+void RlStage::ShuffleRewards(std::vector<Sampled>* sampled) const {
+  const std::vector<Sampled> before = *sampled;
+  for (size_t i = 0; i < before.size(); ++i) {
+    const Sampled& from = before[kernels::PermuteIndex(static_cast<uint64_t>(config_->seed()),
+                                                       kShuffleStream + prompts_drawn_, before.size(), i)];
+    (*sampled)[i].reward.total = from.reward.total;
+    (*sampled)[i].model_score = from.model_score;
+    (*sampled)[i].total = from.total;
+  }
 }
 
 void RlStage::AddTotals(const std::vector<Sampled>& sampled) {
@@ -323,7 +338,7 @@ absl::Status RlStage::NewRollout(Engine& engine) {
   for (const Sampled& one : sampled) rollout_.answers.push_back(one.answer);
   TANREN_RETURN_IF_ERROR(rollout_.Pack(engine.options().micro_batch_tokens));
   TANREN_ASSIGN_OR_RETURN(const std::vector<AnswerScores> scores,
-                          ScoreRollout(engine, rollout_, ScoreWith::kOthers, options_.sampling.temperature));
+                          ScoreRollout(engine, rollout_, options_.sampling.temperature));
   AddColumns(sampled, scores);
   SetSamplingFigures();
   if (options_.drop_equal_groups) figures_.push_back({"kept_share", kept_share});

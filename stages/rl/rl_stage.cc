@@ -29,11 +29,9 @@ double MetricOf(const Loss& loss, const std::vector<double>& values, const std::
 
 }  // namespace
 
-absl::StatusOr<ScoreNormalizer> RlStage::DeclareRewardModel(const std::string& key, const std::string& path,
-                                                            const std::string& name,
-                                                            const config::Config& config,
-                                                            const Tokenizer& tokenizer,
-                                                            EngineOptions* engine) {
+absl::StatusOr<RewardScale> RlStage::DeclareRewardModel(const std::string& key, const std::string& path,
+                                                        const std::string& name, const config::Config& config,
+                                                        const Tokenizer& tokenizer, EngineOptions* engine) {
   TANREN_ASSIGN_OR_RETURN(const CheckpointModel source, DescribeCheckpoint(key, path, tokenizer));
   if (!source.shape.scalar_head) {
     return InvalidInput(
@@ -41,16 +39,12 @@ absl::StatusOr<ScoreNormalizer> RlStage::DeclareRewardModel(const std::string& k
         source.path, source.stage);
   }
   TANREN_RETURN_IF_ERROR(CheckTemplate(key, source, config));
-  const auto normalization = source.state.find("stage.normalization");
-  if (normalization == source.state.end()) {
-    return InvalidInput("%s: %s has no score normalisation", key, source.path);
-  }
-  absl::StatusOr<ScoreNormalizer> scores = ScoreNormalizer::FromState(normalization->second);
-  if (!scores.ok()) return At(key, scores.status());
+  absl::StatusOr<RewardScale> scale = RewardScale::FromState(source.state);
+  if (!scale.ok()) return At(absl::StrCat(key, ": ", source.path), scale.status());
   ModelOptions reward = engine->models[0];
   SetFrozen(source, name, &reward);
   engine->models.push_back(std::move(reward));
-  return scores;
+  return scale;
 }
 
 absl::Status RlStage::DeclareRewards(const config::Config& config, const Tokenizer& tokenizer,
@@ -60,8 +54,8 @@ absl::Status RlStage::DeclareRewards(const config::Config& config, const Tokeniz
   bool learns = rewards.step_weight() > 0 ||
                 (rewards.checker() != config::RewardConfig::none && CheckerWeight(rewards) > 0);
   if (!config.init().reward().empty() && rewards.model_weight() > 0) {
-    TANREN_ASSIGN_OR_RETURN(scores_, DeclareRewardModel("init.reward", config.init().reward(), "reward",
-                                                        config, tokenizer, engine));
+    TANREN_ASSIGN_OR_RETURN(scale_, DeclareRewardModel("init.reward", config.init().reward(), "reward",
+                                                       config, tokenizer, engine));
     model_weight_ = rewards.model_weight();
     learns = true;
   }
@@ -69,8 +63,8 @@ absl::Status RlStage::DeclareRewards(const config::Config& config, const Tokeniz
     learns |= aspects[a].weight != 0;
     if (aspects[a].model.empty()) continue;
     AspectModel model{a, absl::StrCat("reward_", aspects[a].name), {}};
-    TANREN_ASSIGN_OR_RETURN(model.scores, DeclareRewardModel(aspects[a].key(), aspects[a].model, model.name,
-                                                             config, tokenizer, engine));
+    TANREN_ASSIGN_OR_RETURN(model.scale, DeclareRewardModel(aspects[a].key(), aspects[a].model, model.name,
+                                                            config, tokenizer, engine));
     aspect_models_.push_back(std::move(model));
   }
   if (learns) return absl::OkStatus();
@@ -91,7 +85,7 @@ absl::Status RlStage::DeclareReference(const config::Config& config, const Token
         options_.kl_coefficient);
   }
   TANREN_ASSIGN_OR_RETURN(const CheckpointModel source, DescribeCheckpoint(key, path, tokenizer));
-  if (!source.shape.vocabulary_head) {
+  if (source.shape.scalar_head) {
     return InvalidInput("%s: %s is a reward model, and a reference needs a vocabulary head", key,
                         source.path);
   }

@@ -71,13 +71,13 @@ class RlStage final : public Stage {
   struct AspectModel {
     size_t aspect = 0;  // its place in rewards.aspects
     std::string name;   // the engine's
-    ScoreNormalizer scores;
+    RewardScale scale;
   };
 
   // Adds the frozen model `name` and returns the scale that is stored with it. `key` named the path.
-  absl::StatusOr<ScoreNormalizer> DeclareRewardModel(const std::string& key, const std::string& path,
-                                                     const std::string& name, const config::Config& config,
-                                                     const Tokenizer& tokenizer, EngineOptions* engine);
+  absl::StatusOr<RewardScale> DeclareRewardModel(const std::string& key, const std::string& path,
+                                                 const std::string& name, const config::Config& config,
+                                                 const Tokenizer& tokenizer, EngineOptions* engine);
   absl::Status DeclareRewards(const config::Config& config, const Tokenizer& tokenizer,
                               EngineOptions* engine);
   absl::Status DeclareReference(const config::Config& config, const Tokenizer& tokenizer,
@@ -94,6 +94,7 @@ class RlStage final : public Stage {
                           std::vector<Sampled>* sampled);
   absl::Status AddModelScores(Engine& engine, const std::vector<AnswerToReward>& to_reward,
                               std::vector<Sampled>* sampled);
+  void ShuffleRewards(std::vector<Sampled>* sampled) const;
   void AddTotals(const std::vector<Sampled>& sampled);
   std::vector<double> TokenRewards(const Sampled& sampled, const AnswerScores& scores) const;
   void AddColumns(const std::vector<Sampled>& sampled, const std::vector<AnswerScores>& scores);
@@ -120,7 +121,7 @@ class RlStage final : public Stage {
   std::optional<ChatTemplate> chat_;
   std::optional<AnswerRewards> rewards_;
   double model_weight_ = 0;  // of the reward model; 0 without one
-  ScoreNormalizer scores_;   // stored with the reward model
+  RewardScale scale_;        // stored with the reward model
   std::vector<AspectModel> aspect_models_;
   std::vector<Prompt> prompts_;
   std::vector<Prompt> held_out_;

@@ -1,6 +1,7 @@
 #include "stages/rl/rollout_scores.h"
 
 #include <cstring>
+#include <functional>
 #include <string>
 #include <utility>
 
@@ -9,8 +10,6 @@
 
 namespace tanren {
 namespace {
-
-enum Present { kPolicy = 1, kReference = 2, kCritic = 4, kReward = 8 };
 
 void Append(const std::vector<float>& values, std::string* bytes) {
   bytes->append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));
@@ -32,40 +31,12 @@ class FloatReader {
   size_t at_ = 0;
 };
 
-// One micro-batch: logp, reference logp, values (per trained token), last values, rewards (per answer), in
-// this order.
-absl::Status ScoreMicroBatch(Engine& engine, const MicroBatch& batch, int present, float temperature,
-                             const std::string& reward_model, std::string* bytes) {
-  if (present & kPolicy) {
-    TANREN_ASSIGN_OR_RETURN(const Statistics policy,
-                            engine.Score("policy", batch, kLogp, false, temperature));
-    Append(policy.logp, bytes);
-  }
-  if (present & kReference) {
-    TANREN_ASSIGN_OR_RETURN(const Statistics reference,
-                            engine.Score("reference", batch, kLogp, false, temperature));
-    Append(reference.logp, bytes);
-  }
-  if (present & kCritic) {
-    TANREN_ASSIGN_OR_RETURN(const Statistics tokens, engine.Score("critic", batch, kValue, false, 1));
-    Append(tokens.value, bytes);
-    TANREN_ASSIGN_OR_RETURN(const Statistics ends, engine.Score("critic", batch, kValue, true, 1));
-    Append(ends.segment_value, bytes);
-  }
-  if (present & kReward) {
-    TANREN_ASSIGN_OR_RETURN(const Statistics ends, engine.Score(reward_model, batch, kValue, true, 1));
-    Append(ends.segment_value, bytes);
-  }
-  return absl::OkStatus();
-}
+// Writes a micro-batch's scores, and reads those of the answers that are in it, in the same order.
+using WriteScores = std::function<absl::Status(const MicroBatch& batch, std::string* bytes)>;
+using ReadScores = std::function<void(const std::vector<int32_t>& members, FloatReader& reader)>;
 
-}  // namespace
-
-absl::StatusOr<std::vector<AnswerScores>> ScoreRollout(Engine& engine, const Rollout& rollout, ScoreWith with,
-                                                       float temperature, const std::string& reward_model) {
-  const int present = with == ScoreWith::kReward ? kReward
-                                                 : kPolicy | (engine.HasModel("reference") ? kReference : 0) |
-                                                       (engine.HasModel("critic") ? kCritic : 0);
+absl::Status ForDealtMicroBatches(Engine& engine, const Rollout& rollout, const WriteScores& write,
+                                  const ReadScores& read) {
   Comm& data = *engine.mesh().data;
   const int64_t count = static_cast<int64_t>(rollout.micro_batches.size());
   const DealtRange mine = DealMicroBatches(count, data.rank(), data.size());
@@ -74,31 +45,90 @@ absl::StatusOr<std::vector<AnswerScores>> ScoreRollout(Engine& engine, const Rol
   for (int64_t m = mine.begin; m < mine.end && local.ok(); ++m) {
     const absl::StatusOr<MicroBatch> batch =
         rollout.Make(static_cast<int32_t>(m), engine.options().micro_batch_tokens);
-    local = batch.ok() ? ScoreMicroBatch(engine, *batch, present, temperature, reward_model, &bytes)
-                       : batch.status();
+    local = batch.ok() ? write(*batch, &bytes) : batch.status();
   }
   TANREN_RETURN_IF_ERROR(AgreeStatus(*engine.mesh().world, "score rollout", local));
   const std::vector<std::string> all = AllGatherStrings(data, "rollout scores", bytes);
-  std::vector<AnswerScores> scores(rollout.answers.size());
   for (int r = 0; r < data.size(); ++r) {
     FloatReader reader(all[r]);
     const DealtRange range = DealMicroBatches(count, r, data.size());
-    for (int64_t m = range.begin; m < range.end; ++m) {
-      const std::vector<int32_t>& members = rollout.micro_batches[m];
-      const auto per_token = [&](std::vector<float> AnswerScores::*field) {
-        for (const int32_t i : members) scores[i].*field = reader.Take(rollout.answers[i].trained_tokens());
-      };
-      if (present & kPolicy) per_token(&AnswerScores::old_logp);
-      if (present & kReference) per_token(&AnswerScores::reference_logp);
-      if (present & kCritic) {
-        per_token(&AnswerScores::values);
-        for (const int32_t i : members) scores[i].last_value = reader.Take(1)[0];
-      }
-      if (present & kReward) {
-        for (const int32_t i : members) scores[i].reward = reader.Take(1)[0];
-      }
-    }
+    for (int64_t m = range.begin; m < range.end; ++m) read(rollout.micro_batches[m], reader);
   }
+  return absl::OkStatus();
+}
+
+// One micro-batch: logp, reference logp, values (per trained token), last values (per answer), in this order.
+absl::Status WriteTokenScores(Engine& engine, const MicroBatch& batch, float temperature,
+                              std::string* bytes) {
+  for (const char* model : {"policy", "reference"}) {
+    if (!engine.HasModel(model)) continue;
+    TANREN_ASSIGN_OR_RETURN(const Statistics tokens, engine.Score(model, batch, kLogp, false, temperature));
+    Append(tokens.logp, bytes);
+  }
+  if (!engine.HasModel("critic")) return absl::OkStatus();
+  TANREN_ASSIGN_OR_RETURN(const Statistics tokens, engine.Score("critic", batch, kValue, false, 1));
+  Append(tokens.value, bytes);
+  TANREN_ASSIGN_OR_RETURN(const Statistics ends, engine.Score("critic", batch, kValue, true, 1));
+  Append(ends.segment_value, bytes);
+  return absl::OkStatus();
+}
+
+// The segments' scores: made of sums as the losses see them.
+std::vector<float> ScoresOf(const MicroBatch& batch, const Statistics& statistics,
+                            const LikelihoodTerm& likelihood) {
+  if (!likelihood.has_value()) return statistics.segment_value;
+  const size_t segments = statistics.segment_value.size();
+  std::vector<double> sums(segments, 0);
+  std::vector<SegmentStats<float>> stats(segments);
+  for (size_t i = 0; i < batch.trained.size(); ++i) {
+    const int32_t segment = batch.trained_segment[i];
+    sums[segment] += statistics.logp[i];
+    stats[segment].trained_tokens += 1;
+  }
+  std::vector<float> scores(segments);
+  for (size_t s = 0; s < segments; ++s) {
+    stats[s].value = statistics.segment_value[s];
+    stats[s].logp_sum = static_cast<float>(sums[s]);
+    scores[s] = (*likelihood)(stats[s]);
+  }
+  return scores;
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<AnswerScores>> ScoreRollout(Engine& engine, const Rollout& rollout,
+                                                       float temperature) {
+  std::vector<AnswerScores> scores(rollout.answers.size());
+  const auto read = [&](const std::vector<int32_t>& members, FloatReader& reader) {
+    const auto per_token = [&](std::vector<float> AnswerScores::*field) {
+      for (const int32_t i : members) scores[i].*field = reader.Take(rollout.answers[i].trained_tokens());
+    };
+    per_token(&AnswerScores::old_logp);
+    if (engine.HasModel("reference")) per_token(&AnswerScores::reference_logp);
+    if (!engine.HasModel("critic")) return;
+    per_token(&AnswerScores::values);
+    for (const int32_t i : members) scores[i].last_value = reader.Take(1)[0];
+  };
+  const auto write = [&](const MicroBatch& batch, std::string* bytes) {
+    return WriteTokenScores(engine, batch, temperature, bytes);
+  };
+  TANREN_RETURN_IF_ERROR(ForDealtMicroBatches(engine, rollout, write, read));
+  return scores;
+}
+
+absl::StatusOr<std::vector<float>> ScoreRewards(Engine& engine, const Rollout& rollout,
+                                                const std::string& name, const LikelihoodTerm& likelihood) {
+  const uint32_t statistics = kValue | (likelihood.has_value() ? uint32_t{kLogp} : 0);
+  std::vector<float> scores(rollout.answers.size());
+  const auto write = [&](const MicroBatch& batch, std::string* bytes) -> absl::Status {
+    TANREN_ASSIGN_OR_RETURN(const Statistics ends, engine.Score(name, batch, statistics, true, 1));
+    Append(ScoresOf(batch, ends, likelihood), bytes);
+    return absl::OkStatus();
+  };
+  const auto read = [&](const std::vector<int32_t>& members, FloatReader& reader) {
+    for (const int32_t i : members) scores[i] = reader.Take(1)[0];
+  };
+  TANREN_RETURN_IF_ERROR(ForDealtMicroBatches(engine, rollout, write, read));
   return scores;
 }
 

@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "core/engine/engine.h"
+#include "stages/reward_model/reward_scale.h"
 #include "stages/rl/rollout.h"
 
 namespace tanren {
@@ -17,16 +18,17 @@ struct AnswerScores {
   std::vector<float> reference_logp;
   std::vector<float> values;  // the critic's, before each token
   float last_value = 0;       // the critic's after the last token
-  float reward = 0;           // the reward model's, not normalised
 };
 
-// Scores with the reward model of that name only, or with all others: the policy, and those of reference and
-// critic that the engine has. Each data rank scores its own micro-batches and the results are gathered: the
-// same on every rank. Collective.
-enum class ScoreWith { kReward, kOthers };
-absl::StatusOr<std::vector<AnswerScores>> ScoreRollout(Engine& engine, const Rollout& rollout, ScoreWith with,
-                                                       float temperature,
-                                                       const std::string& reward_model = "reward");
+// Scores with the policy, and with those of reference and critic that the engine has. Each data rank scores
+// its own micro-batches and the results are gathered: the same on every rank. Collective.
+absl::StatusOr<std::vector<AnswerScores>> ScoreRollout(Engine& engine, const Rollout& rollout,
+                                                       float temperature);
+
+// What the engine's model `name` gives each answer, not normalised: its scalar head at the end, and the
+// answer's log-probability where `likelihood` says so. Gathered as above. Collective.
+absl::StatusOr<std::vector<float>> ScoreRewards(Engine& engine, const Rollout& rollout,
+                                                const std::string& name, const LikelihoodTerm& likelihood);
 
 }  // namespace tanren
 

@@ -63,6 +63,8 @@ member kto dpo preference preference.loss=kto preference.undesirable_weight=1.3 
 says kto '"z0":'
 start pairwise 1 reward_model
 member listwise pairwise reward_model reward_model.loss=listwise
+member likelihood pairwise reward_model reward_model.likelihood=sum reward_model.likelihood_weight=0.2
+member likelihood_mean likelihood reward_model reward_model.likelihood=mean reward_model.loss=listwise
 
 # 64 answers a rollout, 2 epochs of 2 minibatches: step 3 is inside the second epoch, step 5 of the next rollout.
 rollout=(rollout.samples=8 rl.epochs=2 rl.minibatches=2)
@@ -76,12 +78,14 @@ member kl_k2 kl_k3 rl rl.algorithm=grpo rl.kl_coefficient=0.1 rl.kl_estimator=k2
 start kl_token_mean 1 rl rl.algorithm=grpo rl.kl_coefficient=0.1 rl.kl_estimator=k2 "${rollout[@]}"
 ! diff -q <(losses kl_k2) <(losses kl_token_mean) >/dev/null || fail "rl.aggregate changes nothing"
 member equal_groups grpo rl rl.algorithm=grpo rl.drop_equal_groups=yes rl.scale_advantages=false "${rollout[@]}"
+member shuffled grpo rl rl.algorithm=grpo rewards.shuffle=yes "${rollout[@]}"
 member dual_clip grpo rl rl.algorithm=grpo rl.dual_clip=1.001 rl.clip_low=0.001 "${rollout[@]}"
 member stop_kl grpo rl rl.algorithm=grpo rl.stop_kl=1e-6 "${rollout[@]}"
 says stop_kl '"stopped_by_kl":1'
 start ppo 1 rl rl.algorithm=ppo "${rollout[@]}"
 member adaptive_kl ppo rl rl.algorithm=ppo rl.kl_target=1e-4 rl.kl_horizon=100 "${rollout[@]}"
 [ "$(grep -o '"kl_coefficient":[^,}]*' adaptive_kl/metrics.jsonl | sort -u | wc -l)" -ge 2 ] || fail "the KL coefficient does not adapt"
+member likelihood_reward ppo rl rl.algorithm=ppo init.reward=likelihood "${rollout[@]}"
 member process_rewards ppo rl rl.algorithm=ppo rewards.step_weight=0.5 rl.gamma=0.95 rl.critic_warmup_steps=1 "${rollout[@]}"
 no_orphans
 echo "all members the same at every layout"

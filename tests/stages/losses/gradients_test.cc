@@ -73,6 +73,8 @@ TEST_F(GradientsTest, RewardModelsWithTies) {
     std::vector<SegmentStats<double>> unit(2 + i % 4);
     for (SegmentStats<double>& segment : unit) {
       segment.value = Draw(-3, 3);
+      segment.logp_sum = Draw(-9, -0.1);
+      segment.trained_tokens = std::floor(Draw(1, 20));
       segment.segment_columns[0] = std::floor(Draw(1, 4));  // ties are frequent
       segment.segment_columns[1] = Draw(0, 1);
     }
@@ -80,6 +82,11 @@ TEST_F(GradientsTest, RewardModelsWithTies) {
     CheckSegmentGradient(ListwiseRewardFunctor{0.01}, unit, normalizers_);
     CheckFloatSegments(PairwiseRewardFunctor{0.01}, unit, normalizers_);
     CheckFloatSegments(ListwiseRewardFunctor{0.01}, unit, normalizers_);
+    const HeadAndLikelihoodScore score{0.6, i % 2 == 0};
+    CheckSegmentGradient(PairwiseRewardFunctor{0.01, score}, unit, normalizers_);
+    CheckSegmentGradient(ListwiseRewardFunctor{0.01, score}, unit, normalizers_);
+    CheckFloatSegments(PairwiseRewardFunctor{0.01, score}, unit, normalizers_);
+    CheckFloatSegments(ListwiseRewardFunctor{0.01, score}, unit, normalizers_);
   }
 }
 

@@ -32,11 +32,12 @@ void ExpectClose(double got, double want, const char* what, size_t at) {
 // gradient.
 template <class Functor>
 void CompareUnits(const json& golden, const Functor& functor,
-                  std::vector<std::vector<SegmentStats<double>>> units, double SegmentSeed<double>::*field) {
+                  std::vector<std::vector<SegmentStats<double>>> units, double SegmentSeed<double>::*field,
+                  size_t input = 0) {
   Normalizers normalizers;
   normalizers.units = static_cast<double>(units.size());
   double loss = 0;
-  const json& gradient = golden["gradients"][0];
+  const json& gradient = golden["gradients"][input];
   for (size_t u = 0; u < units.size(); ++u) {
     std::vector<SegmentSeed<double>> seeds(units[u].size());
     double metrics[kMaxLossMetrics] = {};
@@ -104,13 +105,21 @@ void CompareRewards(const json& golden, bool pairwise) {
     units[u].resize(golden["score"][u].size());
     for (size_t s = 0; s < units[u].size(); ++s) {
       units[u][s].value = golden["score"][u][s];
+      units[u][s].logp_sum = golden["logp"][u][s];
+      units[u][s].trained_tokens = golden["tokens"][u][s];
       units[u][s].segment_columns[0] = golden["rank"][u][s];
       units[u][s].segment_columns[1] = golden["margin"][u][s];
     }
   }
   const double centering = golden["options"][0];
-  if (pairwise) CompareUnits(golden, PairwiseRewardFunctor{centering}, units, &SegmentSeed<double>::value);
-  if (!pairwise) CompareUnits(golden, ListwiseRewardFunctor{centering}, units, &SegmentSeed<double>::value);
+  const HeadAndLikelihoodScore likelihood{golden["options"][1], golden["options"][2]};
+  const auto compare = [&](double SegmentSeed<double>::*field, size_t input, const auto& score) {
+    if (pairwise) CompareUnits(golden, PairwiseRewardFunctor{centering, score}, units, field, input);
+    if (!pairwise) CompareUnits(golden, ListwiseRewardFunctor{centering, score}, units, field, input);
+  };
+  if (likelihood.weight == 0) return compare(&SegmentSeed<double>::value, 0, HeadScore{});
+  compare(&SegmentSeed<double>::value, 0, likelihood);
+  compare(&SegmentSeed<double>::logp_sum, 1, likelihood);
 }
 
 void Compare(const json& golden) {
@@ -162,7 +171,7 @@ TEST(PyTorch, LossesAndGradientsOfFixedRollouts) {
   std::ifstream in(TANREN_LOSS_GOLDEN);
   ASSERT_TRUE(in) << TANREN_LOSS_GOLDEN;
   const json golden = json::parse(in, nullptr, false);
-  ASSERT_EQ(golden["cases"].size(), 15);
+  ASSERT_EQ(golden["cases"].size(), 19);
   for (const json& one : golden["cases"]) {
     SCOPED_TRACE(one["loss"].get<std::string>() + " " + one["options"].dump());
     Compare(one);

@@ -309,13 +309,13 @@ TEST_F(Steps, Kto) {
 
 TEST_F(Steps, PairwiseRewardModel) {
   const double centering = Case("pairwise")["centering"];
-  Compare("pairwise", "scorer", SequenceLossOf<PairwiseRewardFunctor>(PairwiseRewardFunctor{centering}),
+  Compare("pairwise", "scorer", SequenceLossOf<PairwiseRewardFunctor<>>(PairwiseRewardFunctor{centering}),
           Pack(Rankings(Case("pairwise"))));
 }
 
 TEST_F(Steps, ListwiseRewardModelWithTies) {
   const double centering = Case("listwise")["centering"];
-  Compare("listwise", "scorer", SequenceLossOf<ListwiseRewardFunctor>(ListwiseRewardFunctor{centering}),
+  Compare("listwise", "scorer", SequenceLossOf<ListwiseRewardFunctor<>>(ListwiseRewardFunctor{centering}),
           Pack(Rankings(Case("listwise"))));
 }
 

@@ -125,21 +125,29 @@ def value_case(clip):
     return record("value", [clip], {"values": value, "old": old, "target": target, "weight": weight}, loss, [value])
 
 
-def reward_case(name, centering):
+def reward_case(name, centering, likelihood=None):
     ranks = torch.tensor([[1, 2, 3, 4], [1, 1, 2, 3], [2, 1, 2, 1], [1, 2, 2, 2], [4, 3, 2, 1], [1, 2, 1, 3]])
     margin = torch.rand(UNITS, 4)
     score = 2 * torch.randn(UNITS, 4)
     score.requires_grad_(True)
+    inputs, logp, tokens = [score], torch.zeros(UNITS, 4), torch.ones(UNITS, 4)
+    if likelihood:
+        tokens = torch.randint(1, 30, (UNITS, 4)).double()
+        logp = (-tokens * (0.1 + torch.rand(UNITS, 4))).requires_grad_(True)
+        inputs.append(logp)
+    weight, mean = likelihood or (0, False)
+    scores = score + weight * (logp / tokens if mean else logp)
     total = 0
-    for r, m, s in zip(ranks.tolist(), margin, score):
+    for r, m, s, v in zip(ranks.tolist(), margin, scores, score):
         if name == "pairwise":
-            terms = [-logsigmoid(s[i] - s[j] - m[i]) + centering * (s[i] + s[j]) ** 2
+            terms = [-logsigmoid(s[i] - s[j] - m[i]) + centering * (v[i] + v[j]) ** 2
                      for i in range(4) for j in range(4) if r[i] < r[j]]
         else:
-            terms = [torch.logsumexp(s[torch.tensor(r) >= r[i]], 0) - s[i] + centering * s[i] ** 2 for i in range(4)]
+            terms = [torch.logsumexp(s[torch.tensor(r) >= r[i]], 0) - s[i] + centering * v[i] ** 2 for i in range(4)]
         total = total + sum(terms) / len(terms)
     loss = total / UNITS
-    return record(name, [centering], {"rank": ranks.double(), "margin": margin, "score": score}, loss, [score])
+    return record(name, [centering, weight, mean],
+                  {"rank": ranks.double(), "margin": margin, "score": score, "logp": logp, "tokens": tokens}, loss, inputs)
 
 
 cases = [
@@ -158,6 +166,10 @@ cases = [
     value_case(0.0),
     reward_case("pairwise", 0.01),
     reward_case("listwise", 0.0),
+    reward_case("pairwise", 0.02, (0.3, False)),
+    reward_case("listwise", 0.02, (0.3, False)),
+    reward_case("pairwise", 0.01, (4, True)),
+    reward_case("listwise", 0.0, (4, True)),
 ]
 assert all(math.isfinite(case["value"]) for case in cases)
 with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "golden.json"), "w") as out:
