@@ -135,7 +135,18 @@ gsm8k() {
   train sft_gsm8k_random sft_gsm8k "init.from=''"
   for model in base_en sft_gsm8k sft_gsm8k_random; do
     once "eval_$model" run eval "$configs/eval_gsm8k.yaml" checkpoint="$home/$model" out="$home/eval_$model"
+    answer_rows "$model" worked_answers
   done
+}
+
+# answer_rows MODEL TEST: how likely the right answers are, and how many the model writes itself.
+answer_rows() {
+  jq -r --arg model "$1" --arg test "$2" '
+    def rounded: . * 10000 | round | . / 10000;
+    .tests[$test].figures.loss as $loss | .tests.heldout.strategies | to_entries[] | .value.figures as $f
+    | "real_data: \($model) \(.key): loss of held-out answers \($loss | rounded), right \($f.accuracy | rounded) +- "
+      + "\(1.96 * $f.accuracy_standard_error | rounded) of \($f.cases), no answer \($f.no_answer | rounded), "
+      + "checker failures \($f.checker_failures)"' "$home/eval_$1/summary.json"
 }
 
 # Pairs that no stage has to leave out: equal beginnings, an answer on both sides, and not longer than 1,300 characters and without links,
@@ -225,35 +236,55 @@ kl() {
   jq -c --slurpfile dialogues "$home/pairs/chosen_heldout.jsonl" '
     select(.strategy == "sampled" and .replies[0].ended and (.completion | test("\\S")))
     | (.case | split(":")[-1] | tonumber) as $line
-    | {prompt: $dialogues[$line - 1].messages[:-1], responses: [.completion]}' \
+    | {prompt: $dialogues[$line - 1].messages[:-1], completions: [.completion]}' \
     "$home/eval_$1/samples.jsonl" >"$home/kl_$1.jsonl"
   for one in "$1" sft_chosen; do
     run score "$home/$one" --examples "$home/kl_$1.jsonl" --json >"$home/kl_$1.$one.jsonl"
   done
   jq -rn --slurpfile ours "$home/kl_$1.$1.jsonl" --slurpfile theirs "$home/kl_$1.sft_chosen.jsonl" --arg model "$1" '
     [range($ours | length) as $i | $ours[$i].logp[0] - $theirs[$i].logp[0]]
-    | "\(add / length) nats over \(length) sampled answers that ended"' >"$home/kl_$1.txt"
+    | "\(add / length * 100 | round | . / 100) nats over \(length) sampled answers that ended"' >"$home/kl_$1.txt"
 }
 
-# win_rows MODEL: its win rate over the model it started from, by the reward model of the other half.
+# win_rows MODEL: its win rate over the model it started from, by the reward model of the other half, and apart for answers
+# that are shorter than that model's and longer ones.
 win_rows() {
-  jq -r --arg model "$1" --arg kl "$(cat "$home/kl_$1.txt")" '
-    .tests[] | .strategies[]? | .figures as $f | (1.96 * ($f.win_rate * (1 - $f.win_rate) / $f.cases | sqrt)) as $room
-    | "real_data: \($model) \(.name): win rate \($f.win_rate) +- \($room) over \($f.cases) prompts, \($f.tokens_per_case) "
-      + "tokens an answer, cut off \($f.cut_off), score \($f.reward_score); KL \($kl)"' "$home/eval_$1/summary.json"
+  local strategy
+  for strategy in greedy sampled; do
+    jq -rn --arg model "$1" --arg strategy "$strategy" --arg kl "$(cat "$home/kl_$1.txt")" \
+      --slurpfile summary "$home/eval_$1/summary.json" --slurpfile ours "$home/eval_$1/samples.jsonl" \
+      --slurpfile theirs "$home/eval_sft_chosen/samples.jsonl" '
+      def percent: . * 1000 | round | . / 10;
+      def wins: if length == 0 then "-" else "\(map(.win) | add / length | percent) % of \(length)" end;
+      def replies: map(select(.strategy == $strategy and .replies)) | INDEX(.case);
+      ($theirs | replies) as $before
+      | [$ours | replies | .[] | {win, longer: (.replies[0].tokens - $before[.case].replies[0].tokens)}] as $pairs
+      | $summary[0].tests.heldout.strategies[$strategy].figures as $f
+      | "real_data: \($model) \($strategy): wins \($f.win_rate | percent) +- "
+        + "\(1.96 * ($f.win_rate * (1 - $f.win_rate) / $f.cases | sqrt) | percent) % of \($f.cases); "
+        + "\($f.tokens_per_case * 10 | round | . / 10) tokens an answer, cut off \($f.cut_off | percent) %, score "
+        + "\($f.reward_score * 100 | round | . / 100); where shorter "
+        + "\($pairs | map(select(.longer < 0)) | wins), as long \($pairs | map(select(.longer == 0)) | wins), longer "
+        + "\($pairs | map(select(.longer > 0)) | wins); KL \($kl)"'
+  done
 }
 
 japanese() {
+  local model
   once choices_split held_out_and_rest choices "$choices_file" .question
   base_ja
   train sft_choices sft_choices
-  once eval_choices run eval "$configs/eval_choices.yaml"
-  once score_base_ja score_choices base_ja
-  once score_sft_choices score_choices sft_choices
+  once eval_sft_choices run eval "$configs/eval_choices.yaml"
+  answer_rows sft_choices right_answers
+  for model in base_ja sft_choices; do
+    once "score_$model" score_choices "$model"
+    sed "s/^/real_data: $model: /" "$home/score_$model.txt"
+  done
 }
 
 score_choices() {
-  run score "$home/$1" --examples "$home/choices/heldout.jsonl" --format ranking | tail -n 2 | tee "$home/score_$1.txt"
+  run score "$home/$1" --examples "$home/choices/heldout.jsonl" --format ranking >"$home/score_$1.log"
+  tail -n 2 "$home/score_$1.log" >"$home/score_$1.txt"
 }
 
 parts=("$@")
