@@ -2,7 +2,7 @@
 # Every post-training stage on data that people made: GSM8K, Anthropic's harmlessness preferences, JCommonsenseQA, with
 # small base models of English and Japanese texts. Reports what is reached; docs/benchmarks/real_data.md has a run's
 # figures. Fails where a stage fails, not where a small model is weak. What is done is not done twice: run it again
-# after an interruption. About 25 minutes on two cores.
+# after an interruption. Estimated at 25 minutes on two quiet cores.
 #
 #   tests/soak/real_data.sh                all parts
 #   tests/soak/real_data.sh show           `tanren data show` on each file: damaged records, masks, broken text
@@ -11,7 +11,7 @@
 #   tests/soak/real_data.sh japanese       SFT on five-choice questions
 #
 # TANREN_DATA: directory of the data (default ../shared/data). RANKS: processes of each run (default 2); the results do not
-# depend on it, and with 1 several parts can run side by side.
+# depend on it, and with 1 parts can run side by side, once the base model of English is there.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 # shellcheck source=tests/lib.sh
