@@ -116,6 +116,9 @@ void AddScore(CLI::App& app, int* exit_code) {
   verb->add_option("-r,--response", options->responses, "An answer; may be given several times");
   verb->add_option("--examples", options->examples,
                    "JSONL file of prompts with answers, in any format of examples, instead of the two above");
+  verb->add_option("--format", options->format,
+                   "Of --examples: a format by name; ranking: of choices, all of them")
+      ->capture_default_str();
   verb->add_option("--reward", options->reward, "Checkpoint of a reward model that scores the answers too");
   verb->add_flag("--raw", options->raw,
                  "No chat template and no end of turn; so it is anyway after stage pretrain");

@@ -40,6 +40,9 @@ absl::StatusOr<std::vector<Example>> ReadAll(const ScoreOptions& options) {
         "--examples: the file has its own prompts and answers; leave --prompt and --response");
   }
   ExampleOptions reading;
+  const absl::StatusOr<std::optional<ExampleFormat>> format = ExampleFormatByName(options.format);
+  if (!format.ok()) return At("--format", format.status());
+  reading.format = *format;
   reading.max_damaged_fraction = 0;  // a line of input is a line of output
   ExampleReport report;
   absl::StatusOr<std::vector<Example>> examples = ReadExamples(options.examples, reading, &report);
@@ -63,12 +66,23 @@ Json PromptJson(const Example& example) {
   return messages;
 }
 
-// Pairs of differently ranked answers, and those of them that `scores` puts in the same order.
-struct PairCount {
+// Pairs of differently ranked answers, and those of them that `scores` puts in the same order; prompts, and
+// those of them of which a best answer scores higher than all that are not.
+struct OrderCount {
   int64_t pairs = 0;
   int64_t agreeing = 0;
+  int64_t prompts = 0;
+  int64_t best_first = 0;
 
   void Add(const std::vector<int32_t>& ranks, const std::vector<double>& scores) {
+    const int32_t best_rank = *std::min_element(ranks.begin(), ranks.end());
+    double best = -HUGE_VAL, others = -HUGE_VAL;
+    for (size_t i = 0; i < ranks.size(); ++i) {
+      double& side = ranks[i] == best_rank ? best : others;
+      side = std::max(side, scores[i]);
+    }
+    ++prompts;
+    best_first += best > others;
     for (size_t i = 0; i < ranks.size(); ++i) {
       for (size_t j = 0; j < ranks.size(); ++j) {
         if (ranks[i] >= ranks[j]) continue;
@@ -99,7 +113,7 @@ class Scoring {
   }
 
   void Print() const {
-    PairCount by_logp, by_reward;
+    OrderCount by_logp, by_mean_logp, by_reward;
     size_t first = 0;
     for (const Example& example : examples_) {
       const Columns columns = ColumnsOf(first, example.responses.size());
@@ -107,14 +121,21 @@ class Scoring {
       options_.json ? PrintJson(example, columns) : PrintTable(example, columns);
       if (example.ranks.empty()) continue;
       by_logp.Add(example.ranks, columns.logp);
+      by_mean_logp.Add(example.ranks, columns.mean_logp);
       by_reward.Add(example.ranks, columns.reward);
     }
     if (options_.json || by_logp.pairs == 0) return;
-    const auto print = [](const char* name, const PairCount& count) {
-      std::printf("%lld of %lld ranked pairs are in the order of the ranking by %s\n",
-                  static_cast<long long>(count.agreeing), static_cast<long long>(count.pairs), name);
+    const auto print = [](const char* name, const OrderCount& count) {
+      std::printf(
+          "%lld of %lld ranked pairs are in the order of the ranking by %s; a best answer is first in %lld "
+          "of %lld\n",
+          static_cast<long long>(count.agreeing), static_cast<long long>(count.pairs), name,
+          static_cast<long long>(count.best_first), static_cast<long long>(count.prompts));
     };
-    if (!logp_.empty()) print("log-probability", by_logp);
+    if (!logp_.empty()) {
+      print("log-probability", by_logp);
+      print("log-probability per token", by_mean_logp);
+    }
     if (!rewards_.empty()) print("reward", by_reward);
   }
 

@@ -13,6 +13,7 @@ struct ScoreOptions {
   std::vector<std::string> prompts;    // --prompt: one, with --response
   std::vector<std::string> responses;  // --response: its answers
   std::string examples;                // --examples: or a JSONL file of prompts with answers
+  std::string format = "by_content";   // --format of the examples
   std::string reward;                  // --reward: checkpoint of a reward model that scores them too
   bool raw = false;                    // --raw: no chat template and no end of turn, as after stage pretrain
   bool json = false;                   // one JSON object per prompt
@@ -20,7 +21,8 @@ struct ScoreOptions {
 
 // Prints of every answer the summed and the mean log-probability of its tokens, the end of the turn included,
 // and a reward model's score. Where the examples rank their answers it also prints how many of the ranked
-// pairs are in that order. Alone or as one rank of a job; rank 0 prints. Exit code 0 or 2.
+// pairs are in that order, and of how many prompts a best answer is first: accuracy over choices. Alone or as
+// one rank of a job; rank 0 prints. Exit code 0 or 2.
 int Score(const ScoreOptions& options);
 
 }  // namespace tanren

@@ -6,8 +6,9 @@
 #   tests/soak.sh sanitizers       all tests under AddressSanitizer and UndefinedBehaviorSanitizer
 #   tests/soak.sh shakespeare      nanoGPT's CPU baseline on character-level tinyshakespeare, on 1 and on 2 ranks
 #   tests/soak.sh kill             kill -9 of ranks at random moments, ROUNDS times, against a run left alone
+#   tests/soak.sh real_data        every post-training stage on data that people made: tests/soak/real_data.sh
 #
-# TANREN_DATA: where text/tinyshakespeare*.txt lies (default ../shared/data). ROUNDS: default 20.
+# TANREN_DATA: the data of the parts shakespeare and real_data (default ../shared/data). ROUNDS: default 20.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=tests/lib.sh
@@ -108,7 +109,7 @@ kill_ranks() {
 }
 
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(sanitizers shakespeare kill)
+[ ${#parts[@]} -gt 0 ] || parts=(sanitizers shakespeare kill real_data)
 worst=0
 for part in "${parts[@]}"; do
   # In the background, since -e does not hold inside a command that || follows.
@@ -116,7 +117,8 @@ for part in "${parts[@]}"; do
     sanitizers) sanitizers & ;;
     shakespeare) shakespeare & ;;
     kill) kill_ranks & ;;
-    *) echo "soak.sh: unknown part '$part'; known are sanitizers, shakespeare, kill" >&2; exit 2 ;;
+    real_data) tests/soak/real_data.sh & ;;
+    *) echo "soak.sh: unknown part '$part'; known are sanitizers, shakespeare, kill, real_data" >&2; exit 2 ;;
   esac
   wait $! || { echo "soak: $part FAILED" >&2; worst=1; }
 done

@@ -6,6 +6,7 @@
 
 #include "core/base/status.h"
 #include "core/corpus/input_stream.h"
+#include "core/examples/read_examples.h"
 #include "core/reward/checker.h"
 #include "core/tokenizer/files.h"
 
@@ -13,6 +14,7 @@ namespace tanren {
 namespace {
 
 constexpr int64_t kMaxLineBytes = int64_t{64} << 20;
+constexpr std::string_view kWorkedAnswerMark = "####";
 
 absl::StatusOr<std::vector<Message>> MessagesOf(const OrderedJson& value) {
   std::vector<Message> messages;
@@ -58,6 +60,38 @@ absl::Status ReadTurns(const OrderedJson& value, EvaluationCase* out) {
   return absl::OkStatus();
 }
 
+// Records of published sets that hold a question in other fields: preferences (the conversation before the
+// answers) and choices (lines of the question, as in training).
+bool IsPublished(const OrderedJson& fields) {
+  if (fields.contains("prompt") || fields.contains("messages")) return false;
+  return (fields.contains("chosen") && fields.contains("rejected")) ||
+         (fields.contains("choice0") && fields.contains("label"));
+}
+
+absl::Status ReadPublished(std::string_view line, EvaluationCase* out) {
+  TANREN_ASSIGN_OR_RETURN(Example example, ParseExample(line, std::nullopt));
+  if (example.prompt.empty() || example.prompt.back().role != MessageRole::kUser) {
+    return InvalidInput("what stands before the answers does not end with the user's message");
+  }
+  CaseTurn turn;
+  turn.user = std::move(example.prompt.back().content);
+  example.prompt.pop_back();
+  out->before = std::move(example.prompt);
+  if (!example.answer.empty()) turn.answer = std::move(example.answer);
+  out->turns.push_back(std::move(turn));
+  return absl::OkStatus();
+}
+
+// GSM8K's answers are worked: what is compared stands behind the last "####".
+absl::StatusOr<std::string> Comparable(std::string answer) {
+  if (answer.rfind(kWorkedAnswerMark) == std::string::npos) return answer;
+  std::string last = ExtractAnswer(answer, kWorkedAnswerMark);
+  if (last.empty())
+    return InvalidInput("field \"answer\": nothing stands behind its last %s",
+                        std::string(kWorkedAnswerMark));
+  return last;
+}
+
 // The question of a case that is no scenario. Without one the prompt's pattern must find its fields.
 absl::Status ReadQuestion(EvaluationCase* out) {
   CaseTurn turn;
@@ -70,7 +104,8 @@ absl::Status ReadQuestion(EvaluationCase* out) {
                             TextField(out->fields, out->fields.contains("prompt") ? "prompt" : "question"));
   }
   if (out->fields.contains("answer")) {
-    TANREN_ASSIGN_OR_RETURN(turn.answer, TextField(out->fields, "answer"));
+    TANREN_ASSIGN_OR_RETURN(std::string answer, TextField(out->fields, "answer"));
+    TANREN_ASSIGN_OR_RETURN(turn.answer, Comparable(std::move(answer)));
   }
   out->turns.push_back(std::move(turn));
   return absl::OkStatus();
@@ -99,6 +134,8 @@ absl::StatusOr<EvaluationCase> ParseCase(std::string_view line, const CaseOption
   TANREN_ASSIGN_OR_RETURN(out.fields, ParseRecord(line));
   if (out.scenario()) {
     TANREN_RETURN_IF_ERROR(ReadTurns(out.fields["turns"], &out));
+  } else if (IsPublished(out.fields)) {
+    TANREN_RETURN_IF_ERROR(ReadPublished(line, &out));
   } else {
     TANREN_RETURN_IF_ERROR(ReadQuestion(&out));
   }

@@ -1,5 +1,7 @@
 #include "core/examples/example.h"
 
+#include "core/base/status.h"
+
 namespace tanren {
 
 const char* NameOf(ExampleFormat format) {
@@ -24,6 +26,17 @@ const char* NameOf(ExampleFormat format) {
       return "text";
   }
   return "";
+}
+
+absl::StatusOr<std::optional<ExampleFormat>> ExampleFormatByName(std::string_view name) {
+  if (name == "by_content") return std::nullopt;
+  std::string names = "by_content";
+  for (int i = 0; i <= static_cast<int>(ExampleFormat::kText); ++i) {
+    const auto format = static_cast<ExampleFormat>(i);
+    if (name == NameOf(format)) return format;
+    absl::StrAppend(&names, ", ", NameOf(format));
+  }
+  return InvalidInput("format %s is none of %s", std::string(name), names);
 }
 
 }  // namespace tanren

@@ -3,18 +3,21 @@
 #define TANREN_CORE_EXAMPLES_EXAMPLE_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "core/chat/message.h"
 
 namespace tanren {
 
 // Recognised by the fields of a record; in this order where several fit.
 enum class ExampleFormat {
-  kRanking,     // prompt, responses [..], ranking [..]: see Example::ranks
-  kPreference,  // prompt?, chosen, rejected (strings, or lists of messages that share their beginning),
-                // margin?; or HH's strings, see below
+  kRanking,           // prompt, responses [..], ranking [..]: see Example::ranks
+  kPreference,        // prompt?, chosen, rejected (strings, or lists of messages that share their beginning),
+                      // margin?; or HH's strings, see below
   kLabelled,          // prompt, completion, label: true/false, 1/0, "good"/"bad"
   kReferences,        // prompt, completions [..]: several right answers of one instruction
   kMessages,          // messages [{role, content}] (also "conversations" with from/value)
@@ -24,6 +27,9 @@ enum class ExampleFormat {
   kText,    // text
 };
 const char* NameOf(ExampleFormat format);
+// InvalidArgument for a name that is none, with those that are. "by_content" is nothing: recognised record by
+// record.
+absl::StatusOr<std::optional<ExampleFormat>> ExampleFormatByName(std::string_view name);
 
 // prompt fields: "prompt" (a string, or a list of messages) or "question"; a string becomes one user message.
 // completion fields: "completion" or "response". Everywhere: weight? (number >= 0), system? (string), id?,

@@ -91,7 +91,8 @@ absl::StatusOr<std::string> AnswerBehindTheSteps(std::string_view worked) {
 }
 
 // JCommonsenseQA: question, choice0, choice1, .., and in label the index of the right one. The choices become
-// lines of the prompt, and the text of the right one is the answer.
+// lines of the prompt, and the text of the right one is the answer. As a ranking all choices are responses,
+// the right one above the others, which are equal.
 absl::Status ReadMultipleChoice(const Json& record, Example* example) {
   TANREN_ASSIGN_OR_RETURN(std::string prompt, RequiredText(record, "question"));
   std::vector<std::string> choices;
@@ -109,8 +110,15 @@ absl::Status ReadMultipleChoice(const Json& record, Example* example) {
                         choices.size());
   }
   example->prompt = {User(std::move(prompt))};
-  example->responses = {choices[static_cast<size_t>(index)]};
-  example->answer = example->responses[0];
+  example->answer = choices[static_cast<size_t>(index)];
+  if (example->format != ExampleFormat::kRanking) {
+    example->responses = {example->answer};
+    return absl::OkStatus();
+  }
+  if (choices.size() < 2) return InvalidInput("too few responses: one choice, and a ranking compares two");
+  example->ranks.assign(choices.size(), 2);
+  example->ranks[static_cast<size_t>(index)] = 1;
+  example->responses = std::move(choices);
   return absl::OkStatus();
 }
 
@@ -230,6 +238,8 @@ absl::Status ReadText(const Json& record, Example* example) {
 absl::Status ReadFormat(const Json& record, Example* example) {
   switch (example->format) {
     case ExampleFormat::kRanking:
+      if (Field(record, "responses") == nullptr && IsMultipleChoice(record))
+        return ReadMultipleChoice(record, example);
       TANREN_RETURN_IF_ERROR(ReadPrompt(record, example));
       return ReadRanking(record, example);
     case ExampleFormat::kPreference:

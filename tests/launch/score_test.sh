@@ -74,6 +74,23 @@ expect_exit 0 mixed.out "$TANREN" score ranking_sft --examples mixed.jsonl --jso
   fail "formats differ: $(cat mixed.out)"
 expect_exit 0 table.log "$TANREN" score ranking_sft --examples mixed.jsonl
 expect_text table.log 'of 1 ranked pairs are in the order of the ranking by log-probability'
+expect_text table.log 'a best answer is first in '
+
+# Of choices the right one is above the others; what is first in the JSON lines is what the last lines count.
+cat >choices.jsonl <<'JSONL'
+{"question":"a","choice0":"b","choice1":"c","choice2":"ddd","label":0}
+{"question":"a","choice0":"b","choice1":"c","choice2":"ddd","label":1}
+{"question":"a","choice0":"b","choice1":"c","choice2":"ddd","label":2}
+JSONL
+"$TANREN" score ranking_sft --examples choices.jsonl --format ranking --json >choices.out
+grep -qF '"prompt":"a\n- b\n- c\n- ddd","responses":["b","c","ddd"]' choices.out || fail "$(head -n 1 choices.out)"
+grep -o '"ranking":[^}]*' choices.out | tr '\n' ' ' | grep -qF '"ranking":[1,2,2] "ranking":[2,1,2] "ranking":[2,2,1]' ||
+  fail "$(cat choices.out)"
+"$TANREN" score ranking_sft --examples choices.jsonl --format ranking >choices.log
+# Of three questions that differ in the right choice alone exactly one is answered rightly.
+[ "$(grep -c 'a best answer is first in 1 of 3' choices.log)" = 2 ] || fail "$(tail -n 2 choices.log)"
+[ "$("$TANREN" score ranking_sft --examples choices.jsonl --json | grep -c '"responses":\["[^,]*"\]')" = 3 ] ||
+  fail "without --format the right choice alone is scored"
 
 # --- bad input --------------------------------------------------------------------------------------------------
 refused() {  # refused TEXT ARGUMENT...
@@ -86,6 +103,7 @@ refused 'give one --prompt with its answers' ranking_sft
 refused 'give one --prompt with its answers' ranking_sft --prompt a
 refused 'give one --prompt with its answers' ranking_sft --prompt a --prompt b -r c
 refused 'leave --prompt and --response' ranking_sft --prompt a -r b --examples mixed.jsonl
+refused '--format: format rankings is none of by_content, ranking' ranking_sft --examples mixed.jsonl --format rankings
 refused 'missing.jsonl: there is no such file' ranking_sft --examples missing.jsonl
 echo '{"prompt":"a","answer":"1"}' >bad.jsonl
 refused 'bad.jsonl:1: a record of format answer has no answer to score' ranking_sft --examples bad.jsonl

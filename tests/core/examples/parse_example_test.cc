@@ -129,6 +129,31 @@ TEST(Preference, StringsAndMessages) {
   EXPECT_THAT(Problem(R"({"prompt":"other",)" + lists), StartsWith("different beginnings"));
 }
 
+TEST(Ranking, OfChoicesTheRightOneIsAboveTheOthers) {
+  const Example e =
+      Parse(R"({"question":"Which?","choice0":"sun","choice1":"moon","choice2":"sea","label":1})",
+            ExampleFormat::kRanking);
+  EXPECT_EQ(e.format, ExampleFormat::kRanking);
+  EXPECT_THAT(e.prompt, ElementsAre(Message{kUser, "Which?\n- sun\n- moon\n- sea"}));
+  EXPECT_THAT(e.responses, ElementsAre("sun", "moon", "sea"));
+  EXPECT_THAT(e.ranks, ElementsAre(2, 1, 2));
+  EXPECT_EQ(e.answer, "moon");
+  EXPECT_THAT(Problem(R"({"question":"Which?","choice0":"sun","label":0})", ExampleFormat::kRanking),
+              StartsWith("too few responses"));
+}
+
+TEST(ExampleFormatByName, KnowsEveryName) {
+  for (const ExampleFormat format :
+       {ExampleFormat::kRanking, ExampleFormat::kPromptCompletion, ExampleFormat::kText}) {
+    const auto found = ExampleFormatByName(NameOf(format));
+    ASSERT_TRUE(found.ok()) << found.status();
+    EXPECT_EQ(*found, format);
+  }
+  EXPECT_EQ(*ExampleFormatByName("by_content"), std::nullopt);
+  EXPECT_THAT(std::string(View(ExampleFormatByName("rankings").status().message())),
+              HasSubstr("format rankings is none of by_content, ranking, preference"));
+}
+
 TEST(Preference, HumanAndAssistantInOneString) {
   const Example e = Parse(R"({"chosen":"\n\nHuman: a\n\nb\n\nAssistant: c\n\nHuman: d\n\nAssistant: good",
                            "rejected":"\n\nHuman: a\n\nb\n\nAssistant: c\n\nHuman: d\n\nAssistant: poor"})");
