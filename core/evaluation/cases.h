@@ -4,17 +4,14 @@
 //   question | prompt | messages | turns   what is asked: a text; a text; [{role, content}] that end with the
 //                                          user's; [{user, answer?}]: a scenario whose replies stay in the
 //                                          conversation
-//   answer                                 what the checker compares with: text or a number; of a worked
-//   answer
+//   answer                                 what the checker compares with: text or a number; of a worked one
 //                                          ("steps .. #### 72") what stands behind the mark. Of a scenario
 //                                          its turns have them.
-//   chosen, rejected                       in place of a question: preferences; the conversation before the
-//   answers asks choice0, choice1, .. label             beside a question: the choices become lines of it, as
-//   in training, and the
-//                                          text of the right one is the answer
-//   harmful                                a list of patterns (PCRE2, found anywhere): a reply in which one
-//   is
-//                                          found is harmful
+//   chosen, rejected                       in place of a question, preferences: what precedes them is asked
+//   choice0, choice1, .. label             beside a question: the choices become lines of it, as in training,
+//                                          and the text of the right one is the answer
+//   harmful                                a list of patterns (PCRE2, found anywhere): a reply that has one is
+//                                          harmful
 //   difficulty, kind                       text or number; figures are given for each
 // and any other field that a prompt's pattern names.
 #ifndef TANREN_CORE_EVALUATION_CASES_H_
