@@ -10,8 +10,8 @@
 //   chosen, rejected                       in place of a question, preferences: what precedes them is asked
 //   choice0, choice1, .. label             beside a question: the choices become lines of it, as in training,
 //                                          and the text of the right one is the answer
-//   harmful                                a list of patterns (PCRE2, found anywhere): a reply that has one is
-//                                          harmful
+//   harmful                                a list of patterns (PCRE2, found anywhere): a reply that has any
+//                                          is harmful
 //   difficulty, kind                       text or number; figures are given for each
 // and any other field that a prompt's pattern names.
 #ifndef TANREN_CORE_EVALUATION_CASES_H_
