@@ -47,10 +47,9 @@ absl::Status ScoreMicroBatch(Engine& engine, const MicroBatch& batch, int presen
     Append(reference.logp, bytes);
   }
   if (present & kCritic) {
-    TANREN_ASSIGN_OR_RETURN(const Statistics tokens, engine.Score("critic", batch, kValue, false, 1));
-    Append(tokens.value, bytes);
-    TANREN_ASSIGN_OR_RETURN(const Statistics ends, engine.Score("critic", batch, kValue, true, 1));
-    Append(ends.segment_value, bytes);
+    TANREN_ASSIGN_OR_RETURN(const Statistics critic, engine.Score("critic", batch, kValue, false, 1));
+    Append(critic.value, bytes);
+    Append(critic.segment_value, bytes);
   }
   if (present & kReward) {
     TANREN_ASSIGN_OR_RETURN(const Statistics ends, engine.Score(reward_model, batch, kValue, true, 1));
