@@ -38,8 +38,9 @@ void AddBenchVerb(CLI::App& app, int* exit_code) {
   attention->add_flag("--mixed", options->mixed, "Segments of many lengths, the longest as given");
   AddBench(*bench, "gemm", "The matrix products of published models", options, BenchMatmul, exit_code);
   AddBench(*bench, "kernels", "Memory-bound kernels beside a copy", options, BenchKernels, exit_code);
-  for (const auto& [name, text, run] : {std::tuple{"step", "A training step on random tokens", &BenchStep},
-                                        std::tuple{"decode", "Generation on random tokens", &BenchDecode}}) {
+  for (const auto& [name, text, run] :
+       {std::tuple{"step", "A training step on random tokens", &BenchStep},
+        std::tuple{"decode", "Greedy generation from random tokens", &BenchDecode}}) {
     auto* verb = AddBench(*bench, name, text, options, run, exit_code);
     verb->add_option("model", options->model, "Model shape, a file like configs/models/gpt2_124m.yaml")
         ->capture_default_str();

@@ -135,7 +135,7 @@ absl::Status RunDecode(const BenchOptions& options) {
             static_cast<int32_t>(kernels::RandomBelow(5, r, t, policy.shape.vocab_size)));
       }
       requests[r].max_tokens = tokens;
-      requests[r].sampling.stream_id = r;
+      requests[r].sampling.temperature = 0;  // as the peers of docs/benchmarks
     }
     kernels::Synchronize(mesh.stream);
     const auto begin = std::chrono::steady_clock::now();

@@ -168,8 +168,9 @@ class Engine {
                                               std::span<const MicroBatch> micro_batches,
                                               const Loss& loss) = 0;
 
-  // Statistics of one micro-batch: the forward half of Train on the same packing, bit for bit. Local: ranks
-  // of one tensor group call it together, data ranks need not.
+  // Statistics of one micro-batch: the forward half of Train on the same packing, bit for bit. kValue gives
+  // the values of the segments and, without `per_segment`, those of the trained tokens too. Local: ranks of
+  // one tensor group call it together, data ranks need not.
   virtual absl::StatusOr<Statistics> Score(const std::string& model, const MicroBatch& batch,
                                            uint32_t statistics, bool per_segment, float temperature) = 0;
 

@@ -11,6 +11,19 @@
 namespace tanren {
 namespace {
 
+// A micro-batch computes one of at most so many numbers of rows, each a multiple of kRowMultiple.
+constexpr int64_t kRowCounts = 32;
+constexpr int64_t kRowMultiple = 64;
+
+// The rest of a row teaches nothing, so most of it is left out. Few row counts, since a product is compiled
+// for each, and the same on every tensor rank. On a GPU cuBLASLt chooses its algorithm by the number of rows,
+// and a segment's bits must not depend on its neighbours: there the whole row is computed.
+int64_t RowsFor(int64_t used_tokens, int64_t capacity, int64_t tensor_size) {
+  const auto round_up = [](int64_t value, int64_t to) { return (value + to - 1) / to * to; };
+  const int64_t step = round_up((capacity + kRowCounts - 1) / kRowCounts, kRowMultiple * tensor_size);
+  return std::min(capacity, round_up(std::max<int64_t>(used_tokens, 1), step));
+}
+
 int64_t OffsetOrAbsent(const ParameterSet& parameters, const std::string& name) {
   const Parameter* parameter = parameters.Find(name);
   return parameter == nullptr ? -1 : parameter->offset;
@@ -207,15 +220,22 @@ void Decoder::TakeInput(const MicroBatch& batch) {
     std::copy_n(from.data(), count, to.host());
     to.ToDevice(mesh_.stream, count);
   };
+  input_->rows = mesh_.stream.device == Device::kCpu
+                     ? RowsFor(batch.used_tokens, options_.capacity_tokens, mesh_.tensor->size())
+                     : options_.capacity_tokens;
+  input_->local_rows = input_->rows / mesh_.tensor->size();
   take(batch.ids, input_->ids);
   take(batch.positions, input_->positions);
-  take(batch.cu_seqlens, input_->cu_seqlens);
-  input_->segments = batch.all_segments();
+  std::vector<int32_t> ends(batch.cu_seqlens);
+  while (ends.size() > 1 && ends[ends.size() - 2] >= input_->rows) ends.pop_back();
+  ends.back() = static_cast<int32_t>(input_->rows);
+  take(ends, input_->cu_seqlens);
+  input_->segments = static_cast<int64_t>(ends.size()) - 1;
 }
 
 kernels::AttentionShape Decoder::Attention() const {
   kernels::AttentionShape shape;
-  shape.tokens = options_.capacity_tokens;
+  shape.tokens = input_->rows;
   shape.segments = input_->segments;
   shape.cu_seqlens = input_->cu_seqlens.device();
   shape.heads = local_.heads;
@@ -229,12 +249,12 @@ kernels::AttentionShape Decoder::Attention() const {
 
 ConstBuffer Decoder::GatherTokens(const char* name, ConstBuffer local, Buffer full) {
   if (mesh_.tensor->size() == 1) return local;
-  mesh_.tensor->AllGather(mesh_.stream, name, local, full, local_tokens_ * shape_.width);
+  mesh_.tensor->AllGather(mesh_.stream, name, local, full, input_->local_rows * shape_.width);
   return full;
 }
 
 void Decoder::ScatterTokens(const char* name, ConstBuffer full, Buffer local) {
-  mesh_.tensor->ReduceScatter(mesh_.stream, name, full, local, local_tokens_ * shape_.width);
+  mesh_.tensor->ReduceScatter(mesh_.stream, name, full, local, input_->local_rows * shape_.width);
 }
 
 }  // namespace tanren

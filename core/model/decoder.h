@@ -73,6 +73,7 @@ class Decoder {
   void PackWeights();
 
   // Final hidden states [capacity, width] of all tokens, on every tensor rank, valid until the next Forward.
+  // Rows behind the tokens in use are not computed, or not all of them.
   ConstBuffer Forward(const MicroBatch& batch);
 
   // Of the micro-batch of the last Forward: from this rank's share of the gradient by the final hidden states

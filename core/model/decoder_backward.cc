@@ -14,7 +14,7 @@ void Decoder::Backward(Buffer dhidden) {
   if (split) ScatterTokens("gradient of hidden states", dhidden, scratch.dh);
   kernels::NormBackwardArgs args;
   args.kind = shape_.norm;
-  args.rows = local_tokens_;
+  args.rows = input_->local_rows;
   args.width = shape_.width;
   args.dy = split ? scratch.dh : dhidden;
   args.x = scratch.final_x;
@@ -37,26 +37,25 @@ void Decoder::BackwardMlp(Layer& layer, Saved& saved) {
   const Stream& stream = mesh_.stream;
   Scratch& scratch = *scratch_;
   const bool split = mesh_.tensor->size() > 1;
-  const int64_t capacity = options_.capacity_tokens;
   const int64_t width = shape_.width;
 
   const ConstBuffer dy = GatherTokens("gradient of feed-forward output", scratch.dx, scratch.gathered);
-  layer.down.linear.BackwardWeight(stream, capacity, {dy, width}, {saved.activated, local_.mlp_width},
+  layer.down.linear.BackwardWeight(stream, input_->rows, {dy, width}, {saved.activated, local_.mlp_width},
                                    Gradient(layer.down.weight), Gradient(layer.down.bias));
-  layer.down.linear.BackwardInput(stream, capacity, {dy, width}, {scratch.dactivated, local_.mlp_width},
+  layer.down.linear.BackwardInput(stream, input_->rows, {dy, width}, {scratch.dactivated, local_.mlp_width},
                                   false);
-  kernels::ActivationBackward(stream, shape_.activation, capacity, local_.mlp_width, scratch.dactivated,
+  kernels::ActivationBackward(stream, shape_.activation, input_->rows, local_.mlp_width, scratch.dactivated,
                               saved.up, saved.up);
   const ConstBuffer h2 = GatherTokens("feed-forward input", saved.h2, scratch.gathered);
-  layer.up.linear.BackwardWeight(stream, capacity, {saved.up, local_.mlp_in_width}, {h2, width},
+  layer.up.linear.BackwardWeight(stream, input_->rows, {saved.up, local_.mlp_in_width}, {h2, width},
                                  Gradient(layer.up.weight), Gradient(layer.up.bias));
-  layer.up.linear.BackwardInput(stream, capacity, {saved.up, local_.mlp_in_width},
+  layer.up.linear.BackwardInput(stream, input_->rows, {saved.up, local_.mlp_in_width},
                                 {split ? scratch.partial : scratch.dh, width}, false);
   if (split) ScatterTokens("gradient of feed-forward input", scratch.partial, scratch.dh);
 
   kernels::NormBackwardArgs args;
   args.kind = shape_.norm;
-  args.rows = local_tokens_;
+  args.rows = input_->local_rows;
   args.width = width;
   args.dy = scratch.dh;
   args.x = saved.x2;
@@ -74,16 +73,16 @@ void Decoder::BackwardAttention(Layer& layer, Saved& saved) {
   const Stream& stream = mesh_.stream;
   Scratch& scratch = *scratch_;
   const bool split = mesh_.tensor->size() > 1;
-  const int64_t capacity = options_.capacity_tokens;
   const int64_t width = shape_.width;
   const int64_t stride = local_.qkv_width;
   const int64_t head_dim = shape_.head_dim;
   const int64_t value_head = local_.heads + local_.kv_heads;
 
   const ConstBuffer dy = GatherTokens("gradient of attention output", scratch.dx, scratch.gathered);
-  layer.output.linear.BackwardWeight(stream, capacity, {dy, width}, {saved.attended, local_.attention_width},
-                                     Gradient(layer.output.weight), Gradient(layer.output.bias));
-  layer.output.linear.BackwardInput(stream, capacity, {dy, width},
+  layer.output.linear.BackwardWeight(stream, input_->rows, {dy, width},
+                                     {saved.attended, local_.attention_width}, Gradient(layer.output.weight),
+                                     Gradient(layer.output.bias));
+  layer.output.linear.BackwardInput(stream, input_->rows, {dy, width},
                                     {scratch.dattended, local_.attention_width}, false);
 
   const Buffer dquery = scratch.dqkv;
@@ -95,13 +94,13 @@ void Decoder::BackwardAttention(Layer& layer, Saved& saved) {
       saved.lse, {scratch.dattended, local_.attention_width}, {dquery, stride}, {dkey, stride},
       {dvalue, stride}, scratch.attention_workspace);
   if (!shape_.learned_positions) {
-    const kernels::RotaryArgs rotary{capacity, value_head, head_dim, stride, input_->positions.device(),
-                                     cosine_,  sine_};
+    const kernels::RotaryArgs rotary{input_->rows, value_head, head_dim, stride, input_->positions.device(),
+                                     cosine_,      sine_};
     kernels::Rotary(stream, rotary, dquery, true);
   }
   if (shape_.qk_norm) {
-    kernels::HeadNormArgs norm{capacity, local_.heads,        head_dim,
-                               stride,   shape_.norm_epsilon, Weight(layer.query_norm)};
+    kernels::HeadNormArgs norm{input_->rows, local_.heads,        head_dim,
+                               stride,       shape_.norm_epsilon, Weight(layer.query_norm)};
     kernels::HeadNormBackward(stream, norm, dquery, saved.qkv_raw, saved.query_rstd, dquery,
                               Gradient(layer.query_norm));
     norm.heads = local_.kv_heads;
@@ -110,15 +109,15 @@ void Decoder::BackwardAttention(Layer& layer, Saved& saved) {
                               saved.key_rstd, dkey, Gradient(layer.key_norm));
   }
   const ConstBuffer h1 = GatherTokens("attention input", saved.h1, scratch.gathered);
-  layer.qkv.linear.BackwardWeight(stream, capacity, {scratch.dqkv, stride}, {h1, width},
+  layer.qkv.linear.BackwardWeight(stream, input_->rows, {scratch.dqkv, stride}, {h1, width},
                                   Gradient(layer.qkv.weight), Gradient(layer.qkv.bias));
-  layer.qkv.linear.BackwardInput(stream, capacity, {scratch.dqkv, stride},
+  layer.qkv.linear.BackwardInput(stream, input_->rows, {scratch.dqkv, stride},
                                  {split ? scratch.partial : scratch.dh, width}, false);
   if (split) ScatterTokens("gradient of attention input", scratch.partial, scratch.dh);
 
   kernels::NormBackwardArgs args;
   args.kind = shape_.norm;
-  args.rows = local_tokens_;
+  args.rows = input_->local_rows;
   args.width = width;
   args.dy = scratch.dh;
   args.x = saved.x1;
@@ -135,14 +134,14 @@ void Decoder::BackwardAttention(Layer& layer, Saved& saved) {
 void Decoder::BackwardEmbedding() {
   const int64_t width = shape_.width;
   if (positions_offset_ >= 0) {
-    const int64_t first_token = mesh_.tensor->rank() * local_tokens_;
-    const kernels::EmbeddingArgs positions{local_tokens_, width, input_->positions.device() + first_token, 0,
-                                           shape_.context_length};
+    const int64_t first_token = mesh_.tensor->rank() * input_->local_rows;
+    const kernels::EmbeddingArgs positions{
+        input_->local_rows, width, input_->positions.device() + first_token, 0, shape_.context_length};
     kernels::EmbeddingBackward(mesh_.stream, positions, scratch_->dx, 1, Gradient(positions_offset_));
   }
   const ConstBuffer dx = GatherTokens("gradient of embedding", scratch_->dx, scratch_->gathered);
-  const kernels::EmbeddingArgs tokens{options_.capacity_tokens, width, input_->ids.device(),
-                                      local_.vocab_begin, local_.vocab_valid};
+  const kernels::EmbeddingArgs tokens{input_->rows, width, input_->ids.device(), local_.vocab_begin,
+                                      local_.vocab_valid};
   kernels::EmbeddingBackward(mesh_.stream, tokens, dx, shape_.embedding_scale, Gradient(embedding_offset_));
 }
 

@@ -12,7 +12,7 @@ void Decoder::Normalize(const Layer& layer, bool mlp, ConstBuffer x, ConstBuffer
   const NormOffsets& offsets = mlp ? layer.mlp_norm : layer.attention_norm;
   kernels::NormForwardArgs args;
   args.kind = shape_.norm;
-  args.rows = local_tokens_;
+  args.rows = input_->local_rows;
   args.width = shape_.width;
   args.epsilon = shape_.norm_epsilon;
   args.x = x;
@@ -29,31 +29,30 @@ void Decoder::Normalize(const Layer& layer, bool mlp, ConstBuffer x, ConstBuffer
 void Decoder::Embed(Buffer x) {
   const Stream& stream = mesh_.stream;
   const bool split = mesh_.tensor->size() > 1;
-  const kernels::EmbeddingArgs tokens{options_.capacity_tokens, shape_.width, input_->ids.device(),
-                                      local_.vocab_begin, local_.vocab_valid};
+  const kernels::EmbeddingArgs tokens{input_->rows, shape_.width, input_->ids.device(), local_.vocab_begin,
+                                      local_.vocab_valid};
   kernels::EmbeddingForward(stream, tokens, Weight(embedding_offset_), shape_.embedding_scale,
                             split ? scratch_->partial : x, false);
   if (split) ScatterTokens("embedding", scratch_->partial, x);
   if (positions_offset_ < 0) return;
-  const int64_t first_token = mesh_.tensor->rank() * local_tokens_;
-  const kernels::EmbeddingArgs positions{local_tokens_, shape_.width,
+  const int64_t first_token = mesh_.tensor->rank() * input_->local_rows;
+  const kernels::EmbeddingArgs positions{input_->local_rows, shape_.width,
                                          input_->positions.device() + first_token, 0, shape_.context_length};
   kernels::EmbeddingForward(stream, positions, Weight(positions_offset_), 1, x, true);
 }
 
 void Decoder::ForwardAttention(Layer& layer, Saved& saved) {
   const Stream& stream = mesh_.stream;
-  const int64_t capacity = options_.capacity_tokens;
   const int64_t stride = local_.qkv_width;
   const int64_t head_dim = shape_.head_dim;
   const ConstBuffer h1 = GatherTokens("attention input", saved.h1, scratch_->gathered);
-  layer.qkv.linear.Forward(stream, capacity, {h1, shape_.width}, Weight(layer.qkv.bias),
+  layer.qkv.linear.Forward(stream, input_->rows, {h1, shape_.width}, Weight(layer.qkv.bias),
                            {saved.qkv_raw, stride});
   const Buffer query = saved.qkv;
   const Buffer key = AtHead(saved.qkv, local_.heads, head_dim);
   if (shape_.qk_norm) {
-    kernels::HeadNormArgs norm{capacity, local_.heads,        head_dim,
-                               stride,   shape_.norm_epsilon, Weight(layer.query_norm)};
+    kernels::HeadNormArgs norm{input_->rows, local_.heads,        head_dim,
+                               stride,       shape_.norm_epsilon, Weight(layer.query_norm)};
     kernels::HeadNormForward(stream, norm, saved.qkv_raw, query, saved.query_rstd);
     norm.heads = local_.kv_heads;
     norm.weight = Weight(layer.key_norm);
@@ -61,8 +60,8 @@ void Decoder::ForwardAttention(Layer& layer, Saved& saved) {
                              saved.key_rstd);
   }
   if (!shape_.learned_positions) {
-    const kernels::RotaryArgs rotary{capacity, local_.heads + local_.kv_heads, head_dim,
-                                     stride,   input_->positions.device(),     cosine_,
+    const kernels::RotaryArgs rotary{input_->rows, local_.heads + local_.kv_heads, head_dim,
+                                     stride,       input_->positions.device(),     cosine_,
                                      sine_};
     kernels::Rotary(stream, rotary, query, false);
   }
@@ -75,25 +74,23 @@ void Decoder::ProjectAttention(Layer& layer, Saved& saved) {
   const bool split = mesh_.tensor->size() > 1;
   // The shares of the tensor ranks are summed, so one of them adds the bias.
   const ConstBuffer bias = mesh_.tensor->rank() == 0 ? Weight(layer.output.bias) : ConstBuffer();
-  layer.output.linear.Forward(mesh_.stream, options_.capacity_tokens,
-                              {saved.attended, local_.attention_width}, bias,
+  layer.output.linear.Forward(mesh_.stream, input_->rows, {saved.attended, local_.attention_width}, bias,
                               {split ? scratch_->partial : scratch_->delta, shape_.width});
   if (split) ScatterTokens("attention output", scratch_->partial, scratch_->delta);
 }
 
 void Decoder::ForwardMlp(Layer& layer, Saved& saved) {
-  const int64_t capacity = options_.capacity_tokens;
   const ConstBuffer h2 = GatherTokens("feed-forward input", saved.h2, scratch_->gathered);
-  layer.up.linear.Forward(mesh_.stream, capacity, {h2, shape_.width}, Weight(layer.up.bias),
+  layer.up.linear.Forward(mesh_.stream, input_->rows, {h2, shape_.width}, Weight(layer.up.bias),
                           {saved.up, local_.mlp_in_width});
-  kernels::ActivationForward(mesh_.stream, shape_.activation, capacity, local_.mlp_width, saved.up,
+  kernels::ActivationForward(mesh_.stream, shape_.activation, input_->rows, local_.mlp_width, saved.up,
                              saved.activated);
 }
 
 void Decoder::ProjectMlp(Layer& layer, Saved& saved) {
   const bool split = mesh_.tensor->size() > 1;
   const ConstBuffer bias = mesh_.tensor->rank() == 0 ? Weight(layer.down.bias) : ConstBuffer();
-  layer.down.linear.Forward(mesh_.stream, options_.capacity_tokens, {saved.activated, local_.mlp_width}, bias,
+  layer.down.linear.Forward(mesh_.stream, input_->rows, {saved.activated, local_.mlp_width}, bias,
                             {split ? scratch_->partial : scratch_->delta, shape_.width});
   if (split) ScatterTokens("feed-forward output", scratch_->partial, scratch_->delta);
 }
@@ -119,7 +116,7 @@ ConstBuffer Decoder::Forward(const MicroBatch& batch) {
   }
   kernels::NormForwardArgs args;
   args.kind = shape_.norm;
-  args.rows = local_tokens_;
+  args.rows = input_->local_rows;
   args.width = shape_.width;
   args.epsilon = shape_.norm_epsilon;
   args.x = saved_.back()->x2;
@@ -146,8 +143,8 @@ void Decoder::Rebuild(Layer& layer, Saved& saved) {
     return;
   }
   Normalize(layer, true, saved.x2, ConstBuffer(), Buffer(), saved.h2, saved.mean2, saved.rstd2);
-  kernels::ActivationForward(mesh_.stream, shape_.activation, options_.capacity_tokens, local_.mlp_width,
-                             saved.up, saved.activated);
+  kernels::ActivationForward(mesh_.stream, shape_.activation, input_->rows, local_.mlp_width, saved.up,
+                             saved.activated);
 }
 
 }  // namespace tanren

@@ -79,6 +79,9 @@ struct Decoder::Input {
   Staged<int32_t> positions;   // [C]
   Staged<int32_t> cu_seqlens;  // [segments + 1], room for C segments of one token and a tail
   int64_t segments = 0;
+  // How many rows of the capacity are computed: the tokens in use, rounded up; and this tensor rank's part.
+  int64_t rows = 0;
+  int64_t local_rows = 0;
 };
 
 struct Decoder::Generation {

@@ -224,7 +224,7 @@ void Head::Score(const MicroBatch& batch, ConstBuffer hidden, uint32_t statistic
       if (token_values) append(out->value, value_.host(), chunk.count);
     });
   }
-  if (!(statistics & kValue) || !per_segment) return;
+  if (!(statistics & kValue)) return;
   const std::vector<int32_t> last_tokens = LastTokens(batch);
   ForChunks(last_tokens, [&](const Chunk& chunk) {
     GatherChunk(chunk, hidden);

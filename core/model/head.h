@@ -41,7 +41,8 @@ class Head {
   // The gradient by the hidden states that Run() fills: [capacity, width], this rank's share.
   Buffer dhidden() const { return dhidden_; }
 
-  // Statistics only (bits of Statistic). `per_segment` asks for segment values instead of token values.
+  // Statistics only (bits of Statistic). kValue gives the segments' values and, without `per_segment`, the
+  // tokens' too.
   void Score(const MicroBatch& batch, ConstBuffer hidden, uint32_t statistics, bool per_segment,
              float temperature, Statistics* out);
 

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <deque>
 #include <optional>
+#include <utility>
 
 #include "core/base/status.h"
 #include "kernels/activation.h"
@@ -73,10 +74,10 @@ class Generator {
         if (slots_[s].has_value() || waiting.empty()) continue;
         slots_[s].emplace(waiting.front(), requests_[waiting.front()], model_.options.shape.vocab_size);
         waiting.pop_front();
-        Prefill(s);
         started.push_back(s);
       }
       if (!started.empty()) {
+        Prefill(started);
         TANREN_RETURN_IF_ERROR(Sample(started));
         continue;  // an answer of one token may have freed its slot
       }
@@ -100,26 +101,39 @@ class Generator {
     RepetitionTracker repetition;
   };
 
-  // Fills the slot's cache with the prompt; the last hidden state becomes the slot's row to sample from.
-  void Prefill(size_t slot) {
-    const std::vector<int32_t>& prompt = requests_[slots_[slot]->request].prompt;
+  // Fills the slots' caches with their prompts; the last hidden state of each becomes the slot's row to
+  // sample from. Prompts follow each other without gaps, so that short ones share a step.
+  void Prefill(const std::vector<size_t>& started) {
     const int64_t rows = options_.prefill_tokens;
-    const int64_t length = static_cast<int64_t>(prompt.size());
-    std::vector<int32_t> ids(rows), slots(rows), positions(rows);
-    for (int64_t begin = 0; begin < length; begin += rows) {
-      const int64_t count = std::min(rows, length - begin);
-      for (int64_t i = 0; i < rows; ++i) {
-        ids[i] = i < count ? prompt[begin + i] : 0;
-        slots[i] = i < count ? static_cast<int32_t>(slot) : -1;
-        positions[i] = i < count ? static_cast<int32_t>(begin + i) : 0;
-      }
+    std::vector<int32_t> ids, slots, positions;
+    std::vector<std::pair<int64_t, size_t>> ends;  // row of a prompt's last token, and its slot
+    const auto compute = [&] {
+      ids.resize(rows, 0);
+      slots.resize(rows, -1);
+      positions.resize(rows, 0);
       const ConstBuffer hidden =
           model_.decoder.Step(rows, ids.data(), slots.data(), positions.data(), model_.cache);
-      if (begin + count < length) continue;
-      kernels::CopyRows(model_.mesh.stream, 1, row_bytes_, model_.sample_rows.as<char>() + slot * row_bytes_,
-                        row_bytes_, hidden.as<char>() + (count - 1) * row_bytes_, row_bytes_);
+      for (const auto& [row, slot] : ends) {
+        kernels::CopyRows(model_.mesh.stream, 1, row_bytes_,
+                          model_.sample_rows.as<char>() + slot * row_bytes_, row_bytes_,
+                          hidden.as<char>() + row * row_bytes_, row_bytes_);
+      }
+      for (std::vector<int32_t>* row : {&ids, &slots, &positions}) row->clear();
+      ends.clear();
+    };
+    for (const size_t slot : started) {
+      const std::vector<int32_t>& prompt = requests_[slots_[slot]->request].prompt;
+      const int64_t length = static_cast<int64_t>(prompt.size());
+      for (int64_t t = 0; t < length; ++t) {
+        ids.push_back(prompt[t]);
+        slots.push_back(static_cast<int32_t>(slot));
+        positions.push_back(static_cast<int32_t>(t));
+        if (t + 1 == length) ends.emplace_back(static_cast<int64_t>(ids.size()) - 1, slot);
+        if (static_cast<int64_t>(ids.size()) == rows) compute();
+      }
+      slots_[slot]->length = length;
     }
-    slots_[slot]->length = length;
+    if (!ids.empty()) compute();
   }
 
   void Decode(const std::vector<size_t>& busy) {

@@ -138,7 +138,9 @@ absl::StatusOr<std::vector<RlStage::Sampled>> RlStage::SampleOnce(Engine& engine
     sampled[i].sampling_logp = results[i].logp;
     to_reward.push_back({prompt.text, prompt.answer, results[i].tokens, results[i].stop_tokens, ended});
   }
+  const double begin = Seconds();
   TANREN_RETURN_IF_ERROR(AddRewards(engine, to_reward, &sampled));
+  totals_.reward_seconds += Seconds() - begin;
   if (config_->rewards().shuffle()) ShuffleRewards(&sampled);
   prompts_drawn_ += options_.prompts;
   AddTotals(sampled);
@@ -343,7 +345,9 @@ absl::Status RlStage::NewRollout(Engine& engine) {
   SetSamplingFigures();
   if (options_.drop_equal_groups) figures_.push_back({"kept_share", kept_share});
   AddTrainingFigures(sampled, scores);
-  timings_ = {{"sampling_seconds", generated - begin}, {"scoring_seconds", Seconds() - generated}};
+  timings_ = {{"sampling_seconds", generated - begin - totals_.reward_seconds},
+              {"reward_seconds", totals_.reward_seconds},
+              {"scoring_seconds", Seconds() - generated}};
   ++rollouts_;
   epoch_ = 0;
   next_minibatch_ = 0;

@@ -62,6 +62,7 @@ class RlStage final : public Stage {
   // Sums over all answers of a rollout, also of groups that are left out.
   struct Totals {
     double answers = 0, reward = 0, model_score = 0, right = 0, length = 0, cut_off = 0;
+    double reward_seconds = 0;
     Checks checks;
     std::vector<double> aspect_scores;
     std::vector<Checks> aspect_checks;

@@ -66,10 +66,9 @@ absl::Status WriteTokenScores(Engine& engine, const MicroBatch& batch, float tem
     Append(tokens.logp, bytes);
   }
   if (!engine.HasModel("critic")) return absl::OkStatus();
-  TANREN_ASSIGN_OR_RETURN(const Statistics tokens, engine.Score("critic", batch, kValue, false, 1));
-  Append(tokens.value, bytes);
-  TANREN_ASSIGN_OR_RETURN(const Statistics ends, engine.Score("critic", batch, kValue, true, 1));
-  Append(ends.segment_value, bytes);
+  TANREN_ASSIGN_OR_RETURN(const Statistics critic, engine.Score("critic", batch, kValue, false, 1));
+  Append(critic.value, bytes);
+  Append(critic.segment_value, bytes);
   return absl::OkStatus();
 }
 

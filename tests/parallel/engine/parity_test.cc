@@ -8,6 +8,7 @@
 
 #include "core/optimizer/schedule.h"
 #include "tests/parallel/engine/golden.h"
+#include "tests/test_device.h"
 
 namespace tanren {
 namespace {
@@ -202,6 +203,24 @@ TEST_P(Parity, PackingChangesNoBitOfLogp) {
     }
     begin += trained;
   }
+}
+
+// Only the rows in use are computed: a larger capacity changes no bit of a gradient.
+TEST_P(Parity, UnusedCapacityChangesNoGradient) {
+  golden_.capacity = 512;
+  batches_ = golden_.Pack();
+  const std::vector<float> small = Gradients(Recompute::kNone);
+  golden_.capacity = 2048;
+  batches_ = golden_.Pack();
+  const std::vector<float> large = Gradients(Recompute::kNone);
+  ASSERT_EQ(small.size(), large.size());
+  double squares = 0, error = 0;
+  for (size_t i = 0; i < small.size(); ++i) {
+    squares += double{small[i]} * small[i];
+    error += (double{large[i]} - small[i]) * (double{large[i]} - small[i]);
+  }
+  // On a GPU the whole capacity is computed, and sums over more zero rows may be cut otherwise.
+  EXPECT_LE(std::sqrt(error), (TestDevice() == Device::kCpu ? 0 : 1e-6) * std::sqrt(squares));
 }
 
 // What no table of the model holds is refused before anything is computed with it.

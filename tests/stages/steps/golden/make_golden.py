@@ -25,6 +25,8 @@ VOCABULARY, WIDTH = 13, 8
 STEPS, RATE, BETAS, EPSILON, DECAY, CLIP = 3, 1e-2, (0.9, 0.95), 1e-8, 0.1, 1.0
 BETA = 0.5  # of DPO and KTO
 KL, LAMBDA, VALUE_CLIP, ENTROPY, TEMPERATURE = 0.05, 0.95, 0.2, 0.02, 0.8
+SMOOTHING, SIMPO_BETA, SIMPO_GAMMA, ORPO_LAMBDA, DUAL_CLIP = 0.1, 2.0, 0.5, 0.1, 3.0
+IPO_BETA = 0.1  # a target that three steps do not come near: where the square vanishes so do a gradient's digits
 
 torch.set_num_threads(1)
 torch.set_default_dtype(torch.float64)
@@ -109,6 +111,45 @@ def dpo(model, data, sequences, reference):
     return torch.stack(losses).mean()
 
 
+def robust(model, data, sequences, reference):
+    losses = []
+    for chosen, rejected in data["units"]:
+        x = BETA * (log_ratio(model, reference, sequences[chosen]) - log_ratio(model, reference, sequences[rejected]))
+        losses.append((-(1 - SMOOTHING) * logsigmoid(x) + SMOOTHING * logsigmoid(-x)) / (1 - 2 * SMOOTHING))
+    return torch.stack(losses).mean()
+
+
+def ipo(mean):
+    def case(model, data, sequences, reference):
+        losses = []
+        for pair in data["units"]:
+            d = []
+            for s in pair:
+                tokens = len(sequences[s]["ids"]) - sequences[s]["prompt"]
+                d.append(log_ratio(model, reference, sequences[s]) / (tokens if mean else 1))
+            losses.append((d[0] - d[1] - 1 / (2 * IPO_BETA)).square())
+        return torch.stack(losses).mean()
+    return case
+
+
+def simpo(model, data, sequences, reference):
+    losses = []
+    for chosen, rejected in data["units"]:
+        means = [answer_logp(model, sequences[s])[0].mean() for s in (chosen, rejected)]
+        losses.append(-logsigmoid(SIMPO_BETA * (means[0] - means[1]) - SIMPO_GAMMA))
+    return torch.stack(losses).mean()
+
+
+def orpo(model, data, sequences, reference):
+    """An answer's probability is the geometric mean of its tokens'; its odds p / (1 - p)."""
+    losses = []
+    for chosen, rejected in data["units"]:
+        means = [answer_logp(model, sequences[s])[0].mean() for s in (chosen, rejected)]
+        odds = [torch.log(m.exp() / (1 - m.exp())) for m in means]
+        losses.append(-means[0] - ORPO_LAMBDA * logsigmoid(odds[0] - odds[1]))
+    return torch.stack(losses).mean()
+
+
 def mismatched_kl(model, data, sequences, reference):
     """Each prompt with the answer of the next example."""
     ratios = []
@@ -168,8 +209,8 @@ def advantages_and_returns(data, sequences, reference):
     return [(a - mean) / deviation for a in advantages], returns
 
 
-def clipped(ratio, advantage):
-    return torch.max(-advantage * ratio, -advantage * ratio.clamp(0.8, 1.2))
+def clipped(ratio, advantage, low=0.2, high=0.2):
+    return torch.max(-advantage * ratio, -advantage * ratio.clamp(1 - low, 1 + high))
 
 
 def ppo(model, data, sequences, reference):
@@ -203,6 +244,58 @@ def grpo(model, data, sequences, reference):
         d = logp - frozen(answer_logp, reference, sequences[s], TEMPERATURE)[0]
         terms.append((clipped(ratio, advantage) + KL * (torch.exp(-d) - 1 + d)).mean())
     return torch.stack(terms).mean()
+
+
+def answers(model, data, sequences, advantages, temperature):
+    """Of each answer: its index, advantage, log-probabilities, entropies and log-ratios to the rollout."""
+    for i, s in enumerate(data["units"]):
+        logp, entropy = answer_logp(model, sequences[s], temperature)
+        yield s, advantages[i], logp, entropy, logp - torch.tensor(data["old_logp"][i])
+
+
+def group_advantages(data):
+    rewards = torch.tensor(data["rewards"]).view(-1, 4)
+    return ((rewards - rewards.mean(1, keepdim=True)) / (rewards.std(1, unbiased=True, keepdim=True) + 1e-4)).flatten()
+
+
+def gspo(model, data, sequences, reference):
+    """The ratio of an answer is the geometric mean of its tokens'."""
+    terms = [clipped(torch.exp(log_ratio.mean()), advantage, 3e-4, 4e-4)
+             for _, advantage, _, _, log_ratio in answers(model, data, sequences, group_advantages(data), TEMPERATURE)]
+    return torch.stack(terms).mean()
+
+
+def rloo(model, data, sequences, reference):
+    """The answer's reward with the KL to the reference in it, less the mean of the others in the group."""
+    totals = torch.stack([r - KL * (torch.tensor(old) - frozen(answer_logp, reference, sequences[s])[0]).sum()
+                          for s, r, old in zip(data["units"], data["rewards"], data["old_logp"])])
+    groups = totals.view(-1, 4)
+    advantages = (groups - (groups.sum(1, keepdim=True) - groups) / 3).flatten()
+    terms = [clipped(log_ratio.exp(), advantage)
+             for _, advantage, _, _, log_ratio in answers(model, data, sequences, advantages, 1.0)]
+    return torch.cat(terms).mean()
+
+
+def dapo(model, data, sequences, reference):
+    terms = [clipped(log_ratio.exp(), advantage, 0.2, 0.28)
+             for _, advantage, _, _, log_ratio in answers(model, data, sequences, group_advantages(data), TEMPERATURE)]
+    return torch.cat(terms).mean()
+
+
+def grpo_k2_entropy(model, data, sequences, reference):
+    terms = []
+    for s, advantage, logp, entropy, log_ratio in answers(model, data, sequences, group_advantages(data), TEMPERATURE):
+        d = logp - frozen(answer_logp, reference, sequences[s], TEMPERATURE)[0]
+        terms.append(clipped(log_ratio.exp(), advantage) + KL * d.square() / 2 - ENTROPY * entropy)
+    return torch.cat(terms).mean()
+
+
+def dual_clip(model, data, sequences, reference):
+    terms = []
+    for _, advantage, _, _, log_ratio in answers(model, data, sequences, group_advantages(data), 1.0):
+        loss = clipped(log_ratio.exp(), advantage)
+        terms.append(loss.clamp(max=-DUAL_CLIP * advantage) if advantage < 0 else loss)
+    return torch.cat(terms).mean()
 
 
 def train(model, case, data, sequences, reference):
@@ -259,6 +352,16 @@ def main():
         "grpo": (grpo, {"units": list(range(8)), "rewards": [1.0, 0.0, 0.0, 1.0, 0.5, 2.0, -1.0, 0.0],
                         "old_logp": rollout(range(8), TEMPERATURE)}),
     }
+    # Drawn after those above, whose numbers they leave alone.
+    pairs, grouped = cases["dpo"][1], dict(cases["grpo"][1])
+    at_one = dict(grouped, old_logp=rollout(range(8), 1.0))
+    # Every other token was far less likely when sampled: ratios beyond the dual clip.
+    stale = dict(at_one, old_logp=[[o - 2 * (t % 2) for t, o in enumerate(old)] for old in at_one["old_logp"]])
+    cases.update({
+        "robust": (robust, pairs), "ipo_mean": (ipo(True), pairs), "ipo_sum": (ipo(False), pairs),
+        "simpo": (simpo, pairs), "orpo": (orpo, pairs), "gspo": (gspo, grouped), "rloo": (rloo, at_one),
+        "dapo": (dapo, grouped), "grpo_k2_entropy": (grpo_k2_entropy, grouped), "dual_clip": (dual_clip, stale),
+    })
     scored = ("pairwise", "listwise", "value")
     golden = {"sequences": sequences, "score": score.tolist(), "cases": {}}
     for name, (function, data) in cases.items():

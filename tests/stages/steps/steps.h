@@ -1,6 +1,10 @@
-// Whole optimizer steps of each stage's losses against PyTorch in float64, through a tiny GPT-2: from tokens
-// over the engine's log-probabilities, values and scores, the reference, advantages and the loss to every
-// gradient and three steps of AdamW. golden/make_golden.py made the files.
+// What the tests of whole optimizer steps share: the golden sequences, what a stage would pack of them, and
+// the comparison with PyTorch in float64, through a tiny GPT-2: from tokens over the engine's
+// log-probabilities, values and scores, the reference, advantages and the loss to every gradient and three
+// steps of AdamW. golden/make_golden.py made the files.
+#ifndef TANREN_TESTS_STAGES_STEPS_STEPS_H_
+#define TANREN_TESTS_STAGES_STEPS_STEPS_H_
+
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -13,36 +17,33 @@
 
 #include "core/comm/comm.h"
 #include "core/hugging_face/model.h"
-#include "core/loss/next_token.h"
 #include "parallel/engine/mesh_engine.h"
 #include "stages/common/scoring.h"
-#include "stages/losses/policy_losses.h"
-#include "stages/losses/preference_losses.h"
-#include "stages/losses/reward_losses.h"
+#include "stages/rl/advantages.h"
+#include "stages/rl/rl_options.h"
 #include "stages/rl/rollout.h"
 #include "tests/test_device.h"
 
 namespace tanren {
-namespace {
 
 using nlohmann::json;
 
-constexpr int64_t kCapacity = 128;
+inline constexpr int64_t kCapacity = 128;
 // As in make_golden.py.
-constexpr double kRate = 1e-2, kBeta = 0.5, kKl = 0.05, kLambda = 0.95, kEntropy = 0.02;
-constexpr float kTemperature = 0.8f;
-constexpr int64_t kGroup = 4;
+inline constexpr double kRate = 1e-2, kKl = 0.05, kLambda = 0.95;
+inline constexpr float kTemperature = 0.8f;
+inline constexpr int64_t kGroup = 4;
 
 // Each loss and norm of fp32 against float64.
-constexpr double kTolerance = 1e-5;
+inline constexpr double kTolerance = 1e-5;
 
-std::unique_ptr<HfModel> Open(const std::string& name) {
+inline std::unique_ptr<HfModel> Open(const std::string& name) {
   absl::StatusOr<std::unique_ptr<HfModel>> model = HfModel::Open(TANREN_STEPS_GOLDEN "/" + name);
   TANREN_CHECK_MSG(model.ok(), model.status().ToString());
   return *std::move(model);
 }
 
-double Norm(const std::vector<float>& values) {
+inline double Norm(const std::vector<float>& values) {
   double squares = 0;
   for (const float value : values) squares += double{value} * value;
   return std::sqrt(squares);
@@ -201,6 +202,46 @@ class Steps : public testing::Test {
     return units;
   }
 
+  // Pairs of sequences, chosen first, with the reference's log-probabilities.
+  std::vector<MicroBatch> Pairs(const std::string& name) {
+    std::vector<Unit> units;
+    for (const json& pair : Case(name)["units"]) units.push_back(Joined(pair));
+    std::vector<MicroBatch> batches = Pack(units);
+    AddReference(&batches);
+    return batches;
+  }
+
+  // Answers as stage rl packs them where it has no critic: a weight of 1 for each token, or 1 / tokens.
+  std::vector<MicroBatch> GroupedAnswers(const json& data, const std::vector<double>& advantages,
+                                         bool sequence_mean) const {
+    std::vector<Unit> units;
+    for (size_t i = 0; i < advantages.size(); ++i) {
+      const RolloutAnswer answer = Answer(data["units"][i]);
+      const size_t tokens = static_cast<size_t>(answer.trained_tokens());
+      const double weight = sequence_mean ? 1 / static_cast<double>(tokens) : 1;
+      units.push_back(answer.unit);
+      FillAnswer(&units.back(), "weight", answer.prompt_tokens, std::vector<double>(tokens, weight));
+      FillAnswer(&units.back(), "old_logp", answer.prompt_tokens, data["old_logp"][i]);
+      FillAnswer(&units.back(), "advantage", answer.prompt_tokens,
+                 std::vector<double>(tokens, advantages[i]));
+      units.back().segment_columns.Get("advantage", 1, static_cast<float>(advantages[i]));
+    }
+    return Pack(units);
+  }
+  static std::vector<double> AdvantagesOf(const json& data) {
+    return GroupAdvantages(data["rewards"].get<std::vector<double>>(), kGroup, true);
+  }
+
+  // The loss of a token, clipped as by default, without KL or entropy bonus.
+  static RlOptions TokenOptions(RlAlgorithm algorithm, float temperature) {
+    RlOptions options;
+    options.algorithm = algorithm;
+    options.clip_low = options.clip_high = 0.2;
+    options.dual_clip = options.entropy = options.kl_coefficient = 0;
+    options.sampling.temperature = temperature;
+    return options;
+  }
+
   // The first step's loss and gradient of every parameter, then the losses and norms of all steps. `prepare`,
   // where given, makes the batches of a step anew.
   void Compare(const std::string& name, const std::string& model, const Loss& loss,
@@ -210,7 +251,8 @@ class Steps : public testing::Test {
     std::vector<float> gradients;
     const auto first = engine_->GradientsForTest(model, batches, loss, &gradients);
     ASSERT_TRUE(first.ok()) << first.status();
-    EXPECT_NEAR(first->loss, want["losses"][0].get<double>(), kTolerance);
+    const double first_loss = want["losses"][0];
+    EXPECT_NEAR(first->loss, first_loss, kTolerance * std::max(1.0, std::abs(first_loss)));
     CompareGradients(name, model, gradients);
     double worst = 0;
     for (size_t step = 0; step < want["losses"].size(); ++step) {
@@ -263,90 +305,6 @@ class Steps : public testing::Test {
   std::unique_ptr<Engine> engine_;
 };
 
-TEST_F(Steps, SupervisedFineTuning) {
-  std::vector<Unit> units;
-  for (const json& references : Case("sft")["units"]) {
-    units.push_back(Joined(references));
-    units.back().columns.Get("weight", units.back().tokens(), 1.0f / static_cast<float>(references.size()));
-  }
-  Compare("sft", "policy", WeightedNextTokenLoss(), Pack(units));
-}
-
-TEST_F(Steps, Dpo) {
-  std::vector<Unit> units;
-  for (const json& pair : Case("dpo")["units"]) units.push_back(Joined(pair));
-  std::vector<MicroBatch> batches = Pack(units);
-  AddReference(&batches);
-  Compare("dpo", "policy", SequenceLossOf<DpoFunctor<false>>(DpoFunctor<false>{kBeta, 0}), batches);
-}
-
-// The estimate of the KL moves with the policy, so it is made anew for each step.
-TEST_F(Steps, Kto) {
-  const json& data = Case("kto");
-  std::vector<Unit> units, mismatched;
-  const size_t count = data["units"].size();
-  for (size_t i = 0; i < count; ++i) {
-    units.push_back(Answer(data["units"][i]).unit);
-    units.back().segment_columns.Get("label", 1, data["labels"][i].get<float>());
-    const std::vector<int32_t> prompt = Ids(data["units"][i]);
-    const json& next = data["units"][(i + 1) % count];
-    const std::vector<int32_t> answer = Ids(next);
-    mismatched.push_back(MakeAnswer({prompt.begin(), prompt.begin() + PromptTokens(data["units"][i])},
-                                    {answer.begin() + PromptTokens(next), answer.end()}, true, 0)
-                             .unit);
-  }
-  const auto prepare = [&] {
-    double kl = 0;
-    for (const Unit& unit : mismatched)
-      kl += (SumLogp("policy", unit) - SumLogp("reference", unit)) / static_cast<double>(count);
-    for (Unit& unit : units) unit.segment_columns.Get("z0", 1)[0] = static_cast<float>(std::max(0.0, kl));
-    std::vector<MicroBatch> batches = Pack(units);
-    AddReference(&batches);
-    return batches;
-  };
-  Compare("kto", "policy", SequenceLossOf<KtoFunctor>(KtoFunctor{kBeta, 1, 1}), prepare(), prepare);
-}
-
-TEST_F(Steps, PairwiseRewardModel) {
-  const double centering = Case("pairwise")["centering"];
-  Compare("pairwise", "scorer", SequenceLossOf<PairwiseRewardFunctor<>>(PairwiseRewardFunctor{centering}),
-          Pack(Rankings(Case("pairwise"))));
-}
-
-TEST_F(Steps, ListwiseRewardModelWithTies) {
-  const double centering = Case("listwise")["centering"];
-  Compare("listwise", "scorer", SequenceLossOf<ListwiseRewardFunctor<>>(ListwiseRewardFunctor{centering}),
-          Pack(Rankings(Case("listwise"))));
-}
-
-TEST_F(Steps, PpoPolicyAndCritic) {
-  const std::vector<Unit> units = PpoUnits(Case("ppo"));
-  PolicyFunctor<false, true> functor;
-  functor.entropy_coefficient = kEntropy;
-  Compare("ppo", "policy", TokenLossOf<PolicyFunctor<false, true>>(functor), Pack(units));
-  Compare("value", "scorer", TokenLossOf<ValueFunctor>(ValueFunctor{0.2}), Pack(units));
-}
-
-TEST_F(Steps, GrpoWithTheKlInTheLoss) {
-  const json& data = Case("grpo");
-  const std::vector<double> advantages =
-      GroupAdvantages(data["rewards"].get<std::vector<double>>(), kGroup, true);
-  std::vector<Unit> units;
-  for (size_t i = 0; i < advantages.size(); ++i) {
-    const RolloutAnswer answer = Answer(data["units"][i]);
-    const size_t tokens = static_cast<size_t>(answer.trained_tokens());
-    units.push_back(answer.unit);
-    FillAnswer(&units.back(), "weight", answer.prompt_tokens,
-               std::vector<double>(tokens, 1 / static_cast<double>(tokens)));
-    FillAnswer(&units.back(), "old_logp", answer.prompt_tokens, data["old_logp"][i]);
-    FillAnswer(&units.back(), "advantage", answer.prompt_tokens, std::vector<double>(tokens, advantages[i]));
-  }
-  std::vector<MicroBatch> batches = Pack(units);
-  AddReference(&batches, kTemperature);
-  PolicyFunctor<true, false> functor;
-  functor.kl_coefficient = kKl;
-  Compare("grpo", "policy", TokenLossOf<PolicyFunctor<true, false>>(functor, kTemperature), batches);
-}
-
-}  // namespace
 }  // namespace tanren
+
+#endif  // TANREN_TESTS_STAGES_STEPS_STEPS_H_
