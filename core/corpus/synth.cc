@@ -213,7 +213,10 @@ absl::StatusOr<SynthSummary> WriteSynthCorpus(const SynthOptions& options) {
   const std::vector<MadeFile> files = MakeFiles(sets);
   json record = Record(options);
   // Without them the record is what it was before there were any.
-  if (options.recall > 0) record["recall"] = options.recall;
+  if (options.recall > 0) {
+    record["recall"] = options.recall;
+    record["recall_people"] = options.recall_people;
+  }
   for (const MadeFile& file : files) record[file.name] = Sha256Hex(file.content);
   SynthSummary summary = Summarize(options, sets, files);
   TANREN_ASSIGN_OR_RETURN(summary.up_to_date, LookForEarlier(options, record, files));

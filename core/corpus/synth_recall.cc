@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <numeric>
-#include <span>
 #include <utility>
 
 #include "absl/container/flat_hash_set.h"
+#include "absl/functional/function_ref.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "core/base/status.h"
@@ -30,16 +30,14 @@ constexpr uint64_t kSides = 20;  // one prompt in twenty is held out, one in twe
 constexpr int kWordingsOfAnExample = 4;
 constexpr int kWordingsOfARanking = 3;
 constexpr int kTriesForNew = 20;
-constexpr int kTriesForHeldOut = 10'000;
 constexpr int kTriesForSide = 100'000;
 constexpr int kTextsPerRecord = 4;
-constexpr std::array<int, 3> kPeople = {1, 2, 3};
-// Mostly of one: a model learns to copy there first, and without it never to choose.
-constexpr std::array<int, 6> kPeopleOfTexts = {1, 1, 1, 1, 2, 3};
 
-constexpr std::array<const char*, 8> kNames = {"Ann", "Ben", "Mia", "Tom", "Eva", "Leo", "Ida", "Max"};
-constexpr std::array<const char*, 8> kObjects = {"apples", "books",  "coins", "pens",
-                                                 "cards",  "stamps", "keys",  "rings"};
+constexpr std::array<const char*, 16> kNames = {"Ann", "Ben", "Mia", "Tom", "Eva", "Leo", "Ida", "Max",
+                                                "Amy", "Dan", "Eli", "Fay", "Gus", "Jon", "Kim", "Zoe"};
+constexpr std::array<const char*, 16> kObjects = {"apples", "books", "coins", "pens",  "cards", "stamps",
+                                                  "keys",   "rings", "cups",  "hats",  "balls", "boats",
+                                                  "bells",  "drums", "flags", "shells"};
 
 // "$N has $r $o" is not among them: the prompt says it.
 constexpr std::array<const char*, kRecallPatterns> kPatterns = {
@@ -106,29 +104,27 @@ std::string AnotherName(const std::string& name, RandomStream* random) {
   return other;
 }
 
-// `count` problems of a side, of as many people as `people` says, over and over. Held-out ones are distinct;
-// others where that is not hard.
-absl::StatusOr<std::vector<RecallProblem>> DrawSide(const RecallOptions& options, Side side,
-                                                    std::span<const int> people, int64_t count,
-                                                    RandomStream* random) {
-  const int tries = side == Side::kHeldOut ? kTriesForHeldOut : kTriesForNew;
+// How many people problem i is about.
+using People = absl::FunctionRef<int(int64_t)>;
+
+// `count` problems of a side. Held-out ones are distinct; others where that is not hard.
+absl::StatusOr<std::vector<RecallProblem>> DrawSide(const RecallOptions& options, Side side, People people,
+                                                    int64_t count, RandomStream* random) {
   std::vector<RecallProblem> problems;
   absl::flat_hash_set<std::string> prompts;
-  for (int known = 0, misses = 0; static_cast<int64_t>(problems.size()) < count;) {
-    RecallProblem problem =
-        MakeRecallProblem(people[problems.size() % people.size()], options.digits, random);
-    if (SideOf(problem, options.seed) != side) {
-      if (++misses < kTriesForSide) continue;
-    } else if (prompts.insert(RecallPrompt(problem)).second || (++known == tries && side != Side::kHeldOut)) {
-      problems.push_back(std::move(problem));
-      known = misses = 0;
-      continue;
-    } else if (known < tries) {
-      continue;
+  for (int tried = 0, known = 0; static_cast<int64_t>(problems.size()) < count; ++tried) {
+    if (tried == kTriesForSide) {
+      return InvalidInput(
+          "only %d questions who has how many were found with %d digits, not %d; ask for fewer",
+          problems.size(), options.digits, count);
     }
-    return InvalidInput(
-        "only %d distinct questions who has how many were found with %d digits, not %d; ask for fewer",
-        problems.size(), options.digits, count);
+    RecallProblem problem =
+        MakeRecallProblem(people(static_cast<int64_t>(problems.size())), options.digits, random);
+    if (SideOf(problem, options.seed) != side) continue;
+    const bool is_new = prompts.insert(RecallPrompt(problem)).second;
+    if (!is_new && (side == Side::kHeldOut || ++known < kTriesForNew)) continue;
+    problems.push_back(std::move(problem));
+    tried = known = 0;
   }
   return problems;
 }
@@ -254,17 +250,23 @@ RecallPatterns::RecallPatterns(uint64_t seed, int held_out) {
 }
 
 absl::StatusOr<RecallSets> MakeRecallSets(const RecallOptions& options) {
+  const int people = options.people;
+  const auto equally = [people](int64_t i) { return static_cast<int>(i % people) + 1; };
+  // A model learns to copy from the shortest first, and without that never to choose.
+  const auto mostly_one = [people](int64_t i) {
+    return std::max(1, static_cast<int>(i % (2 * people)) - people + 1);
+  };
   const RecallPatterns patterns(options.seed, options.held_out_patterns);
   RecallSets sets;
   std::vector<RecallProblem> problems;
 
   RandomStream text(options.seed, kTextStream);
   TANREN_ASSIGN_OR_RETURN(
-      problems, DrawSide(options, Side::kTraining, kPeopleOfTexts, kTextsPerRecord * options.records, &text));
+      problems, DrawSide(options, Side::kTraining, mostly_one, kTextsPerRecord * options.records, &text));
   for (const RecallProblem& problem : problems) sets.texts.push_back(RecallText(problem, &text));
 
   RandomStream example(options.seed, kExampleStream);
-  TANREN_ASSIGN_OR_RETURN(problems, DrawSide(options, Side::kTraining, kPeople, options.records, &example));
+  TANREN_ASSIGN_OR_RETURN(problems, DrawSide(options, Side::kTraining, equally, options.records, &example));
   for (RecallProblem& problem : problems) {
     RecallExample one{std::move(problem), {}, {}};
     for (const int pattern : Shuffled(patterns.seen, &example)) {
@@ -275,16 +277,16 @@ absl::StatusOr<RecallSets> MakeRecallSets(const RecallOptions& options) {
   }
 
   RandomStream ranking(options.seed, kRankingStream);
-  TANREN_ASSIGN_OR_RETURN(problems, DrawSide(options, Side::kTraining, kPeople, options.records, &ranking));
+  TANREN_ASSIGN_OR_RETURN(problems, DrawSide(options, Side::kTraining, equally, options.records, &ranking));
   for (RecallProblem& problem : problems) {
     sets.rankings.push_back(MakeRanking(std::move(problem), patterns.seen, &ranking));
   }
 
   RandomStream prompt(options.seed, kPromptStream);
-  TANREN_ASSIGN_OR_RETURN(sets.prompts, DrawSide(options, Side::kPrompts, kPeople, options.records, &prompt));
+  TANREN_ASSIGN_OR_RETURN(sets.prompts, DrawSide(options, Side::kPrompts, equally, options.records, &prompt));
 
   RandomStream held_out(options.seed, kHeldOutStream);
-  TANREN_ASSIGN_OR_RETURN(problems, DrawSide(options, Side::kHeldOut, kPeople, options.held_out, &held_out));
+  TANREN_ASSIGN_OR_RETURN(problems, DrawSide(options, Side::kHeldOut, equally, options.held_out, &held_out));
   for (RecallProblem& problem : problems) {
     sets.held_out.push_back(MakeCase(std::move(problem), patterns, &held_out));
   }

@@ -79,6 +79,7 @@ struct RecallSets {
 
 struct RecallOptions {
   uint64_t seed = 1;
+  int people = 1;  // 1 to kRecallPeople, the most of a problem; all numbers up to it are as frequent
   int digits = 2;
   int64_t records = 0;        // of examples, rankings and prompts; four times as many texts
   int64_t held_out = 0;       // cases

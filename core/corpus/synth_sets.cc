@@ -54,6 +54,10 @@ absl::Status CheckOptions(const SynthOptions& options) {
   if (options.recall < 0 || options.recall > kMost) {
     return InvalidInput("%d questions who has how many; 0 to %d are possible", options.recall, kMost);
   }
+  if (options.recall_people < 1 || options.recall_people > kRecallPeople) {
+    return InvalidInput("questions about up to %d people; 1 to %d are possible", options.recall_people,
+                        kRecallPeople);
+  }
   if (options.digits < 1 || options.digits > 7) {
     return InvalidInput("operands of %d digits; 1 to 7 are possible", options.digits);
   }
@@ -281,6 +285,7 @@ absl::StatusOr<SynthSets> MakeSynthSets(const SynthOptions& options) {
   if (options.recall > 0) {
     RecallOptions recall;
     recall.seed = options.seed;
+    recall.people = options.recall_people;
     recall.digits = options.digits;
     recall.records = options.recall;
     recall.held_out = std::max<int64_t>(1, options.held_out / 2);

@@ -23,7 +23,8 @@ struct SynthOptions {
   int64_t wordings = 2000;   // wordings.jsonl
   int64_t prompts = 4000;    // prompts.jsonl
   int64_t held_out = 500;    // heldout.jsonl, a fifth of it harder; heldout_wordings.jsonl has half as many
-  int64_t recall = 0;        // of each recall*.jsonl (synth.h); 0: there are none
+  int64_t recall = 0;     // of each recall*.jsonl (synth.h), of texts four times as many; 0: there are none
+  int recall_people = 1;  // 1 to 3: most people of one of its questions
   double harder_prompts = 0.25;  // share of prompts.jsonl, 0 to 1
   double longer_sft = 0.02;      // share of sft.jsonl that has longer operands than the rest, 0 to 1
   // Sentence patterns of each operation that no training file shows, 0 to 7; of recall's twice as many.

@@ -56,7 +56,8 @@ std::string ObjectsIn(const std::string& text) {
 // The one name that a sentence has.
 std::string NameIn(const std::string& sentence) {
   std::string name;
-  for (const char* one : {"Ann", "Ben", "Mia", "Tom", "Eva", "Leo", "Ida", "Max"}) {
+  for (const char* one : {"Ann", "Ben", "Mia", "Tom", "Eva", "Leo", "Ida", "Max", "Amy", "Dan", "Eli", "Fay",
+                          "Gus", "Jon", "Kim", "Zoe"}) {
     if (!Has(sentence, one)) continue;
     EXPECT_TRUE(name.empty()) << sentence;
     name = one;
@@ -165,6 +166,7 @@ SynthOptions Options(const std::string& out, int64_t recall) {
   options.problems = options.pretrain = options.sft = options.wordings = options.prompts = 200;
   options.held_out = 100;
   options.recall = recall;
+  options.recall_people = 3;
   return options;
 }
 
@@ -183,6 +185,11 @@ TEST(SynthRecall, LeavesTheOtherFilesAsTheyAre) {
   EXPECT_TRUE(WriteSynthCorpus(Options(directory / "with", 300))->up_to_date);
   EXPECT_THAT(std::string(WriteSynthCorpus(Options(directory / "s", -1)).status().message()),
               HasSubstr("0 to 100000000 are possible"));
+  for (const int people : {0, 4}) {
+    SynthOptions options = Options(directory / "s", 1);
+    options.recall_people = people;
+    EXPECT_THAT(std::string(WriteSynthCorpus(options).status().message()), HasSubstr("1 to 3 are possible"));
+  }
 }
 
 TEST(SynthRecall, RefusesMoreThanThereIs) {
@@ -190,9 +197,10 @@ TEST(SynthRecall, RefusesMoreThanThereIs) {
   options.digits = 1;
   options.records = 100;
   options.held_out = 3;
+  options.people = 3;
   ASSERT_TRUE(MakeRecallSets(options).ok());
-  options.held_out = 300;  // a hundred of them of one person, where some 500 exist on all sides
-  EXPECT_THAT(std::string(MakeRecallSets(options).status().message()), HasSubstr("not 300; ask for fewer"));
+  options.held_out = 900;  // three hundred of them of one person, where some 2,000 exist on all sides
+  EXPECT_THAT(std::string(MakeRecallSets(options).status().message()), HasSubstr("not 900; ask for fewer"));
 }
 
 struct Recall {
