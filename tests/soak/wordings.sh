@@ -76,7 +76,9 @@ prepare() {
   : >prepared
 }
 
-models=(sft ppo dpo)
+# The last two are without what keeps the wordings apart: no KL, and one pair a ranking, held loosely; both at a high
+# learning rate.
+models=(sft ppo dpo ppo_loose dpo_loose)
 
 # Everything of one seed, in the working directory.
 run_seed() {
@@ -87,6 +89,8 @@ run_seed() {
   measure meaning meaning
   train ppo ppo
   train dpo dpo
+  train ppo_loose ppo rl.kl_coefficient=0 optimizer.learning_rate=1e-4
+  train dpo_loose dpo preference.pairs=best_and_worst preference.beta=0.01 optimizer.learning_rate=1e-4
   for name in "${models[@]}"; do
     measure "eval-$name" eval checkpoint="$name"
   done
@@ -123,7 +127,7 @@ row() {
 }
 
 meaning_tables() {
-  local name
+  local name setting
   echo
   row "wording" "SFT loss, nats a token" "of the nearly right sentence"
   row "---" "---" "---"
@@ -148,7 +152,7 @@ diversity_row() {
 }
 
 tables() {
-  local name
+  local name setting
   meaning_tables
   echo
   row "model" "right, of 16 samples" "wordings among the right ones" "distinct share"
@@ -157,8 +161,9 @@ tables() {
   echo
   row "sampling of the SFT model" "right, of 16 samples" "wordings among the right ones" "distinct share"
   row "---" "---" "---" "---"
-  for name in temperature-{0.3,0.7,1,1.3} top_k-{1,5,20} top_p-{0.8,0.9,0.95}; do
-    diversity_row "${name/-/ }" sampling "$name"
+  for setting in "temperature "{0.3,0.7,1,1.3} "top_k "{1,5,20} "top_p "{0.8,0.9,0.95}; do
+    name=${setting/ /-}
+    diversity_row "$setting" sampling "${name/./_}"
   done
 }
 
