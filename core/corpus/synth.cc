@@ -88,6 +88,12 @@ json RecallExampleRecord(const RecallExample& entry) {
   return record;
 }
 
+json NamesOf(const std::vector<RecallError>& errors) {
+  json names = json::array();
+  for (const RecallError error : errors) names.push_back(NameOf(error));
+  return names;
+}
+
 // Right answers tie, however they are worded.
 json RecallRankingRecord(const RecallExample& entry) {
   json record = RecallRecord(entry.problem);
@@ -97,6 +103,7 @@ json RecallRankingRecord(const RecallExample& entry) {
     record["responses"].push_back(sentence);
     record["ranking"].push_back(2);
   }
+  record["errors"] = NamesOf(entry.errors);
   return record;
 }
 
@@ -105,7 +112,7 @@ json HeldOutRecallRecord(const RecallCase& entry) {
   record["seen"] = entry.seen;
   record["unseen"] = entry.unseen;
   record["wrong"] = entry.wrong;
-  for (const RecallError error : entry.errors) record["errors"].push_back(NameOf(error));
+  record["errors"] = NamesOf(entry.errors);
   return record;
 }
 

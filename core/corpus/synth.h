@@ -38,7 +38,7 @@ struct SynthSummary {
 // and, with options.recall, who has how many, to be said in a sentence (synth_recall.h):
 //     recall_pretrain.jsonl   text
 //     recall.jsonl            prompt, completions, answer, kind, difficulty
-//     recall_rankings.jsonl   prompt, responses, ranking, answer, kind, difficulty
+//     recall_rankings.jsonl   prompt, responses, ranking, errors, answer, kind, difficulty
 //     recall_prompts.jsonl    prompt, answer, kind, difficulty
 //     heldout_recall.jsonl    prompt, answer, kind, difficulty, seen, unseen, wrong, errors (as in
 //     RecallCase)

@@ -28,7 +28,7 @@ enum class Side : uint8_t { kTraining, kPrompts, kHeldOut };
 
 constexpr uint64_t kSides = 20;  // one prompt in twenty is held out, one in twenty is for practice
 constexpr int kWordingsOfAnExample = 4;
-constexpr int kWordingsOfARanking = 3;
+constexpr int kWordingsOfARanking = kRecallErrors;
 constexpr int kTriesForNew = 20;
 constexpr int kTriesForSide = 100'000;
 constexpr int kTextsPerRecord = 4;
@@ -129,17 +129,28 @@ absl::StatusOr<std::vector<RecallProblem>> DrawSide(const RecallOptions& options
   return problems;
 }
 
+// kRecallErrors of them, in a random order: each once, or, where there is no other person's number, another
+// of the rest.
+std::vector<RecallError> ErrorsOf(const RecallProblem& problem, RandomStream* random) {
+  std::vector<RecallError> errors;
+  for (const int i : Shuffled(UpTo(kRecallErrors), random)) errors.push_back(static_cast<RecallError>(i));
+  if (problem.names.size() > 1) return errors;
+  const RecallError rest = random->Between(0, 1) == 0 ? RecallError::kDigit : RecallError::kName;
+  std::replace(errors.begin(), errors.end(), RecallError::kNumber, rest);
+  return errors;
+}
+
 // Wrong ones: in the wordings of the right ones but for the last, each wrong in another way.
 RecallExample MakeRanking(RecallProblem problem, const std::vector<int>& seen, RandomStream* random) {
-  RecallExample example{std::move(problem), {}, {}};
+  RecallExample example{std::move(problem), {}, {}, {}};
   const std::vector<int> patterns = Shuffled(seen, random);
-  const std::vector<int> errors = Shuffled(UpTo(kRecallErrors), random);
+  const std::vector<RecallError> errors = ErrorsOf(example.problem, random);
   const size_t wordings = std::min<size_t>(kWordingsOfARanking, patterns.size());
   for (size_t i = 0; i < wordings; ++i) {
     example.right.push_back(RecallSentence(example.problem, patterns[i]));
     const size_t other = (i + 1 < wordings ? i : i + 1) % patterns.size();
-    example.wrong.push_back(WrongRecallSentence(example.problem, patterns[other],
-                                                static_cast<RecallError>(errors[i % errors.size()]), random));
+    example.errors.push_back(errors[i]);
+    example.wrong.push_back(WrongRecallSentence(example.problem, patterns[other], errors[i], random));
   }
   return example;
 }
@@ -149,7 +160,7 @@ RecallCase MakeCase(RecallProblem problem, const RecallPatterns& patterns, Rando
   for (const auto& [indices, sentences] :
        {std::pair(&patterns.seen, &out.seen), std::pair(&patterns.unseen, &out.unseen)}) {
     for (const int pattern : *indices) {
-      const auto error = static_cast<RecallError>(random->Between(0, kRecallErrors - 1));
+      const RecallError error = ErrorsOf(out.problem, random)[0];
       sentences->push_back(RecallSentence(out.problem, pattern));
       out.wrong.push_back(WrongRecallSentence(out.problem, pattern, error, random));
       out.errors.push_back(error);
@@ -214,7 +225,7 @@ std::string WrongRecallSentence(const RecallProblem& problem, int pattern, Recal
   const int people = static_cast<int>(problem.names.size());
   const bool alone = people == 1;
   const int other = alone ? 0 : (problem.asked + static_cast<int>(random->Between(1, people - 1))) % people;
-  if (alone && error == RecallError::kNumber) error = RecallError::kDigit;
+  TANREN_CHECK(error != RecallError::kNumber || !alone);
   std::string name = problem.names[problem.asked];
   std::string number = absl::StrCat(problem.numbers[problem.asked]);
   switch (error) {
@@ -268,7 +279,7 @@ absl::StatusOr<RecallSets> MakeRecallSets(const RecallOptions& options) {
   RandomStream example(options.seed, kExampleStream);
   TANREN_ASSIGN_OR_RETURN(problems, DrawSide(options, Side::kTraining, equally, options.records, &example));
   for (RecallProblem& problem : problems) {
-    RecallExample one{std::move(problem), {}, {}};
+    RecallExample one{std::move(problem), {}, {}, {}};
     for (const int pattern : Shuffled(patterns.seen, &example)) {
       if (one.right.size() == kWordingsOfAnExample) break;
       one.right.push_back(RecallSentence(one.problem, pattern));

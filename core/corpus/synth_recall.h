@@ -36,7 +36,7 @@ std::string RecallText(const RecallProblem& problem, RandomStream* random);
 // What makes a sentence wrong that is right otherwise.
 enum class RecallError : uint8_t {
   kDigit,   // one digit of the number is another
-  kNumber,  // the number of another person; with one person as kDigit
+  kNumber,  // the number of another person: of problems of several
   kName,    // the name of another person, in the prompt if there is one, with the number of the one asked for
 };
 inline constexpr int kRecallErrors = 3;
@@ -58,8 +58,9 @@ struct RecallPatterns {
 
 struct RecallExample {
   RecallProblem problem;
-  std::vector<std::string> right;  // of seen patterns, in a random order
-  std::vector<std::string> wrong;  // rankings only: as many, of seen patterns
+  std::vector<std::string> right;   // of seen patterns, in a random order
+  std::vector<std::string> wrong;   // rankings only: as many, of seen patterns
+  std::vector<RecallError> errors;  // of each wrong one
 };
 
 struct RecallCase {

@@ -47,21 +47,30 @@ measure() {
 }
 
 # What heldout_recall.jsonl holds, in the formats of the suites. Of seen wordings a third each time, in turn: a ranking
-# has as many of them as of unseen ones.
+# has as many of them as of unseen ones. The rankings have one kind of error each, digit or name.
 split_held_out() {
-  local held_out=data/heldout_recall.jsonl
+  local held_out=data/heldout_recall.jsonl error
   # shellcheck disable=SC2016  # the variables are jq's
-  local part='(.unseen|length) as $n | (.seen|length) as $s | (input_line_number % ($s/$n|floor) * $n) as $at |'
-  local rank='def rank(right; wrong): {prompt, responses: (right + wrong),
-    ranking: ((right | map(1)) + (wrong | map(2)))};'
+  local rank='
+    def of(from; to): [range(from; to) as $i | select(.errors[$i] == $error) | .wrong[$i]];
+    def rank(right; wrong): select((wrong | length) > 0) |
+      {prompt, responses: (right + wrong), ranking: ((right | map(1)) + (wrong | map(2)))};
+    (.unseen | length) as $n | (.seen | length) as $s | (input_line_number % ($s / $n | floor) * $n) as $at |'
   jq -c '{prompt, answer, kind}' "$held_out" >cases.jsonl
   jq -c '{prompt, completions: .seen}' "$held_out" >loss_seen.jsonl
   jq -c '{prompt, completions: .unseen}' "$held_out" >loss_unseen.jsonl
   jq -c '{prompt, completions: .wrong[:(.seen|length)]}' "$held_out" >loss_wrong_seen.jsonl
   jq -c '{prompt, completions: .wrong[(.seen|length):]}' "$held_out" >loss_wrong_unseen.jsonl
-  jq -c "$rank $part"' rank(.seen[$at:$at+$n]; .wrong[$at:$at+$n])' "$held_out" >rankings_seen.jsonl
-  jq -c "$rank $part"' rank(.unseen; .wrong[$s:])' "$held_out" >rankings_unseen.jsonl
-  jq -c "$rank $part"' rank(.unseen; .wrong[$at:$at+$n])' "$held_out" >rankings_across.jsonl
+  for error in digit name; do
+    jq -c --arg error "$error" "$rank"' rank(.seen[$at:$at+$n]; of($at; $at+$n))' "$held_out" >"seen_$error.jsonl"
+    jq -c --arg error "$error" "$rank"' rank(.unseen; of($s; $s+$n))' "$held_out" >"unseen_$error.jsonl"
+    jq -c --arg error "$error" "$rank"' rank(.unseen; of($at; $at+$n))' "$held_out" >"across_$error.jsonl"
+  done
+  # Of the training rankings those sentences that have a wrong digit.
+  jq -c '[.errors[] == "digit"] as $keep | .responses as $all | .prompt as $prompt |
+    [range(3; 6) as $i | select($keep[$i - 3]) | $all[$i]] as $wrong |
+    {prompt: $prompt, responses: ($all[:3] + $wrong), ranking: ([1, 1, 1] + ($wrong | map(2)))}' \
+    data/recall_rankings.jsonl >rankings_digit.jsonl
 }
 
 prepare() {
@@ -87,6 +96,8 @@ run_seed() {
   train sft sft
   train reward_model reward_model
   measure meaning meaning
+  train reward_model_both reward_model data.examples.0.path=data/recall_rankings.jsonl train.steps=1200
+  measure meaning_both meaning reward=reward_model_both
   train ppo ppo
   train dpo dpo
   train ppo_loose ppo rl.kl_coefficient=0 optimizer.learning_rate=1e-4
@@ -136,11 +147,12 @@ meaning_tables() {
       "$(values meaning ".tests.loss_wrong_$name.figures.loss" | cell %.3f)"
   done
   echo
-  row "right above nearly right" "share of pairs the reward model orders rightly" "margin"
-  row "---" "---" "---"
-  for name in seen_above_seen unseen_above_unseen unseen_above_seen; do
-    row "${name//_/ }" "$(values meaning ".tests.$name.figures.reward_accuracy" | cell %.4f)" \
-      "$(values meaning ".tests.$name.figures.reward_margin" | cell %.2f)"
+  row "right above nearly right" "trained on wrong digits: a wrong digit" "trained on both: a wrong digit" "another name"
+  row "---" "---" "---" "---"
+  for name in seen unseen across; do
+    row "$name" "$(values meaning ".tests.${name}_digit.figures.reward_accuracy" | cell %.4f)" \
+      "$(values meaning_both ".tests.${name}_digit.figures.reward_accuracy" | cell %.4f)" \
+      "$(values meaning_both ".tests.${name}_name.figures.reward_accuracy" | cell %.4f)"
   done
 }
 
