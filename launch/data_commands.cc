@@ -86,12 +86,17 @@ void AddSynth(CLI::App* data, int* exit_code) {
   verb->add_option("--wordings", options->wordings, "Instructions of wordings.jsonl")->capture_default_str();
   verb->add_option("--prompts", options->prompts, "Questions of prompts.jsonl")->capture_default_str();
   verb->add_option("--held-out", options->held_out, "Held-out problems")->capture_default_str();
+  verb->add_option("--recall", options->recall, "Questions who has how many, of each of recall*.jsonl")
+      ->capture_default_str();
+  verb->add_option("--recall-people", options->recall_people, "Most people of such a question: 1 to 3")
+      ->capture_default_str();
   verb->add_option("--harder-prompts", options->harder_prompts, "Share of prompts.jsonl that is harder")
       ->capture_default_str();
   verb->add_option("--longer-sft", options->longer_sft, "Share of sft.jsonl with longer operands")
       ->capture_default_str();
-  verb->add_option("--held-out-wordings", options->held_out_wordings,
-                   "Sentence patterns of each operation that no training file shows")
+  verb->add_option(
+          "--held-out-wordings", options->held_out_wordings,
+          "Sentence patterns of each operation that no training file shows; of --recall's twice as many")
       ->capture_default_str();
   verb->add_option("--digits", options->digits, "Longest operand of a usual problem")->capture_default_str();
   verb->add_flag("--force", options->force, "Replace another synthetic corpus");

@@ -226,6 +226,8 @@ int DataSynth(const DataSynthOptions& options) {
   synth.wordings = options.wordings;
   synth.prompts = options.prompts;
   synth.held_out = options.held_out;
+  synth.recall = options.recall;
+  synth.recall_people = options.recall_people;
   synth.harder_prompts = options.harder_prompts;
   synth.longer_sft = options.longer_sft;
   synth.held_out_wordings = options.held_out_wordings;

@@ -53,6 +53,8 @@ struct DataSynthOptions {
   int64_t wordings = 2000;       // --wordings
   int64_t prompts = 4000;        // --prompts
   int64_t held_out = 500;        // --held-out
+  int64_t recall = 0;            // --recall
+  int recall_people = 1;         // --recall-people
   double harder_prompts = 0.25;  // --harder-prompts
   double longer_sft = 0.02;      // --longer-sft
   int held_out_wordings = 2;     // --held-out-wordings

@@ -10,6 +10,7 @@
 #include "core/base/sha256.h"
 #include "core/base/status.h"
 #include "core/corpus/staged_directory.h"
+#include "core/corpus/synth_recall.h"
 #include "core/corpus/synth_wordings.h"
 #include "core/tokenizer/files.h"
 #include "core/tokenizer/json_file.h"
@@ -22,6 +23,8 @@ using nlohmann::json;
 constexpr const char* kRecordFile = "synth.json";
 
 const char* DifficultyOf(const SynthProblem& entry) { return entry.harder ? "harder" : "same"; }
+
+json TextOnly(const std::string& text) { return {{"text", text}}; }
 
 json TextRecord(const SynthProblem& entry) {
   return {{"text", TextOf(entry.problem)},
@@ -72,6 +75,47 @@ json HeldOutWordingRecord(const WordingProblem& entry) {
           {"wrong", entry.wrong}};
 }
 
+json RecallRecord(const RecallProblem& problem) {
+  return {{"prompt", RecallPrompt(problem)},
+          {"answer", RecallExpression(problem)},
+          {"kind", "recall"},
+          {"difficulty", absl::StrCat(problem.names.size())}};
+}
+
+json RecallExampleRecord(const RecallExample& entry) {
+  json record = RecallRecord(entry.problem);
+  record["completions"] = entry.right;
+  return record;
+}
+
+json NamesOf(const std::vector<RecallError>& errors) {
+  json names = json::array();
+  for (const RecallError error : errors) names.push_back(NameOf(error));
+  return names;
+}
+
+// Right answers tie, however they are worded.
+json RecallRankingRecord(const RecallExample& entry) {
+  json record = RecallRecord(entry.problem);
+  record["responses"] = entry.right;
+  record["ranking"] = std::vector<int>(entry.right.size(), 1);
+  for (const std::string& sentence : entry.wrong) {
+    record["responses"].push_back(sentence);
+    record["ranking"].push_back(2);
+  }
+  record["errors"] = NamesOf(entry.errors);
+  return record;
+}
+
+json HeldOutRecallRecord(const RecallCase& entry) {
+  json record = RecallRecord(entry.problem);
+  record["seen"] = entry.seen;
+  record["unseen"] = entry.unseen;
+  record["wrong"] = entry.wrong;
+  record["errors"] = NamesOf(entry.errors);
+  return record;
+}
+
 // A file in memory.
 struct MadeFile {
   const char* name;
@@ -89,10 +133,7 @@ MadeFile Make(const char* name, const char* use, const std::vector<Entry>& entri
 
 std::vector<MadeFile> MakeFiles(const SynthSets& sets) {
   std::vector<MadeFile> files;
-  files.push_back(
-      Make("pretrain.jsonl", "texts for a base model", sets.pretrain, [](const std::string& text) -> json {
-        return {{"text", text}};
-      }));
+  files.push_back(Make("pretrain.jsonl", "texts for a base model", sets.pretrain, TextOnly));
   files.push_back(Make("train.jsonl", "worked problems as texts", sets.train, TextRecord));
   files.push_back(Make("sft.jsonl", "questions with worked answers", sets.sft, SftRecord));
   files.push_back(
@@ -103,6 +144,18 @@ std::vector<MadeFile> MakeFiles(const SynthSets& sets) {
   files.push_back(Make("heldout.jsonl", "questions to measure with", sets.held_out, HeldOutRecord));
   files.push_back(Make("heldout_wordings.jsonl", "right and wrong sentences to measure with",
                        sets.held_out_wordings, HeldOutWordingRecord));
+  if (sets.recall.examples.empty()) return files;
+  const RecallSets& recall = sets.recall;
+  files.push_back(
+      Make("recall_pretrain.jsonl", "who has how many, for a base model", recall.texts, TextOnly));
+  files.push_back(
+      Make("recall.jsonl", "who has how many, in several wordings", recall.examples, RecallExampleRecord));
+  files.push_back(Make("recall_rankings.jsonl", "right sentences above nearly right ones", recall.rankings,
+                       RecallRankingRecord));
+  files.push_back(
+      Make("recall_prompts.jsonl", "who has how many, to practise on", recall.prompts, RecallRecord));
+  files.push_back(Make("heldout_recall.jsonl", "who has how many, right and wrong, to measure with",
+                       recall.held_out, HeldOutRecallRecord));
   return files;
 }
 
@@ -166,6 +219,11 @@ absl::StatusOr<SynthSummary> WriteSynthCorpus(const SynthOptions& options) {
   TANREN_ASSIGN_OR_RETURN(const SynthSets sets, MakeSynthSets(options));
   const std::vector<MadeFile> files = MakeFiles(sets);
   json record = Record(options);
+  // Without them the record is what it was before there were any.
+  if (options.recall > 0) {
+    record["recall"] = options.recall;
+    record["recall_people"] = options.recall_people;
+  }
   for (const MadeFile& file : files) record[file.name] = Sha256Hex(file.content);
   SynthSummary summary = Summarize(options, sets, files);
   TANREN_ASSIGN_OR_RETURN(summary.up_to_date, LookForEarlier(options, record, files));

@@ -35,6 +35,14 @@ struct SynthSummary {
 //     prompts.jsonl           prompt, answer, kind, difficulty
 //     heldout.jsonl           prompt and the fields of train.jsonl
 //     heldout_wordings.jsonl  prompt, answer, kind, seen, unseen, wrong (as in WordingProblem)
+// and, with options.recall, who has how many, to be said in a sentence (synth_recall.h):
+//     recall_pretrain.jsonl   text
+//     recall.jsonl            prompt, completions, answer, kind, difficulty
+//     recall_rankings.jsonl   prompt, responses, ranking, errors, answer, kind, difficulty
+//     recall_prompts.jsonl    prompt, answer, kind, difficulty
+//     heldout_recall.jsonl    prompt, answer, kind, difficulty, seen, unseen, wrong, errors (as in
+//     RecallCase)
+// where answer is a regular expression of all right sentences and difficulty the number of people, and always
 //     synth.json              the options and the SHA-256 of each file
 absl::StatusOr<SynthSummary> WriteSynthCorpus(const SynthOptions& options);
 

@@ -51,6 +51,13 @@ absl::Status CheckOptions(const SynthOptions& options) {
       return InvalidInput("%d %s; 1 to %d are possible", count.records, count.what, kMost);
     }
   }
+  if (options.recall < 0 || options.recall > kMost) {
+    return InvalidInput("%d questions who has how many; 0 to %d are possible", options.recall, kMost);
+  }
+  if (options.recall_people < 1 || options.recall_people > kRecallPeople) {
+    return InvalidInput("questions about up to %d people; 1 to %d are possible", options.recall_people,
+                        kRecallPeople);
+  }
   if (options.digits < 1 || options.digits > 7) {
     return InvalidInput("operands of %d digits; 1 to 7 are possible", options.digits);
   }
@@ -275,6 +282,16 @@ absl::StatusOr<SynthSets> MakeSynthSets(const SynthOptions& options) {
   TANREN_RETURN_IF_ERROR(DrawHeldOut(options, &sets.held_out));
   TANREN_RETURN_IF_ERROR(DrawHeldOutWordings(options, wordings, &sets.held_out_wordings));
   TANREN_RETURN_IF_ERROR(DrawPrompts(options, &sets.prompts));
+  if (options.recall > 0) {
+    RecallOptions recall;
+    recall.seed = options.seed;
+    recall.people = options.recall_people;
+    recall.digits = options.digits;
+    recall.records = options.recall;
+    recall.held_out = std::max<int64_t>(1, options.held_out / 2);
+    recall.held_out_patterns = options.held_out_wordings * kRecallPatterns / kSentencePatterns;
+    TANREN_ASSIGN_OR_RETURN(sets.recall, MakeRecallSets(recall));
+  }
   DrawTrainingSets(options, wordings, &sets);
   DrawWordings(options, wordings, &sets.wordings);
   return sets;

@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "core/corpus/synth_problems.h"
+#include "core/corpus/synth_recall.h"
 
 namespace tanren {
 
@@ -22,10 +23,13 @@ struct SynthOptions {
   int64_t wordings = 2000;   // wordings.jsonl
   int64_t prompts = 4000;    // prompts.jsonl
   int64_t held_out = 500;    // heldout.jsonl, a fifth of it harder; heldout_wordings.jsonl has half as many
+  int64_t recall = 0;     // of each recall*.jsonl (synth.h), of texts four times as many; 0: there are none
+  int recall_people = 1;  // 1 to 3: most people of one of its questions
   double harder_prompts = 0.25;  // share of prompts.jsonl, 0 to 1
   double longer_sft = 0.02;      // share of sft.jsonl that has longer operands than the rest, 0 to 1
-  int held_out_wordings = 2;     // sentence patterns of each operation that no training file shows, 0 to 7
-  bool force = false;            // replace another synthetic corpus at `out`
+  // Sentence patterns of each operation that no training file shows, 0 to 7; of recall's twice as many.
+  int held_out_wordings = 2;
+  bool force = false;  // replace another synthetic corpus at `out`
 };
 
 // Harder: two operations, or an operand with one digit more than usual. Fine-tuning has many of the first and
@@ -50,6 +54,7 @@ struct SynthSets {
   std::vector<SynthProblem> prompts;
   std::vector<SynthProblem> held_out;
   std::vector<WordingProblem> held_out_wordings;
+  RecallSets recall;
 };
 
 // Deterministic in the options on every platform; each set depends on the seed, the digits and its own

@@ -44,7 +44,8 @@ std::vector<std::string> Sentences(const Problem& problem, const std::vector<int
   return sentences;
 }
 
-// Another number of as many digits, one of them changed; none that begins with a 0, unless it is 0.
+}  // namespace
+
 std::string ChangeDigit(int64_t number, RandomStream* random) {
   std::string digits = absl::StrCat(number);
   const auto place = static_cast<size_t>(random->Between(0, static_cast<int64_t>(digits.size()) - 1));
@@ -55,8 +56,6 @@ std::string ChangeDigit(int64_t number, RandomStream* random) {
   digits[place] = static_cast<char>('0' + digit);
   return digits;
 }
-
-}  // namespace
 
 Wordings::Wordings(uint64_t seed, int held_out) {
   TANREN_CHECK(held_out >= 0 && held_out < kSentencePatterns);

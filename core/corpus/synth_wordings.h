@@ -35,6 +35,9 @@ class Wordings {
 // "Say in a sentence: 7 + 5 = ?"
 std::string SentencePrompt(const Problem& problem);
 
+// Another number of as many digits, one of them changed; none that begins with a 0, unless it is 0.
+std::string ChangeDigit(int64_t number, RandomStream* random);
+
 // In a random order.
 void Shuffle(std::vector<std::string>* sentences, RandomStream* random);
 

@@ -59,6 +59,7 @@ class SampleFigures {
     for (size_t k = 0; k < counts_.size(); ++k) {
       passes_[k].Add(given == 0 ? 0 : PassAtK(given, right, std::min(counts_[k], given)));
     }
+    AddWordings(turn);
     for (size_t i = 0; i < strategy_.curve.size(); ++i) {
       const int64_t n = std::min(strategy_.curve[i], std::max<int64_t>(given, 1));
       majority_[i].Add(BlockAccuracy(turn, n, Strategy::Choice::kMajority));
@@ -70,6 +71,8 @@ class SampleFigures {
   void AppendTo(Figures* figures) const {
     if (strategy_.answers() > 1) {
       Append("consistency", consistency_, figures);
+      if (right_ > 0) figures->emplace_back("distinct_right", distinct_ / right_);
+      Append("wordings_right", wordings_, figures);
       for (size_t k = 0; k < counts_.size(); ++k) {
         Append(absl::StrCat("pass_at_", counts_[k]), passes_[k], figures);
       }
@@ -83,10 +86,23 @@ class SampleFigures {
   }
 
  private:
+  void AddWordings(const TurnRecord& turn) {
+    std::vector<std::string> right;
+    for (size_t r = 0; r < turn.verdicts.size(); ++r) {
+      if (turn.verdicts[r].right) right.push_back(turn.replies.replies[r].text);
+    }
+    if (right.empty()) return;
+    wordings_.Add(static_cast<double>(DistinctWordings(right)));
+    if (right.size() < 2) return;  // one is always distinct
+    distinct_ += static_cast<double>(DistinctTexts(right));
+    right_ += static_cast<double>(right.size());
+  }
+
   const Strategy& strategy_;
   bool scores_;
+  double distinct_ = 0, right_ = 0;
   std::vector<int64_t> counts_;
-  Mean consistency_;
+  Mean consistency_, wordings_;
   std::vector<Mean> passes_, majority_, by_reward_, by_logp_;
 };
 
@@ -183,7 +199,7 @@ std::vector<std::string> FigureNames(const config::SuiteConfig& suite, const con
       names.push_back(name);
     }
     if (strategy.answers() > 1) {
-      names.push_back("consistency");
+      for (const char* name : {"consistency", "distinct_right", "wordings_right"}) names.push_back(name);
       for (const int64_t k : PassCounts(strategy.answers())) names.push_back(absl::StrCat("pass_at_", k));
     }
     for (const int64_t n : strategy.curve) {

@@ -139,7 +139,8 @@ struct Column {
 constexpr Column kColumns[] = {
     {"accuracy", "accuracy", "%.4f"},           {"accuracy_standard_error", "+-", "%.4f"},
     {"no_answer", "no answer", "%.3f"},         {"steps_valid", "steps valid", "%.4f"},
-    {"consistency", "consistency", "%.4f"},     {"pass_at_1", "pass@1", "%.4f"},
+    {"consistency", "consistency", "%.4f"},     {"distinct_right", "distinct", "%.4f"},
+    {"wordings_right", "wordings", "%.2f"},     {"pass_at_1", "pass@1", "%.4f"},
     {"harmful_rate", "harmful", "%.4f"},        {"win_rate", "win rate", "%.4f"},
     {"reward_score", "score", "%.3f"},          {"checker_failures", "failures", "%.0f"},
     {"tokens_per_case", "tokens/case", "%.1f"}, {"seconds", "seconds", "%.2f"}};
@@ -240,8 +241,9 @@ absl::Status CheckGatesAgainstCases(const config::SuiteConfig& suite, const std:
       return InvalidInput("%s: no case of %s has \"harmful\", and the test has no harmful.command", place,
                           test->test->cases());
     }
-    static constexpr const char* kChecked[] = {"accuracy", "error_rate", "no_answer",   "steps_valid",
-                                               "consist",  "pass_at_",   "majority_at", "best_by_"};
+    static constexpr const char* kChecked[] = {
+        "accuracy", "error_rate",  "no_answer", "steps_valid",    "consist",
+        "pass_at_", "majority_at", "best_by_",  "distinct_right", "wordings_right"};
     const bool by_check =
         std::ranges::any_of(kChecked, [&](const char* prefix) { return gate.figure().starts_with(prefix); });
     if (by_check && !any([](const EvaluationCase& one) { return one.checked(); })) {

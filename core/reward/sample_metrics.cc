@@ -90,6 +90,19 @@ int64_t DistinctTexts(std::span<const std::string> texts) {
   return static_cast<int64_t>(distinct.size());
 }
 
+int64_t DistinctWordings(std::span<const std::string> texts) {
+  const auto is_digit = [](char c) { return c >= '0' && c <= '9'; };
+  std::vector<std::string> wordings;
+  for (const std::string& text : texts) {
+    std::string& wording = wordings.emplace_back();
+    for (size_t i = 0; i < text.size(); ++i) {
+      if (!is_digit(text[i])) wording += text[i];
+      if (is_digit(text[i]) && (i == 0 || !is_digit(text[i - 1]))) wording += '0';
+    }
+  }
+  return DistinctTexts(wordings);
+}
+
 double DistinctNgrams(std::span<const std::string> texts, int n) {
   std::set<std::vector<std::string>> distinct;
   int64_t all = 0;

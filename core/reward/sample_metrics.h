@@ -29,6 +29,10 @@ double Consistency(std::span<const std::string> answers);
 int64_t DistinctTexts(std::span<const std::string> texts);
 double DistinctNgrams(std::span<const std::string> texts, int n);
 
+// Distinct texts where each run of digits counts as the same number: "Ann has 4." and "Ann has 12." are one
+// wording.
+int64_t DistinctWordings(std::span<const std::string> texts);
+
 }  // namespace tanren
 
 #endif  // TANREN_CORE_REWARD_SAMPLE_METRICS_H_

@@ -126,6 +126,28 @@ TEST(Runner, FiguresOfVotesAndSamples) {
   EXPECT_EQ(run.figure(2, "tokens"), run.figure(1, "tokens"));
 }
 
+TEST(Runner, FiguresOfWordings) {
+  // Right are six samples of the first case, in three texts, two of which differ in a number only; one of the
+  // second; none of the third.
+  Evaluated run(kStrategies, R"({"question": "@", "answer": 5}
+{"question": "%", "answer": 5}
+{"question": "~", "answer": 5}
+)");
+  FakeModel model([](const std::string& prompt, int64_t sample) {
+    constexpr const char* kFirst[] = {"1 #### 5\x03", "2 #### 5\x03", "2 #### 5\x03",  "so #### 5\x03",
+                                      "2 #### 5\x03", "2 #### 5\x03", "so #### 6\x03", "3 #### 7\x03"};
+    const bool first = prompt.find('@') != std::string::npos;
+    if (first) return std::string(kFirst[sample % 8]);
+    return std::string(prompt.find('%') != std::string::npos && sample % 8 == 3 ? "#### 5\x03"
+                                                                                : "#### 6\x03");
+  });
+  ASSERT_TRUE(run.Run(&model).ok());
+  EXPECT_EQ(run.figure(1, "distinct_right"), 3.0 / 6);
+  EXPECT_EQ(run.figure(1, "wordings_right"), (2.0 + 1) / 2);
+  EXPECT_TRUE(std::isnan(run.figure(0, "distinct_right")));  // of one answer
+  EXPECT_TRUE(std::isnan(run.figure(0, "wordings_right")));
+}
+
 TEST(Runner, EveryFigureIsOneThatGatesMayName) {
   Evaluated run(std::string("reward: r\nversus: v\n") + kStrategies, kSums);
   FakeModel model = Adder(3);

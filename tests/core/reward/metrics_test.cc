@@ -55,6 +55,9 @@ TEST(Diversity, CountsTextsAndNgrams) {
   EXPECT_DOUBLE_EQ(Consistency(Texts{"1", "1.0", "2", ""}), 0.5);
   EXPECT_EQ(Consistency(Texts{}), 0);
   EXPECT_EQ(DistinctTexts(Texts{"a b", " a \n b ", "ab", "", " "}), 3);
+  EXPECT_EQ(DistinctWordings(Texts{"Ann has 4.", "Ann  has 12.", "Ann has four.", "Ann has 1 2."}), 3);
+  EXPECT_EQ(DistinctWordings(Texts{"4", "12", "0", "3.5"}), 2);
+  EXPECT_EQ(DistinctWordings({}), 0);
   EXPECT_DOUBLE_EQ(DistinctNgrams(Texts{"a b a", "b a"}, 1), 2.0 / 5);
   EXPECT_DOUBLE_EQ(DistinctNgrams(Texts{"a b a", "b a"}, 2), 2.0 / 3);
   EXPECT_EQ(DistinctNgrams(Texts{"a"}, 2), 0);
