@@ -164,7 +164,7 @@ void CheckSlurm(const std::string& path, const config::SlurmConfig& slurm, Error
   CheckWord(path + ".qos", slurm.qos(), report);
   CheckWord(path + ".memory", slurm.memory(), report);
   CheckWord(path + ".mpi", slurm.mpi(), report);
-  if (!Consists(slurm.time(), ":-")) {
+  if (slurm.time().find_first_not_of("0123456789:-") != std::string::npos) {
     report->AddRule({path + ".time"},
                     absl::StrCat(Printable(slurm.time()), ": expected minutes, H:MM:SS, or D-HH:MM:SS"));
   }

@@ -203,7 +203,11 @@ absl::StatusOr<Progress> ProgressOf(const PlannedStage& stage) {
         "stage ", stage.name, ": ", stage.directory, " holds a run that no pipeline began; --redo ",
         stage.name, " sets it aside, --keep ", stage.name, " goes on from it"));
   }
-  if (record->hash != stage.hash) return OtherSettings(stage, *record);
+  if (record->hash != stage.hash) {
+    // A failure that was mended, for example: there is nothing yet that other settings could spoil.
+    if (record->state != "finished" && step < 0) return Progress::kNothing;
+    return OtherSettings(stage, *record);
+  }
   if (record->state != "finished") return Progress::kBegun;
   if (stage.kind == StageKind::kTrain && step < stage.steps) {
     return absl::FailedPreconditionError(

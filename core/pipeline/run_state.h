@@ -35,7 +35,7 @@ RunState ReadRunState(const std::string& directory, const AskScheduler& ask);
 enum class Progress { kNothing, kBegun, kFinished };
 // How far a stage of a plan is. Finished: its record says so for this very stage and, of a training run, the
 // last step is committed. FailedPrecondition where the directory holds the beginning, or the result, of
-// something else, with the first line that differs.
+// something else, with the first line that differs; work that left no result and no commit is no beginning.
 absl::StatusOr<Progress> ProgressOf(const PlannedStage& stage);
 
 // Run directories under `path`: itself, or those inside, three levels down at most. Sorted. NotFound where

@@ -137,6 +137,11 @@ TEST_F(RunStateTest, OtherSettingsAreRefusedWithTheFirstThatDiffers) {
   stage.hash = Sha256Hex(stage.text);
   EXPECT_THAT(ProgressOf(stage).status().message(),
               HasSubstr("was begun with other settings (was \"text\", now \"other\")"));
+  // Without a commit there is nothing to lose; with a result there is.
+  std::filesystem::remove_all(directory_ + "/step-00000003");
+  EXPECT_EQ(*ProgressOf(stage), Progress::kNothing);
+  Record("finished", 0, "", host_, 1);
+  EXPECT_THAT(ProgressOf(stage).status().message(), HasSubstr("was finished with other settings"));
 }
 
 TEST_F(RunStateTest, FindsRunsThreeLevelsDown) {
