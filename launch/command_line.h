@@ -22,6 +22,7 @@ void AddDataVerbs(CLI::App& app, int* exit_code);        // data, tokenizer
 void AddCheckpointVerbs(CLI::App& app, int* exit_code);  // ckpt
 void AddConfigVerbs(CLI::App& app, int* exit_code);      // config
 void AddPluginVerbs(CLI::App& app, int* exit_code);      // plugin
+void AddPipelineVerbs(CLI::App& app, int* exit_code);    // submit, runs
 
 }  // namespace tanren
 

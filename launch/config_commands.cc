@@ -1,6 +1,7 @@
 #include "CLI/CLI.hpp"
 #include "launch/command_line.h"
 #include "launch/config_verbs.h"
+#include "launch/submit_verb.h"
 #include "launch/suite_verb.h"
 
 namespace tanren {
@@ -8,6 +9,7 @@ namespace {
 
 struct ConfigOptions {
   bool suite = false;
+  bool pipeline = false;
   std::string path;
   std::vector<std::string> overrides;
 };
@@ -29,6 +31,10 @@ void AddSuite(CLI::App* verb, const std::shared_ptr<ConfigOptions>& options) {
   verb->add_flag("--suite", options->suite, "Of evaluation suites, which `tanren eval` reads");
 }
 
+void AddPipeline(CLI::App* verb, const std::shared_ptr<ConfigOptions>& options) {
+  verb->add_flag("--pipeline", options->pipeline, "Of pipelines, which `tanren submit` reads");
+}
+
 }  // namespace
 
 void AddConfigVerbs(CLI::App& app, int* exit_code) {
@@ -47,13 +53,19 @@ void AddConfigVerbs(CLI::App& app, int* exit_code) {
   const auto described = std::make_shared<ConfigOptions>();
   auto* schema = config->add_subcommand("schema", "The JSON schema of configurations, for editors");
   AddSuite(schema, described);
+  AddPipeline(schema, described);
   schema->callback([described, plugins = AddPlugins(schema), exit_code] {
-    *exit_code = described->suite ? SuiteSchema() : ConfigSchema(*plugins);
+    *exit_code = described->pipeline ? PipelineSchema()
+                 : described->suite  ? SuiteSchema()
+                                     : ConfigSchema(*plugins);
   });
   auto* table = config->add_subcommand("table", "The keys as Markdown tables");
   AddSuite(table, described);
+  AddPipeline(table, described);
   table->callback([described, plugins = AddPlugins(table), exit_code] {
-    *exit_code = described->suite ? SuiteTable() : ConfigTable(*plugins);
+    *exit_code = described->pipeline ? PipelineTable()
+                 : described->suite  ? SuiteTable()
+                                     : ConfigTable(*plugins);
   });
 }
 

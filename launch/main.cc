@@ -27,6 +27,7 @@ int Run(int argc, char** argv) {
   tanren::AddCheckpointVerbs(app, &exit_code);
   tanren::AddConfigVerbs(app, &exit_code);
   tanren::AddPluginVerbs(app, &exit_code);
+  tanren::AddPipelineVerbs(app, &exit_code);
   tanren::RegisterStages();
   app.failure_message(CLI::FailureMessage::simple);
   try {
