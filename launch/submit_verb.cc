@@ -191,9 +191,8 @@ void Print(const SubmitOptions& options, const Agenda& agenda) {
       std::printf("# ---- %s: job %s\n\n", task.stage->name.c_str(), task.job.c_str());
       continue;
     }
-    const std::string how = options.local
-                                ? absl::StrCat("bash ", path)
-                                : absl::StrJoin(SbatchCommand(path, JobsBefore(agenda, task, true)), " ");
+    const std::string how = options.local ? absl::StrCat("bash ", path)
+                                          : ShellJoin(SbatchCommand(path, JobsBefore(agenda, task, true)));
     std::printf("# ---- %s: %s\n%s\n", task.stage->name.c_str(), how.c_str(), task.script.c_str());
   }
 }

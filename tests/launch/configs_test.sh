@@ -6,10 +6,10 @@ set -euo pipefail
 
 cd "$SOURCE"
 checked=0
-for config in configs/shakespeare_char.yaml configs/quickstart/*.yaml configs/real/*.yaml configs/tutorial/*.yaml; do
+for config in configs/shakespeare_char.yaml configs/{quickstart,real,tutorial,wordings}/*.yaml configs/pipelines/gate.yaml; do
   kind=()
   case $config in
-    */eval.yaml | */eval_*.yaml) kind=(--suite) ;;
+    */eval.yaml | */eval_*.yaml | */gate.yaml | */wordings/meaning.yaml | */wordings/sampling.yaml) kind=(--suite) ;;
     */ranking_model.yaml | */real/model.yaml) continue ;;  # a section that the others include
   esac
   "$TANREN" config validate "$config" "${kind[@]}" >"$WORK/log" 2>&1 || {
@@ -19,6 +19,10 @@ for config in configs/shakespeare_char.yaml configs/quickstart/*.yaml configs/re
   checked=$((checked + 1))
 done
 [ "$checked" -gt 10 ] || fail "only $checked configs were found"
+"$TANREN" submit configs/pipelines/curriculum.yaml --print "home=$WORK/home" >"$WORK/log" 2>&1 || {
+  cat "$WORK/log" >&2
+  fail "configs/pipelines/curriculum.yaml is not valid"
+}
 for stage in pretrain sft reward_model ppo dpo grpo; do
   grep -qE '^train: \{steps: [0-9]+' "configs/quickstart/$stage.yaml" || fail "no steps in $stage.yaml"
 done

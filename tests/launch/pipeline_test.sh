@@ -6,6 +6,7 @@ HERE=$(cd "$(dirname "$0")" && pwd)
 source "$HERE/common.sh"
 source "$HERE/stages.sh"
 
+export OMP_WAIT_POLICY=passive # ranks share the machine's cores with whatever else runs there
 cat >suite.yaml <<'YAML'
 checkpoint: nowhere
 max_tokens: 24
@@ -40,7 +41,7 @@ stages:
     inputs: [init.from=sft, init.reward=reward_model]
   - name: answers
     command: [eval, "{home}/ppo", --cases, synth/heldout.jsonl, --limit, "4", --max-tokens, "8", --out, "{home}/answers/a.jsonl"]
-slurm: {cpus_per_task: 1, time: 0:10:00, signal_seconds: 30, max_continuations: 3, options: [--comment=it's]}
+slurm: {cpus_per_task: 1, time: 0:10:00, signal_seconds: 30, max_continuations: 3, options: ['--comment="it''s"']}
 YAML
 runs="task pretrain sft gate reward_model ppo answers"
 trained="pretrain sft reward_model ppo"
@@ -87,7 +88,7 @@ wait_for_step() {  # wait_for_step RUN LINES
   done
   fail "$1 does not get to step $2"
 }
-for stage in $trained; do
+for stage in pretrain sft ppo; do
   "$TANREN" submit pipeline.yaml home=rough --local >rough.log 2>&1 &
   driver=$!
   wait_for_step "rough/$stage" 2
@@ -224,7 +225,7 @@ rm -f notes/scontrol
 job pretrain 102 1 || fail "the continuation"
 grep -qF -- "--ntasks=2 --mpi=pmix --kill-on-bad-exit=0 --wait=30 --cpus-per-task=1 $TANREN train pretrain.yaml" notes/srun || fail "srun"
 # A run that asks to go on for ever is bounded, and a job that is being cancelled is left alone.
-sed -i 's/run_directory=/train.stop_after=4 run_directory=/' jobs/sft/job.sh
+sed -i "s/ 'run_directory=/ train.stop_after=4&/" jobs/sft/job.sh
 code=0
 job sft 103 3 || code=$?
 [ "$code" -eq 75 ] || fail "exit code $code of the last continuation, not 75"
