@@ -38,7 +38,7 @@ ScriptOptions Options(bool local = false) {
   options.pipeline = "path";
   options.local = local;
   options.program = "/opt/tanren dir/tanren";
-  options.working_directory = "/work/it's \"here\"";
+  options.working_directory = "/data/it's \"here\"";
   return options;
 }
 
@@ -83,7 +83,7 @@ TEST(StageScript, HandsEveryArgumentOnAsItIs) {
 TEST(StageScript, AsksForWhatTheStageNeeds) {
   const std::string script = StageScript(Training(), Options());
   for (const char* line :
-       {"#SBATCH --job-name=path.sft\n", "#SBATCH --chdir=\"/work/it's \\\"here\\\"\"\n",
+       {"#SBATCH --job-name=path.sft\n", "#SBATCH --chdir=\"/data/it's \\\"here\\\"\"\n",
         "#SBATCH --open-mode=append\n", "#SBATCH --requeue\n", "#SBATCH --signal=B:USR1@120\n",
         "#SBATCH --partition=gpu\n", "#SBATCH --nodes=2\n", "#SBATCH --ntasks=4\n",
         "#SBATCH --time=4:00:00\n", "runs/path/sft/job.log\"\n"}) {
