@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # One right answer, many wordings: does a model learn what an answer means, and does it keep its wordings? From nothing
 # to the tables of docs/benchmarks/wordings.md: pre-training, SFT, a reward model, PPO and DPO on two CPU ranks, once
-# for each seed, which also chooses the wordings that no training file has. Takes about TODO minutes a seed on 2 cores.
+# for each seed, which also chooses the wordings that no training file has. A seed takes some 10 minutes on 2 free cores.
 #
 #   tests/soak/wordings.sh             seed 1
 #   tests/soak/wordings.sh 1 2 3       several, and the mean and range of their figures
@@ -66,11 +66,6 @@ split_held_out() {
     jq -c --arg error "$error" "$rank"' rank(.unseen; of($s; $s+$n))' "$held_out" >"unseen_$error.jsonl"
     jq -c --arg error "$error" "$rank"' rank(.unseen; of($at; $at+$n))' "$held_out" >"across_$error.jsonl"
   done
-  # Of the training rankings those sentences that have a wrong digit.
-  jq -c '[.errors[] == "digit"] as $keep | .responses as $all | .prompt as $prompt |
-    [range(3; 6) as $i | select($keep[$i - 3]) | $all[$i]] as $wrong |
-    {prompt: $prompt, responses: ($all[:3] + $wrong), ranking: ([1, 1, 1] + ($wrong | map(2)))}' \
-    data/recall_rankings.jsonl >rankings_digit.jsonl
 }
 
 prepare() {
@@ -96,11 +91,9 @@ run_seed() {
   train sft sft
   train reward_model reward_model
   measure meaning meaning
-  train reward_model_both reward_model data.examples.0.path=data/recall_rankings.jsonl train.steps=1200
-  measure meaning_both meaning reward=reward_model_both
   train ppo ppo
   train dpo dpo
-  train ppo_loose ppo rl.kl_coefficient=0 optimizer.learning_rate=1e-4
+  train ppo_loose ppo rl.kl_coefficient=0 optimizer.learning_rate=3e-4
   train dpo_loose dpo preference.pairs=best_and_worst preference.beta=0.01 optimizer.learning_rate=1e-4
   for name in "${models[@]}"; do
     measure "eval-$name" eval checkpoint="$name"
@@ -147,12 +140,11 @@ meaning_tables() {
       "$(values meaning ".tests.loss_wrong_$name.figures.loss" | cell %.3f)"
   done
   echo
-  row "right above nearly right" "trained on wrong digits: a wrong digit" "trained on both: a wrong digit" "another name"
-  row "---" "---" "---" "---"
+  row "right above nearly right" "a wrong digit" "another name"
+  row "---" "---" "---"
   for name in seen unseen across; do
     row "$name" "$(values meaning ".tests.${name}_digit.figures.reward_accuracy" | cell %.4f)" \
-      "$(values meaning_both ".tests.${name}_digit.figures.reward_accuracy" | cell %.4f)" \
-      "$(values meaning_both ".tests.${name}_name.figures.reward_accuracy" | cell %.4f)"
+      "$(values meaning ".tests.${name}_name.figures.reward_accuracy" | cell %.4f)"
   done
 }
 
