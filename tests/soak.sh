@@ -7,6 +7,9 @@
 #   tests/soak.sh shakespeare      nanoGPT's CPU baseline on character-level tinyshakespeare, on 1 and on 2 ranks
 #   tests/soak.sh kill             kill -9 of ranks at random moments, ROUNDS times, against a run left alone
 #   tests/soak.sh real_data        every post-training stage on data that people made: tests/soak/real_data.sh
+#   tests/soak.sh wordings         one right answer, many wordings: tests/soak/wordings.sh
+#   tests/soak.sh costs            post-training beside pre-training, generation beside PyTorch: tests/soak/costs.sh
+#   tests/soak.sh controls         reinforcement beside doing without it, over seeds, after the quickstart: tests/soak/controls.sh
 #
 # TANREN_DATA: the data of the parts shakespeare and real_data (default ../shared/data). ROUNDS: default 20.
 set -euo pipefail
@@ -109,7 +112,7 @@ kill_ranks() {
 }
 
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(sanitizers shakespeare kill real_data)
+[ ${#parts[@]} -gt 0 ] || parts=(sanitizers shakespeare kill real_data wordings costs controls)
 worst=0
 for part in "${parts[@]}"; do
   # In the background, since -e does not hold inside a command that || follows.
@@ -117,8 +120,8 @@ for part in "${parts[@]}"; do
     sanitizers) sanitizers & ;;
     shakespeare) shakespeare & ;;
     kill) kill_ranks & ;;
-    real_data) tests/soak/real_data.sh & ;;
-    *) echo "soak.sh: unknown part '$part'; known are sanitizers, shakespeare, kill, real_data" >&2; exit 2 ;;
+    real_data | wordings | costs | controls) "tests/soak/$part.sh" & ;;
+    *) echo "soak.sh: unknown part '$part'; known are sanitizers, shakespeare, kill, real_data, wordings, costs, controls" >&2; exit 2 ;;
   esac
   wait $! || { echo "soak: $part FAILED" >&2; worst=1; }
 done
