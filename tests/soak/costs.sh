@@ -8,8 +8,9 @@
 #   tests/soak/costs.sh generate [1 2]     greedy generation at both shapes, batch 1 and 64, with 1 and with 2 threads
 #
 # The runs of a repetition follow each other at once, since other work may run on the machine: what counts is the median
-# of the ratios inside repetitions. REPEATS: default 5. STEPS of a run: default 30 (small) and 5 (wide). TANREN: another
-# binary. PEER_PYTHON: a python with torch and transformers; without it generation stands alone.
+# of the ratios inside repetitions, and of generation, whose steps are short, the best. REPEATS: default 5. STEPS of a
+# run: default 30 (small) and 5 (wide). TANREN: another binary. PEER_PYTHON: a python with torch and transformers; without
+# it generation stands alone.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -18,8 +19,7 @@ scratch=build/soak/costs
 repeats=${REPEATS:-5}
 # The first steps of a run make plans and touch memory; they are not counted.
 warm_up=2
-wide=(model.layers=6 model.width=512 model.heads=8 model.kv_heads=8 model.mlp_width=1408 model.context_length=512
-  data.sequence_length=512)
+wide=(model.layers=6 model.width=512 model.heads=8 model.kv_heads=8 model.mlp_width=1408 model.context_length=512)
 
 quiet() { "$@" >>"$scratch/log" 2>&1 || { tail -n 20 "$scratch/log" >&2; return 1; }; }
 
@@ -91,6 +91,7 @@ run() {
     ppo) overrides+=(data.examples.0.path="$home/synth/prompts.jsonl" data.validation_examples=[] data.validation=[]
       rl.critic_warmup_steps=0 guards.max_reward_gap=0) ;;
   esac
+  if [ "$shape" = wide ]; then overrides+=(data.sequence_length=512); fi
   case $stage in sft | dpo | ppo) overrides+=(guards.max_forgetting=0) ;; esac
   rm -rf "$directory"
   quiet "$tanren" launch -n "$ranks" train "configs/quickstart/$stage.yaml" "${overrides[@]}" \
@@ -139,6 +140,8 @@ shares() {
 median() {
   sort -g | awk '{ v[NR] = $1 } END { m = int((NR + 1) / 2); printf "%.4g", NR % 2 ? v[m] : (v[m] + v[m + 1]) / 2 }'
 }
+
+best() { sort -g | head -n 1; }
 
 # column FILE STAGE N: a column of the rows of one stage.
 column() { awk -v stage="$2" -v n="$3" '$1 == stage { print $n }' "$1"; }
@@ -208,10 +211,16 @@ same_answers() {
     2>>"$scratch/log"
 }
 
+# decode THREADS BATCH PROMPT ANSWER OVERRIDE...: leaves its last line in decode.txt.
+decode() {
+  OMP_NUM_THREADS=$1 "$tanren" bench decode configs/models/reasoner.yaml "${@:5}" --precision fp32 --batch "$2" \
+    --prompt "$3" --steps "$4" | tail -n 1 >"$scratch/decode.txt"
+}
+
 # generation SHAPE THREADS: greedy decoding of all slots, beside PyTorch where there is one.
 generation() {
   local shape=$1 threads=$2 home=$scratch/$1 extra=() peer=${PEER_PYTHON:-} prompt=32 answer=96
-  local model vocabulary batch repeat table line
+  local model vocabulary batch repeat table line start all who
   if [ "$shape" = wide ]; then
     extra=("${wide[@]}") prompt=64 answer=64
   fi
@@ -224,22 +233,23 @@ generation() {
     table=$home/generation-$threads-$batch.txt
     : >"$table"
     for ((repeat = 1; repeat <= repeats; ++repeat)); do
-      line=$(OMP_NUM_THREADS=$threads "$tanren" bench decode configs/models/reasoner.yaml "model.vocab_size=$vocabulary" \
-        "${extra[@]}" --precision fp32 --batch "$batch" --prompt "$prompt" --steps "$answer" | tail -n 1)
-      echo "tanren $(sed -E 's/.*after ([0-9.]+) ms; ([0-9.]+) ms.*/\1 \2/' <<<"$line")" | tee -a "$table"
+      start=$(user_seconds decode "$threads" "$batch" "$prompt" 2 "model.vocab_size=$vocabulary" "${extra[@]}")
+      all=$(user_seconds decode "$threads" "$batch" "$prompt" "$answer" "model.vocab_size=$vocabulary" "${extra[@]}")
+      echo "tanren $(sed -E 's/.*after ([0-9.]+) ms; ([0-9.]+) ms.*/\1 \2/' "$scratch/decode.txt") $(awk -v a="$all" \
+        -v b="$start" -v n=$((answer - 2)) 'BEGIN { printf "%.3f", 1000 * (a - b) / n }')" | tee -a "$table"
       if [ -z "$peer" ]; then continue; fi
       line=$("$peer" docs/benchmarks/peers/pytorch_generate.py "$home/exported" "$threads" time "$batch" \
         "$prompt" "$answer" 2>>"$scratch/log")
-      echo "pytorch $(sed -E 's/.*after ([0-9.]+) ms; ([0-9.]+) ms.*/\1 \2/' <<<"$line")" | tee -a "$table"
+      echo "pytorch $(sed -E 's/.*after ([0-9.]+) ms; ([0-9.]+) ms a step, ([0-9.]+) .*/\1 \2 \3/' <<<"$line")" |
+        tee -a "$table"
     done
-    printf '%s, %s thread(s), batch %s, prompt %s, %s new tokens: first token %s ms, step %s ms' "$shape" "$threads" \
-      "$batch" "$prompt" "$answer" "$(column "$table" tanren 2 | median)" "$(column "$table" tanren 3 | median)"
-    if [ -n "$peer" ]; then
-      printf '; PyTorch %s ms, %s ms; steps %s x, first token %s x as fast' "$(column "$table" pytorch 2 | median)" \
-        "$(column "$table" pytorch 3 | median)" \
-        "$(paste <(column "$table" tanren 3) <(column "$table" pytorch 3) | awk '{ print $2 / $1 }' | median)" \
-        "$(paste <(column "$table" tanren 2) <(column "$table" pytorch 2) | awk '{ print $2 / $1 }' | median)"
-    fi
+    printf '%s, %s thread(s), batch %s, prompt %s, %s new tokens, best of %s: first token after' "$shape" "$threads" "$batch" \
+      "$prompt" "$answer" "$repeats"
+    for who in tanren pytorch; do
+      if [ "$who" = pytorch ] && [ -z "$peer" ]; then continue; fi
+      printf '; %s %s ms, step %s ms, processor time a step %s ms' "$who" "$(column "$table" "$who" 2 | best)" \
+        "$(column "$table" "$who" 3 | best)" "$(column "$table" "$who" 4 | best)"
+    done
     printf '\n'
   done
 }

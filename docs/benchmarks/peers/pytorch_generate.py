@@ -25,14 +25,16 @@ def measure(model, batch, prompt, answer):
     generate(model, ids, 2)
 
     def seconds(tokens):
-        begin = time.perf_counter()
+        begin, begin_processor = time.perf_counter(), time.process_time()
         assert generate(model, ids, tokens).shape[1] == tokens
-        return time.perf_counter() - begin
+        return time.perf_counter() - begin, time.process_time() - begin_processor
 
-    first, everything = seconds(1), seconds(answer)
+    (first, first_processor), (everything, everything_processor) = seconds(1), seconds(answer)
     step = (everything - first) / (answer - 1)
+    processor = (everything_processor - first_processor) / (answer - 1)
     print(f"pytorch {torch.__version__} batch {batch}, prompt {prompt}: first token after {first * 1e3:.2f} ms; "
-          f"{step * 1e3:.3f} ms a step, {batch / step:.0f} tokens/s", flush=True)
+          f"{step * 1e3:.3f} ms a step, {processor * 1e3:.3f} ms of processor time, {batch / step:.0f} tokens/s",
+          flush=True)
 
 
 def check(model, path):
