@@ -63,7 +63,7 @@ says 2 sft "guards.max_forgetting: 0.1 is looked at in validation" -- guards.max
 says 2 sft "guards.max_kl: 0.5, but stage sft does not measure it" -- guards.max_kl=0.5
 says 2 reward_model "guards.max_forgetting: 0.5, but stage reward_model does not measure it" -- guards.max_forgetting=0.5
 
-says 2 rl "rewards.shuffle: answers of different lengths" "set rewards.step_weight (0.5) to 0" -- rewards.shuffle=yes rewards.step_weight=0.5
+says 2 rl "rewards.shuffle: answers of different lengths" "set rewards.step_weight (0.5) to 0" -- rewards.shuffle=true rewards.step_weight=0.5
 
 # --- records that are no use: counted and left out, and too many end the run before it starts ------------------------
 # records NAME STAGE REASON LINE...: the lines among 400 good ones are counted; among 2 they are too many.

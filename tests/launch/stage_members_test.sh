@@ -78,7 +78,7 @@ member kl_k2 kl_k3 rl rl.algorithm=grpo rl.kl_coefficient=0.1 rl.kl_estimator=k2
 start kl_token_mean 1 rl rl.algorithm=grpo rl.kl_coefficient=0.1 rl.kl_estimator=k2 "${rollout[@]}"
 ! diff -q <(losses kl_k2) <(losses kl_token_mean) >/dev/null || fail "rl.aggregate changes nothing"
 member equal_groups grpo rl rl.algorithm=grpo rl.drop_equal_groups=yes rl.scale_advantages=false "${rollout[@]}"
-member shuffled grpo rl rl.algorithm=grpo rewards.shuffle=yes "${rollout[@]}"
+member shuffled grpo rl rl.algorithm=grpo rewards.shuffle=true "${rollout[@]}"
 member dual_clip grpo rl rl.algorithm=grpo rl.dual_clip=1.001 rl.clip_low=0.001 "${rollout[@]}"
 member stop_kl grpo rl rl.algorithm=grpo rl.stop_kl=1e-6 "${rollout[@]}"
 says stop_kl '"stopped_by_kl":1'

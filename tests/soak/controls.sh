@@ -52,10 +52,10 @@ answers() {
   train "answers-$1" sft seed="$1" init.from="$models/pretrain" "data.examples.0.path=$models/data/sft_answers.jsonl"
 }
 grpo() { train "grpo-$1" grpo seed="$1" init.from="$home/sft-$1"; }
-grpo_shuffled() { train "grpo_shuffled-$1" grpo seed="$1" init.from="$home/sft-$1" rewards.shuffle=yes; }
+grpo_shuffled() { train "grpo_shuffled-$1" grpo seed="$1" init.from="$home/sft-$1" rewards.shuffle=true; }
 ppo() { train "ppo-$1" ppo seed="$1" init.from="$home/sft-$1" init.reward="$models/reward_model"; }
 ppo_shuffled() {
-  train "ppo_shuffled-$1" ppo seed="$1" init.from="$home/sft-$1" init.reward="$models/reward_model" rewards.shuffle=yes
+  train "ppo_shuffled-$1" ppo seed="$1" init.from="$home/sft-$1" init.reward="$models/reward_model" rewards.shuffle=true
 }
 # As many steps as fit into GRPO's processor seconds, at half of SFT's learning rate; other seed, other order.
 more_sft() {
