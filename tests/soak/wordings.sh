@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # One right answer, many wordings: does a model learn what an answer means, and does it keep its wordings? From nothing
 # to the tables of docs/benchmarks/wordings.md: pre-training, SFT, a reward model, PPO and DPO on two CPU ranks, once
-# for each seed, which also chooses the wordings that no training file has. A seed takes some 10 minutes on 2 free cores.
+# for each seed, which also chooses the wordings that no training file has. docs/benchmarks/wordings.md says how long it took.
 #
 #   tests/soak/wordings.sh             seed 1
 #   tests/soak/wordings.sh 1 2 3       several, and the mean and range of their figures
@@ -80,9 +80,8 @@ prepare() {
   : >prepared
 }
 
-# The last two are without what keeps the wordings apart: no KL, and one pair a ranking, held loosely; both at a high
-# learning rate.
-models=(sft ppo dpo ppo_loose dpo_loose)
+# The last three are tied to the SFT model less: they show what is lost then.
+models=(sft ppo dpo ppo_low_kl ppo_loose dpo_loose)
 
 # Everything of one seed, in the working directory.
 run_seed() {
@@ -93,6 +92,7 @@ run_seed() {
   measure meaning meaning
   train ppo ppo
   train dpo dpo
+  train ppo_low_kl ppo rl.kl_coefficient=0.05
   train ppo_loose ppo rl.kl_coefficient=0 optimizer.learning_rate=3e-4
   train dpo_loose dpo preference.pairs=best_and_worst preference.beta=0.01 optimizer.learning_rate=1e-4
   for name in "${models[@]}"; do
