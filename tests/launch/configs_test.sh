@@ -6,10 +6,11 @@ set -euo pipefail
 
 cd "$SOURCE"
 checked=0
-for config in configs/shakespeare_char.yaml configs/quickstart/*.yaml configs/tutorial/*.yaml; do
+for config in configs/shakespeare_char.yaml configs/quickstart/*.yaml configs/tutorial/*.yaml \
+  configs/wordings/*.yaml; do
   kind=()
   case $config in
-    */eval.yaml) kind=(--suite) ;;
+    */eval.yaml | */meaning.yaml | */sampling.yaml) kind=(--suite) ;;
     */ranking_model.yaml) continue ;;  # a section that the others include
   esac
   "$TANREN" config validate "$config" "${kind[@]}" >"$WORK/log" 2>&1 || {
