@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # One right answer, many wordings: does a model learn what an answer means, and does it keep its wordings? From nothing
 # to the tables of docs/benchmarks/wordings.md: pre-training, SFT, a reward model, PPO and DPO on two CPU ranks, once
-# for each seed, which also chooses the wordings that no training file has. A seed takes some 10 minutes on 2 free cores.
+# for each seed, which also chooses the wordings that no training file has. docs/benchmarks/wordings.md says how long it took.
 #
 #   tests/soak/wordings.sh             seed 1
 #   tests/soak/wordings.sh 1 2 3       several, and the mean and range of their figures
