@@ -13,7 +13,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr int64_t kMaxLineBytes = int64_t{64} << 20;
 
 // A list of texts; null without the field.
 absl::StatusOr<const Json*> TextsField(const Json& record, const char* name) {
@@ -85,14 +84,14 @@ absl::StatusOr<SampleGroup> ParseGroup(std::string_view line, SampleCounts* coun
 
 absl::StatusOr<std::vector<SampleGroup>> ReadSampleGroups(const std::string& path, SampleCounts* counts) {
   TANREN_ASSIGN_OR_RETURN(std::unique_ptr<InputStream> stream, InputStream::Open(path));
-  LineReader lines(std::move(stream), kMaxLineBytes);
+  LineReader lines(std::move(stream), kLineLimitBytes);
   LineReader::Line line;
   std::vector<SampleGroup> groups;
   while (true) {
     TANREN_ASSIGN_OR_RETURN(const bool more, lines.Next(&line));
     if (!more) return groups;
     const std::string place = absl::StrCat(path, ":", line.number);
-    if (line.too_long) return InvalidInput("%s: a line of more than %d bytes", place, kMaxLineBytes);
+    if (line.too_long) return InvalidInput("%s: a line of more than %d bytes", place, kLineLimitBytes);
     if (line.text.find_first_not_of(" \t\r\n") == std::string_view::npos) continue;
     absl::StatusOr<SampleGroup> group = ParseGroup(line.text, counts);
     if (!group.ok()) return At(place, group.status());

@@ -12,6 +12,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "core/corpus/input_stream.h"
 
 namespace tanren {
 
@@ -30,7 +31,7 @@ struct DocumentOptions {
   std::string document_delimiter;
   bool split_at_blank_lines = false;
 
-  int64_t line_limit_bytes = int64_t{64} << 20;  // a longer line is damage
+  int64_t line_limit_bytes = kLineLimitBytes;  // a longer line is damage
   int64_t document_limit_bytes = int64_t{256}
                                  << 20;  // of a document that cannot be handed out in parts: an error
 };

@@ -35,6 +35,9 @@ struct FileDigest {
 absl::StatusOr<FileDigest> DigestFile(const std::string& path,
                                       absl::FunctionRef<void(int64_t bytes)> progress);
 
+// A longer line of a JSON file is damage.
+inline constexpr int64_t kLineLimitBytes = int64_t{64} << 20;
+
 class LineReader {
  public:
   LineReader(std::unique_ptr<InputStream> stream, int64_t line_limit_bytes);

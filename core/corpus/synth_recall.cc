@@ -15,13 +15,13 @@
 namespace tanren {
 namespace {
 
-enum Stream : uint64_t {
-  kExampleStream = 201,
-  kRankingStream = 202,
-  kPromptStream = 203,
-  kHeldOutStream = 204,
-  kPatternStream = 205,
-  kTextStream = 206,
+enum RecallStream : uint64_t {
+  kRecallExampleStream = 201,
+  kRecallRankingStream = 202,
+  kRecallPromptStream = 203,
+  kRecallHeldOutStream = 204,
+  kRecallPatternStream = 205,
+  kRecallTextStream = 206,
 };
 
 enum class Side : uint8_t { kTraining, kPrompts, kHeldOut };
@@ -29,13 +29,13 @@ enum class Side : uint8_t { kTraining, kPrompts, kHeldOut };
 constexpr uint64_t kSides = 20;  // one prompt in twenty is held out, one in twenty is for practice
 constexpr int kWordingsOfAnExample = 4;
 constexpr int kWordingsOfARanking = kRecallErrors;
-constexpr int kTriesForNew = 20;
-constexpr int kTriesForSide = 100'000;
+constexpr int kRecallTriesForNew = 20;
+constexpr int kRecallTriesForSide = 100'000;
 constexpr int kTextsPerRecord = 4;
 
-constexpr std::array<const char*, 16> kNames = {"Ann", "Ben", "Mia", "Tom", "Eva", "Leo", "Ida", "Max",
+constexpr std::array<const char*, 16> kRecallNames = {"Ann", "Ben", "Mia", "Tom", "Eva", "Leo", "Ida", "Max",
                                                 "Amy", "Dan", "Eli", "Fay", "Gus", "Jon", "Kim", "Zoe"};
-constexpr std::array<const char*, 16> kObjects = {"apples", "books", "coins", "pens",  "cards", "stamps",
+constexpr std::array<const char*, 16> kRecallObjects = {"apples", "books", "coins", "pens",  "cards", "stamps",
                                                   "keys",   "rings", "cups",  "hats",  "balls", "boats",
                                                   "bells",  "drums", "flags", "shells"};
 
@@ -100,7 +100,7 @@ std::string FactsOf(const RecallProblem& problem) {
 
 std::string AnotherName(const std::string& name, RandomStream* random) {
   std::string other = name;
-  while (other == name) other = kNames[static_cast<size_t>(random->Between(0, kNames.size() - 1))];
+  while (other == name) other = kRecallNames[static_cast<size_t>(random->Between(0, kRecallNames.size() - 1))];
   return other;
 }
 
@@ -113,7 +113,7 @@ absl::StatusOr<std::vector<RecallProblem>> DrawSide(const RecallOptions& options
   std::vector<RecallProblem> problems;
   absl::flat_hash_set<std::string> prompts;
   for (int tried = 0, known = 0; static_cast<int64_t>(problems.size()) < count; ++tried) {
-    if (tried == kTriesForSide) {
+    if (tried == kRecallTriesForSide) {
       return InvalidInput(
           "only %d questions who has how many were found with %d digits, not %d; ask for fewer",
           problems.size(), options.digits, count);
@@ -122,7 +122,7 @@ absl::StatusOr<std::vector<RecallProblem>> DrawSide(const RecallOptions& options
         MakeRecallProblem(people(static_cast<int64_t>(problems.size())), options.digits, random);
     if (SideOf(problem, options.seed) != side) continue;
     const bool is_new = prompts.insert(RecallPrompt(problem)).second;
-    if (!is_new && (side == Side::kHeldOut || ++known < kTriesForNew)) continue;
+    if (!is_new && (side == Side::kHeldOut || ++known < kRecallTriesForNew)) continue;
     problems.push_back(std::move(problem));
     tried = known = 0;
   }
@@ -176,16 +176,16 @@ RecallProblem MakeRecallProblem(int people, int digits, RandomStream* random) {
   int64_t most = 9;
   for (int i = 1; i < digits; ++i) most = 10 * most + 9;
   RecallProblem problem;
-  const std::vector<int> names = Shuffled(UpTo(kNames.size()), random);
+  const std::vector<int> names = Shuffled(UpTo(kRecallNames.size()), random);
   for (int i = 0; i < people; ++i) {
-    problem.names.emplace_back(kNames[names[i]]);
+    problem.names.emplace_back(kRecallNames[names[i]]);
     int64_t number = 0;
     do {
       number = random->Between(2, most);
     } while (std::count(problem.numbers.begin(), problem.numbers.end(), number) > 0);
     problem.numbers.push_back(number);
   }
-  problem.objects = kObjects[static_cast<size_t>(random->Between(0, kObjects.size() - 1))];
+  problem.objects = kRecallObjects[static_cast<size_t>(random->Between(0, kRecallObjects.size() - 1))];
   problem.asked = static_cast<int>(random->Between(0, people - 1));
   return problem;
 }
@@ -252,7 +252,7 @@ std::string RecallExpression(const RecallProblem& problem) {
 
 RecallPatterns::RecallPatterns(uint64_t seed, int held_out) {
   TANREN_CHECK(held_out >= 0 && held_out < kRecallPatterns);
-  RandomStream random(seed, kPatternStream);
+  RandomStream random(seed, kRecallPatternStream);
   const std::vector<int> patterns = Shuffled(UpTo(kRecallPatterns), &random);
   unseen.assign(patterns.begin(), patterns.begin() + held_out);
   seen.assign(patterns.begin() + held_out, patterns.end());
@@ -271,12 +271,12 @@ absl::StatusOr<RecallSets> MakeRecallSets(const RecallOptions& options) {
   RecallSets sets;
   std::vector<RecallProblem> problems;
 
-  RandomStream text(options.seed, kTextStream);
+  RandomStream text(options.seed, kRecallTextStream);
   TANREN_ASSIGN_OR_RETURN(
       problems, DrawSide(options, Side::kTraining, mostly_one, kTextsPerRecord * options.records, &text));
   for (const RecallProblem& problem : problems) sets.texts.push_back(RecallText(problem, &text));
 
-  RandomStream example(options.seed, kExampleStream);
+  RandomStream example(options.seed, kRecallExampleStream);
   TANREN_ASSIGN_OR_RETURN(problems, DrawSide(options, Side::kTraining, equally, options.records, &example));
   for (RecallProblem& problem : problems) {
     RecallExample one{std::move(problem), {}, {}, {}};
@@ -287,16 +287,16 @@ absl::StatusOr<RecallSets> MakeRecallSets(const RecallOptions& options) {
     sets.examples.push_back(std::move(one));
   }
 
-  RandomStream ranking(options.seed, kRankingStream);
+  RandomStream ranking(options.seed, kRecallRankingStream);
   TANREN_ASSIGN_OR_RETURN(problems, DrawSide(options, Side::kTraining, equally, options.records, &ranking));
   for (RecallProblem& problem : problems) {
     sets.rankings.push_back(MakeRanking(std::move(problem), patterns.seen, &ranking));
   }
 
-  RandomStream prompt(options.seed, kPromptStream);
+  RandomStream prompt(options.seed, kRecallPromptStream);
   TANREN_ASSIGN_OR_RETURN(sets.prompts, DrawSide(options, Side::kPrompts, equally, options.records, &prompt));
 
-  RandomStream held_out(options.seed, kHeldOutStream);
+  RandomStream held_out(options.seed, kRecallHeldOutStream);
   TANREN_ASSIGN_OR_RETURN(problems, DrawSide(options, Side::kHeldOut, equally, options.held_out, &held_out));
   for (RecallProblem& problem : problems) {
     sets.held_out.push_back(MakeCase(std::move(problem), patterns, &held_out));

@@ -15,7 +15,7 @@ namespace tanren {
 namespace {
 
 // One stream of random numbers per set: a set's size changes no other set.
-enum Stream : uint64_t {
+enum SynthStream : uint64_t {
   kTrainStream = 1,
   kHeldOutStream = 2,
   kLongerStream = 3,

@@ -13,7 +13,6 @@
 namespace tanren {
 namespace {
 
-constexpr int64_t kMaxLineBytes = int64_t{64} << 20;
 constexpr std::string_view kWorkedAnswerMark = "####";
 
 absl::StatusOr<std::vector<Message>> MessagesOf(const OrderedJson& value) {
@@ -177,14 +176,14 @@ bool EvaluationCase::checked() const {
 
 absl::StatusOr<std::vector<EvaluationCase>> ReadCases(const std::string& path, const CaseOptions& options) {
   TANREN_ASSIGN_OR_RETURN(std::unique_ptr<InputStream> stream, InputStream::Open(path));
-  LineReader lines(std::move(stream), kMaxLineBytes);
+  LineReader lines(std::move(stream), kLineLimitBytes);
   LineReader::Line line;
   std::vector<EvaluationCase> cases;
   while (options.limit == 0 || static_cast<int64_t>(cases.size()) < options.limit) {
     TANREN_ASSIGN_OR_RETURN(const bool more, lines.Next(&line));
     if (!more) break;
     const std::string place = absl::StrCat(path, ":", line.number);
-    if (line.too_long) return InvalidInput("%s: a line of more than %d bytes", place, kMaxLineBytes);
+    if (line.too_long) return InvalidInput("%s: a line of more than %d bytes", place, kLineLimitBytes);
     if (line.text.find_first_not_of(" \t\r\n") == std::string_view::npos) continue;
     if (cases.size() == static_cast<size_t>(kMaxCases))
       return InvalidInput("%s: more than %d cases; set a limit", place, kMaxCases);

@@ -14,7 +14,6 @@ namespace tanren {
 namespace {
 
 constexpr const char* kDefaultPattern = "Question: {question}\nSteps:\n";
-constexpr int64_t kMaxLineBytes = int64_t{64} << 20;
 
 // The last question of an example, to tell whether it is the case's own.
 std::string QuestionOf(const ShotExample& example) {
@@ -60,7 +59,7 @@ absl::StatusOr<Prompter> Prompter::Make(const config::PromptConfig& config, cons
 
 absl::Status Prompter::ReadExamples() {
   TANREN_ASSIGN_OR_RETURN(std::unique_ptr<InputStream> stream, InputStream::Open(config_.few_shot().path()));
-  LineReader lines(std::move(stream), kMaxLineBytes);
+  LineReader lines(std::move(stream), kLineLimitBytes);
   LineReader::Line line;
   // More than are shown at once, for some may ask what a case asks.
   const size_t wanted = static_cast<size_t>(config_.few_shot().k()) * 2 + 1;

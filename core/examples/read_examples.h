@@ -11,6 +11,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "core/corpus/input_stream.h"
 #include "core/examples/example.h"
 
 namespace tanren {
@@ -20,7 +21,7 @@ struct ExampleOptions {
   // Lines that are no example may be at most this share of a file; beyond it the file is refused with the
   // first ten of them, "path:line: what is wrong".
   double max_damaged_fraction = 0.01;
-  int64_t line_limit_bytes = int64_t{64} << 20;
+  int64_t line_limit_bytes = kLineLimitBytes;
 };
 
 struct ExampleReport {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/base/round.h"
 #include "core/base/status.h"
 #include "kernels/random.h"
 
@@ -14,8 +15,6 @@ int64_t Product(const std::vector<int64_t>& dims) {
   for (int64_t dim : dims) product *= dim;
   return product;
 }
-
-int64_t RoundUp(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
 }  // namespace
 

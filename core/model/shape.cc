@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/base/round.h"
 #include "core/base/status.h"
 
 namespace tanren {
@@ -10,8 +11,6 @@ namespace {
 // Rows of a vocabulary shard are rounded up to this, so that every rank has the same shape and rows stay
 // aligned. Padding never reaches a checkpoint.
 constexpr int64_t kVocabularyMultiple = 16;
-
-int64_t RoundUp(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
 }  // namespace
 
