@@ -132,9 +132,14 @@ headline "asking it"
 "$tanren" generate "$home/grpo" --temperature 0 --max-tokens 112 -p "47 + 38 = ?" -p "Ben has 86 pens and gives away 49. How \
 many pens are left?"
 
+headline "a page about all of it"
+"$tanren" report "$home"
+
 phase="finished"
 printf '\n=== done in %d:%02d\n' $(((SECONDS - started) / 60)) $(((SECONDS - started) % 60))
 cat <<TXT
+$home/report.html
+    curves, figures and wrong answers of every stage, for a browser
 $home/summary.json
     what each stage learned and took
 $home/grpo/metrics.jsonl

@@ -8,9 +8,11 @@ namespace tanren {
 
 void AddReportVerb(CLI::App& app, int* exit_code) {
   auto* verb = app.add_subcommand(
-      "report", "Say what a run has reached: steps, tokens, validation loss, accuracy, time");
+      "report", "Say what a run, or each stage of a home, has reached, and write a page with all of it");
   auto options = std::make_shared<ReportOptions>();
-  verb->add_option("run", options->run, "A run directory")->required();
+  verb->add_option("run", options->run, "A run directory, or one with those of several stages")->required();
+  verb->add_option("--html", options->html,
+                   "Where the page is written; default: RUN/report.html, with --summary nowhere");
   verb->add_option("--stage", options->stage, "Name of the row; default: the directory's");
   verb->add_option("--from-step", options->from_step, "Count steps and tokens after this one")
       ->capture_default_str();

@@ -3,79 +3,86 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
-#include <optional>
 #include <utility>
 
 #include "core/base/status.h"
+#include "core/report/append_file.h"
+#include "core/report/html_page.h"
 #include "core/report/run_figures.h"
 #include "core/report/summary.h"
-#include "nlohmann/json.hpp"
+#include "core/report/units.h"
+#include "launch/report_page.h"
 #include "parallel/runtime/runtime.h"
 
 namespace tanren {
 namespace {
 
-std::optional<double> NumberIn(const nlohmann::json& object, const char* key) {
-  const auto member = object.find(key);
-  if (member == object.end() || !member->is_number()) return std::nullopt;
-  return member->get<double>();
-}
-
-absl::Status AddEvaluation(const std::string& path, StageSummary* stage) {
-  std::ifstream file(path);
-  if (!file) return absl::NotFoundError(absl::StrCat("--evaluation: cannot read ", path));
-  const std::string text(std::istreambuf_iterator<char>(file), {});
-  const nlohmann::json object = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (object.is_object()) stage->accuracy = NumberIn(object, "accuracy");
-  if (!stage->accuracy.has_value()) {
-    return InvalidInput("--evaluation: %s has no number \"accuracy\": name a file of `tanren eval --summary`",
-                        path);
-  }
-  stage->majority = NumberIn(object, "majority");
-  stage->best_of_n = NumberIn(object, "best_of_n");
-  const auto by_difficulty = object.find("by_difficulty");
-  if (by_difficulty != object.end() && by_difficulty->is_object()) {
-    stage->accuracy_harder = NumberIn(*by_difficulty, "harder");
-  }
-  return absl::OkStatus();
-}
-
+// The row that the options describe.
 absl::StatusOr<StageSummary> StageOf(const ReportOptions& options) {
   TANREN_ASSIGN_OR_RETURN(const RunFigures figures, ReadRunFigures(options.run, options.to_step));
-  StageSummary stage;
-  stage.name = options.stage.empty()
-                   ? std::filesystem::path(options.run + "/").parent_path().filename().string()
-                   : options.stage;
-  stage.steps = figures.step;
-  stage.tokens = figures.tokens;
+  StageSummary stage = SummaryOfRun(options.stage, figures);
+  if (options.stage.empty()) {
+    stage.name = std::filesystem::path(options.run + "/").parent_path().filename().string();
+  }
   if (options.from_step > 0) {
     TANREN_ASSIGN_OR_RETURN(const RunFigures before, ReadRunFigures(options.run, options.from_step));
     stage.steps -= before.step;
     stage.tokens -= before.tokens;
   }
-  stage.validation_loss = figures.validation_loss;
-  stage.base_loss = figures.base_loss;
-  stage.kl = figures.reference_kl;
-  stage.pair_accuracy = figures.pair_accuracy;
-  stage.seconds = options.seconds < 0 ? NAN : options.seconds;
+  if (options.seconds >= 0) stage.seconds = options.seconds;
   if (!options.evaluation.empty()) {
     TANREN_RETURN_IF_ERROR(AddEvaluation(options.evaluation, &stage));
   }
   return stage;
 }
 
-absl::Status RunReport(const ReportOptions& options) {
+void Print(const std::vector<StageSummary>& rows) {
+  if (!rows.empty()) std::fputs(FormatSummary(rows).c_str(), stdout);
+  std::fflush(stdout);
+}
+
+absl::Status SetSummary(const ReportOptions& options) {
   TANREN_ASSIGN_OR_RETURN(const StageSummary stage, StageOf(options));
-  std::vector<StageSummary> rows = {stage};
-  if (!options.summary.empty()) {
-    TANREN_RETURN_IF_ERROR(UpdateSummary(options.summary, stage));
-    TANREN_ASSIGN_OR_RETURN(rows, ReadSummary(options.summary));
+  TANREN_RETURN_IF_ERROR(UpdateSummary(options.summary, stage));
+  TANREN_ASSIGN_OR_RETURN(const std::vector<StageSummary> rows, ReadSummary(options.summary));
+  Print(rows);
+  return absl::OkStatus();
+}
+
+absl::Status WritePage(const ReportOptions& options, bool with_table) {
+  TANREN_ASSIGN_OR_RETURN(const std::vector<std::string> runs, RunsOf(options.run));
+  const bool is_home = runs.size() > 1;
+  if (is_home && options.names_a_row()) {
+    return InvalidInput(
+        "%s holds %d runs, and --stage, --from-step, --to-step, --seconds, --evaluation and --summary are "
+        "about one: "
+        "name one of them, such as %s",
+        options.run, runs.size(), runs[0]);
   }
-  std::fputs(FormatSummary(rows).c_str(), stdout);
+  ReportPage page = GatherReport(options.run, runs);
+  if (options.names_a_row()) {
+    ReportOptions row = options;
+    row.run = runs[0];
+    TANREN_ASSIGN_OR_RETURN(page.runs[0].summary, StageOf(row));
+  }
+  std::vector<StageSummary> rows;
+  for (const RunContents& run : page.runs) {
+    if (run.has_metrics) rows.push_back(run.summary);
+  }
+  if (with_table) Print(rows);
+  const std::string path = options.html.empty() ? page.title + "/report.html" : options.html;
+  const std::string html = RenderPage(page);
+  TANREN_RETURN_IF_ERROR(At(options.html.empty() ? "the page (--html FILE writes it elsewhere)" : "--html",
+                            ReplaceSmallFile(path, html)));
+  std::printf("wrote %s (%s)\n", path.c_str(), FormatBytes(static_cast<double>(html.size())).c_str());
   std::fflush(stdout);
   return absl::OkStatus();
+}
+
+absl::Status RunReport(const ReportOptions& options) {
+  if (options.summary.empty()) return WritePage(options, /*with_table=*/true);
+  TANREN_RETURN_IF_ERROR(SetSummary(options));
+  return options.html.empty() ? absl::OkStatus() : WritePage(options, /*with_table=*/false);
 }
 
 }  // namespace

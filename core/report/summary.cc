@@ -73,6 +73,19 @@ std::string Shown(const std::optional<double>& value) {
 
 }  // namespace
 
+StageSummary SummaryOfRun(const std::string& name, const RunFigures& figures) {
+  StageSummary stage;
+  stage.name = name;
+  stage.steps = figures.step;
+  stage.tokens = figures.tokens;
+  stage.validation_loss = figures.validation_loss;
+  stage.base_loss = figures.base_loss;
+  stage.kl = figures.reference_kl;
+  stage.pair_accuracy = figures.pair_accuracy;
+  stage.seconds = NAN;
+  return stage;
+}
+
 absl::StatusOr<std::vector<StageSummary>> ReadSummary(const std::string& path) {
   if (!std::filesystem::exists(path)) return absl::NotFoundError(path + ": no such file");
   const std::filesystem::path file(path);

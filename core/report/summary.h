@@ -14,6 +14,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "core/report/run_figures.h"
 
 namespace tanren {
 
@@ -32,6 +33,9 @@ struct StageSummary {
   std::optional<double> best_of_n = std::nullopt;  // accuracy of the samples that a reward model likes best
   std::optional<double> pair_accuracy = std::nullopt;  // of a reward model on held-out pairs
 };
+
+// What the metrics of a run say of it; the rest, the seconds among it, is unknown.
+StageSummary SummaryOfRun(const std::string& name, const RunFigures& figures);
 
 // The stages in the order of the file. NotFound when there is no file; InvalidArgument names what is wrong in
 // it.

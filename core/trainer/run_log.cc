@@ -45,6 +45,9 @@ class FullLog final : public RunLog {
         .Add("flops_per_second", record.flops_per_second)
         .Add("tokens", record.total_tokens)
         .Add("memory_bytes", static_cast<double>(PeakResidentBytes()));
+    if (options_.peak_flops_per_second > 0) {
+      line.Add("mfu", record.flops_per_second / options_.peak_flops_per_second);
+    }
     if (record.result.skipped) line.Add("skipped", 1);
     for (const Metric& metric : record.result.metrics) line.Add(metric.name, metric.value);
     Write(line);
