@@ -66,6 +66,18 @@ double MeasureMatmulRate(const Stream& stream, DType dtype) {
   return best;
 }
 
+WatchdogOptions OptionsOf(const config::WatchdogConfig& config) {
+  WatchdogOptions options;
+  options.enabled = config.enabled();
+  options.limits.silence_seconds = config.silence_seconds();
+  options.limits.stall_seconds = config.stall_seconds();
+  options.limits.step_factor = config.step_factor();
+  options.limits.quiet_seconds = config.quiet_seconds();
+  options.limits.slow_factor = config.slow_factor();
+  options.interface = config.interface();
+  return options;
+}
+
 struct Job {
   config::Config config;  // resolved
   std::unique_ptr<Tokenizer> tokenizer;
@@ -131,6 +143,7 @@ absl::StatusOr<Trainer::Outcome> RunJob(Runtime& runtime, const TrainOptions& op
   TANREN_RETURN_IF_ERROR(
       AgreeStatus(runtime.world(), "input", Prepare(options.config, options.overrides, &job)));
   TANREN_RETURN_IF_ERROR(AgreePlugins(runtime.world()));
+  TANREN_RETURN_IF_ERROR(runtime.StartWatchdog(OptionsOf(job.config.watchdog())));
   TANREN_RETURN_IF_ERROR(runtime.BuildMesh(ShapeOf(job.config.parallel()), DeviceOf(job.config)));
   runtime.SetThreads(static_cast<int>(job.config.parallel().threads()));
   const Mesh& mesh = runtime.mesh();
@@ -162,6 +175,9 @@ absl::StatusOr<Trainer::Outcome> RunJob(Runtime& runtime, const TrainOptions& op
   trainer.stage = job.stage.get();
   trainer.tokenizer = job.tokenizer.get();
   trainer.stop_requested = [] { return StopSignal::Requested(); };
+  trainer.slow_ranks = [watchdog = runtime.watchdog()] {
+    return watchdog ? watchdog->TakeSlowRanks() : std::vector<SlowRank>();
+  };
   trainer.command_line = options.command_line;
   trainer.threads = runtime.threads();
   trainer.peak_flops_per_second = rate;

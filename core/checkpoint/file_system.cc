@@ -13,6 +13,7 @@
 #include <algorithm>
 
 #include "absl/strings/escaping.h"
+#include "core/activity/activity.h"
 #include "core/base/status.h"
 
 namespace tanren {
@@ -206,6 +207,7 @@ absl::Status ReadableFile::ReadAt(int64_t offset, void* out, int64_t bytes) cons
     const ssize_t got = pread(fd_.get(), next, static_cast<size_t>(bytes), offset);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return ErrnoStatus(errno, "read", path_);
+    Activity::Own().Tick();
     if (got == 0) {
       return absl::DataLossError(absl::StrCat(path_, ": ends at byte ", offset, ", ", bytes, " bytes short"));
     }

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "core/activity/activity.h"
 #include "core/base/status.h"
 #include "core/checkpoint/file_system.h"
 
@@ -80,6 +81,7 @@ absl::Status NewFile::Append(const void* data, int64_t bytes) {
 }
 
 absl::Status NewFile::Flush() {
+  Activity::Own().Tick();
   // The point "write" lies at half of the file: what comes before it is stored first.
   const bool reached = faults_ != nullptr && !fault_reached_ && written_ + buffered_ >= fault_at_;
   int64_t done = 0;

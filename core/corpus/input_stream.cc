@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/activity/activity.h"
 #include "core/base/sha256.h"
 #include "core/base/status.h"
 
@@ -29,6 +30,7 @@ class PlainStream : public InputStream {
   absl::StatusOr<int64_t> Read(char* to, int64_t limit) override {
     while (true) {
       const ssize_t got = read(fd_, to, static_cast<size_t>(limit));
+      Activity::Own().Tick();
       if (got < 0 && errno == EINTR) continue;
       if (got < 0) return InvalidInput("%s: cannot read: %s", path_, std::strerror(errno));
       read_ += got;

@@ -22,6 +22,7 @@
 #include <thread>
 #include <utility>
 
+#include "core/activity/activity.h"
 #include "core/base/status.h"
 #include "core/reward/numeric.h"
 #include "nlohmann/json.hpp"
@@ -313,6 +314,7 @@ class CommandChecker : public Checker {
       : options_(options), program_(std::move(program)) {}
 
   CheckResult Check(std::string_view prompt, std::string_view response, std::string_view reference) override {
+    const Doing running(Work::kCommand);
     CheckResult result;
     result.answer = ExtractAnswer(response, options_.marker);
     nlohmann::ordered_json request;

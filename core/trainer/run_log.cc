@@ -2,6 +2,7 @@
 
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <optional>
 #include <utility>
 
@@ -49,6 +50,10 @@ class FullLog final : public RunLog {
       line.Add("mfu", record.flops_per_second / options_.peak_flops_per_second);
     }
     if (record.result.skipped) line.Add("skipped", 1);
+    const auto slowest = std::ranges::max_element(record.slow_ranks, {}, &SlowRank::ratio);
+    if (slowest != record.slow_ranks.end()) {
+      line.Add("slow_rank", slowest->rank).Add("slow_rank_ratio", slowest->ratio);
+    }
     for (const Metric& metric : record.result.metrics) line.Add(metric.name, metric.value);
     Write(line);
     StepFigures figures;

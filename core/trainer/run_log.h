@@ -11,6 +11,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "core/activity/activity.h"
 #include "core/trainer/stage.h"
 
 namespace tanren {
@@ -24,6 +25,7 @@ struct StepRecord {
   double flops_per_second = 0;  // model flops of the step, all ranks
   double total_tokens = 0;
   double total_seconds = 0;
+  std::vector<SlowRank> slow_ranks;  // reported since the last record
   StageStep result;
 };
 

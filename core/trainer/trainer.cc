@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/strings/numbers.h"
+#include "core/activity/activity.h"
 #include "core/base/status.h"
 #include "core/checkpoint/resume.h"
 #include "core/checkpoint/save.h"
@@ -160,6 +161,7 @@ absl::Status Trainer::LoadModels(bool fresh) {
 }
 
 absl::Status Trainer::Resume() {
+  const Doing loading(Phase::kLoad);
   LoadRequest request;
   request.run_dir = config_.run_directory();
   request.resume = options_.resume;
@@ -242,6 +244,7 @@ std::map<std::string, std::string> Trainer::StateToSave() const {
 
 absl::Status Trainer::Save() {
   if (saved_step_ == step_) return absl::OkStatus();
+  const Doing saving(Phase::kSave);
   std::vector<std::unique_ptr<StateAccess>> accesses;
   const std::vector<TensorPiece> pieces = Pieces(&accesses);
   SaveRequest request;
@@ -277,7 +280,10 @@ absl::Status Trainer::TrainOneStep() {
   StepRecord record;
   record.learning_rate = LearningRate(schedule_, step_);
   const double begin = Now();
-  TANREN_ASSIGN_OR_RETURN(record.result, stage_.Step(engine_, step_, record.learning_rate));
+  {
+    const DoingStep doing(step_ + 1);
+    TANREN_ASSIGN_OR_RETURN(record.result, stage_.Step(engine_, step_, record.learning_rate));
+  }
   record.step_seconds = Now() - begin;
   seconds_ += record.step_seconds;
   tokens_ += record.result.tokens;
@@ -303,12 +309,14 @@ absl::Status Trainer::TrainOneStep() {
                                                                      config_.data().sequence_length());
   record.total_tokens = tokens_;
   record.total_seconds = seconds_;
+  record.slow_ranks = std::exchange(slow_ranks_, {});
   log_->Step(record);
   return absl::OkStatus();
 }
 
 absl::Status Trainer::Validate() {
   if (validated_step_ == step_) return absl::OkStatus();
+  const Doing validating(Phase::kValidation);
   TANREN_ASSIGN_OR_RETURN(const StageValidation validation, stage_.Validate(engine_));
   if (!validation.metrics.empty()) log_->Validation(step_, validation.metrics);
   validated_step_ = step_;
@@ -345,6 +353,7 @@ absl::StatusOr<std::vector<GenerationRequest>> Trainer::SampleRequests() const {
 }
 
 absl::Status Trainer::Sample() {
+  const Doing sampling(Phase::kSamples);
   TANREN_ASSIGN_OR_RETURN(const std::vector<GenerationRequest> requests, SampleRequests());
   TANREN_ASSIGN_OR_RETURN(const std::vector<GenerationResult> results,
                           engine_.Generate(engine_.options().models[0].name, requests));
@@ -361,6 +370,14 @@ bool Trainer::StopAgreed() {
   if (stop_after > 0 && step_ >= stop_after) stop = 1;
   world().AllReduce(Stream(), "stop request", Buffer(&stop), 1, ReduceOp::kMax);
   return stop != 0;
+}
+
+void Trainer::HeedSlowRanks() {
+  if (!options_.slow_ranks) return;
+  for (SlowRank& slow : options_.slow_ranks()) {
+    log_->Warning(absl::StrCat("step ", step_, ": ", slow.text));
+    slow_ranks_.push_back(std::move(slow));
+  }
 }
 
 absl::StatusOr<Trainer::Outcome> Trainer::Stop() {
@@ -392,6 +409,7 @@ absl::StatusOr<Trainer::Outcome> Trainer::Run() {
   while (step_ < steps) {
     if (!guard_stop_.empty()) return EndByGuard();
     if (StopAgreed()) return Stop();
+    HeedSlowRanks();
     TANREN_RETURN_IF_ERROR(TrainOneStep());
     // What was learned is safe before anything else is tried with it.
     if (due(config_.checkpoint().interval_steps())) TANREN_RETURN_IF_ERROR(Save());

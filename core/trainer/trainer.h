@@ -33,7 +33,9 @@ struct TrainerOptions {
   Engine* engine = nullptr;
   Stage* stage = nullptr;
   const Tokenizer* tokenizer = nullptr;
-  std::function<bool()> stop_requested;   // asked between steps, on every rank
+  std::function<bool()> stop_requested;  // asked between steps, on every rank
+  std::function<std::vector<SlowRank>()>
+      slow_ranks;                         // newly found; asked between steps, on every rank; or empty
   std::vector<std::string> command_line;  // for env.json
   int threads = 1;                        // compute threads of a rank
   double peak_flops_per_second = 0;       // of all ranks, for the utilisation; 0: unknown
@@ -66,6 +68,7 @@ class Trainer {
   absl::Status Sample();
   absl::Status Save();
   bool StopAgreed();
+  void HeedSlowRanks();
   absl::StatusOr<Outcome> Stop();
   absl::Status Heed(const std::vector<std::string>& warnings, const std::string& stop);
   absl::Status NotSaved() const;
@@ -95,6 +98,7 @@ class Trainer {
   double seconds_ = 0;  // spent in steps since this start
   int64_t skipped_in_a_row_ = 0;
   int64_t failed_saves_in_a_row_ = 0;
+  std::vector<SlowRank> slow_ranks_;  // warned of, and not yet in a record
 };
 
 }  // namespace tanren

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "core/base/status.h"
+#include "parallel/watchdog/watchdog.h"
 
 namespace tanren {
 namespace {
@@ -84,6 +85,7 @@ std::string Call::ToString() const {
 void EndJob(int exit_code) {
   std::fflush(stdout);
   std::fflush(stderr);
+  AnnounceEndToWatchdog();
   int initialized = 0;
   int finalized = 0;
   MPI_Initialized(&initialized);

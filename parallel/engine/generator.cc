@@ -7,6 +7,7 @@
 #include <optional>
 #include <utility>
 
+#include "core/activity/activity.h"
 #include "core/base/status.h"
 #include "kernels/activation.h"
 #include "kernels/device.h"
@@ -66,8 +67,10 @@ class Generator {
         row_bytes_(width_ * SizeOf(model.options.dtype)) {}
 
   absl::Status Run(std::deque<int64_t> waiting, std::vector<GenerationResult>* results) {
+    const Doing rollout(Work::kRollout);
     results_ = results;
     while (true) {
+      Activity::Own().Tick();
       kernels::Fill(model_.mesh.stream, slots_.size() * row_bytes_, 0, model_.sample_rows.data);
       std::vector<size_t> started;
       for (size_t s = 0; s < slots_.size(); ++s) {

@@ -5,6 +5,7 @@
 #include <set>
 #include <utility>
 
+#include "core/activity/activity.h"
 #include "core/base/status.h"
 #include "kernels/device.h"
 #include "kernels/reduce.h"
@@ -116,6 +117,7 @@ class MeshEngine final : public Engine {
     Model& model = Find(name);
     if (!model.optimizer) return InvalidInput("model %s is frozen and cannot be trained", name);
     TANREN_ASSIGN_OR_RETURN(StepResult result, Run(model, micro_batches, loss, true));
+    const Doing updating(Work::kUpdate);
     const ShardedAdamW::StepResult step = model.optimizer->Step(learning_rate);
     result.gradient_norm = step.gradient_norm;
     result.skipped = step.skipped;
@@ -153,6 +155,7 @@ class MeshEngine final : public Engine {
     }
     Statistics out;
     if (!(temperature > 0)) return InvalidInput("a temperature of %g; it must be above 0", temperature);
+    const Doing scoring(Work::kForward);
     model.BringWeights();
     model.head.Score(batch, model.decoder.Forward(batch), statistics, per_segment, temperature, &out);
     return out;
@@ -273,9 +276,12 @@ absl::StatusOr<StepResult> MeshEngine::Run(Model& model, std::span<const MicroBa
   std::vector<double> sums(1 + loss.metrics().size(), 0);
   model.BringWeights();
   for (const MicroBatch& batch : micro_batches) {
+    const Doing forward(Work::kForward);
     const ConstBuffer hidden = model.decoder.Forward(batch);
     model.head.Run(batch, hidden, loss, result.normalizers, gradients, sums.data());
-    if (gradients) model.decoder.Backward(model.head.dhidden());
+    if (!gradients) continue;
+    const Doing backward(Work::kBackward);
+    model.decoder.Backward(model.head.dhidden());
   }
   mesh_.data->AllReduce(Stream(), "loss sums", Buffer(sums.data()), static_cast<int64_t>(sums.size()),
                         ReduceOp::kSum);

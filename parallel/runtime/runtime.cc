@@ -14,7 +14,9 @@
 #include <utility>
 #include <vector>
 
+#include "core/activity/activity.h"
 #include "core/base/status.h"
+#include "core/comm/watched_comm.h"
 #include "kernels/device.h"
 #include "parallel/comm/call.h"
 #include "parallel/comm/host_staged_comm.h"
@@ -164,6 +166,7 @@ struct Runtime::State {
   int threads = 1;
   CommOptions options;
   std::unique_ptr<Comm> world, data, tensor;
+  std::unique_ptr<Watchdog> watchdog;
   Stream stream;
   int device = 0;
   std::optional<Mesh> mesh;
@@ -201,7 +204,8 @@ absl::StatusOr<std::unique_ptr<Runtime>> Runtime::Start() {
   omp_set_num_threads(state->threads);
 
   if (state->use_mpi) {
-    TANREN_ASSIGN_OR_RETURN(state->world, MakeComm(MPI_COMM_WORLD, "world", state->options));
+    TANREN_ASSIGN_OR_RETURN(std::unique_ptr<Comm> world, MakeComm(MPI_COMM_WORLD, "world", state->options));
+    state->world = MakeWatchedComm(std::move(world), 0);
   } else {
     state->world = MakeSoloComm("world");
   }
@@ -213,7 +217,9 @@ Runtime::Runtime(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Runtime::~Runtime() {
   std::fflush(stdout);
   std::fflush(stderr);
+  Activity::Own().Set(Phase::kEnd);
   if (state_->use_mpi) state_->world->Barrier("end of the job");
+  state_->watchdog.reset();
   kernels::DestroyStream(state_->stream);
 }
 
@@ -221,6 +227,13 @@ Comm& Runtime::world() { return *state_->world; }
 int Runtime::node_rank() const { return state_->place.node_rank; }
 int Runtime::node_size() const { return state_->place.node_size; }
 int Runtime::threads() const { return state_->threads; }
+Watchdog* Runtime::watchdog() { return state_->watchdog.get(); }
+
+absl::Status Runtime::StartWatchdog(const WatchdogOptions& options) {
+  TANREN_CHECK(state_->watchdog == nullptr);
+  TANREN_ASSIGN_OR_RETURN(state_->watchdog, Watchdog::Start(*state_->world, options));
+  return absl::OkStatus();
+}
 
 void Runtime::SetThreads(int threads) {
   if (threads <= 0) return;
@@ -331,6 +344,8 @@ absl::Status Runtime::BuildMesh(const MeshShape& asked, Device device) {
       TANREN_ASSIGN_OR_RETURN(*axis, ServeDevice(*state_->world, std::move(*axis), own_devices));
     }
   }
+  state_->data = MakeWatchedComm(std::move(state_->data), tensor_rank);
+  state_->tensor = MakeWatchedComm(std::move(state_->tensor), data_rank);
   state_->mesh = Mesh{shape, state_->stream, state_->world.get(), state_->data.get(), state_->tensor.get()};
   return absl::OkStatus();
 }

@@ -18,6 +18,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/comm/mesh.h"
+#include "parallel/watchdog/watchdog.h"
 
 namespace tanren {
 
@@ -25,6 +26,7 @@ inline constexpr int kExitDone = 0;
 inline constexpr int kExitFailed = 1;
 inline constexpr int kExitWrongInput = 2;
 inline constexpr int kExitGateFailed = 3;  // an evaluation that misses a figure it had to reach
+inline constexpr int kExitWatchdog = 4;    // the watchdog ended the job: a rank is stopped, stuck or gone
 inline constexpr int kExitRequeue = 75;
 
 class Runtime {
@@ -57,6 +59,11 @@ class Runtime {
   // ranks may share one), and the axes serve GPU memory too. An error says why there is no device.
   absl::Status BuildMesh(const MeshShape& shape, Device device = Device::kCpu);
   const Mesh& mesh() const;
+
+  // Collective. From here to the end of the job's last barrier the ranks are watched: see Watchdog::Start.
+  // May be called once. `watchdog()` is null where there is nothing to watch.
+  absl::Status StartWatchdog(const WatchdogOptions& options);
+  Watchdog* watchdog();
 
   // OpenMP threads of this rank. At start: OMP_NUM_THREADS, or the cores of the affinity mask divided by the
   // ranks that share them, within the container's quota. SetThreads with 0 keeps that.

@@ -10,9 +10,11 @@
 #include <string>
 #include <vector>
 
+#include "core/activity/activity.h"
 #include "core/base/status.h"
 #include "kernels/matmul.h"
 #include "launch/doctor_verb.h"
+#include "parallel/comm/call.h"
 #include "parallel/runtime/runtime.h"
 #include "parallel/runtime/stop_signal.h"
 
@@ -91,6 +93,43 @@ int Compute(double seconds) {
   return StopSignal::Requested() ? kExitRequeue : 0;
 }
 
+// Watched steps, with limits of about two seconds; in the fourth the last rank does what `kind` says.
+int WatchedSteps(Runtime& runtime, const std::string& kind) {
+  WatchdogOptions options;
+  options.limits = {.silence_seconds = 2, .stall_seconds = 2, .quiet_seconds = 4};
+  absl::Status ready = runtime.BuildMesh(MeshShape{.data = 0});
+  if (ready.ok()) ready = runtime.StartWatchdog(options);
+  if (!ready.ok()) return StatusExit(ready);
+  const Mesh& mesh = runtime.mesh();
+  const bool odd = mesh.world->rank() == mesh.world->size() - 1;
+  const bool endless = kind == "run";
+  const int steps = kind == "slow" ? 80 : kind == "even" ? 20 : 6;
+  for (int step = 1; endless || step <= steps; ++step) {
+    const DoingStep doing(step);
+    const bool now = odd && step == 4;
+    Pause(kind == "slow" && odd ? 0.2 : 0.04);
+    if (kind == "stuck" && now) Pause(600);
+    if (kind == "die" && now) raise(SIGKILL);
+    if (kind == "fail" && now) FailComm(*mesh.data, "the test's own failure");
+    if (kind == "command" && now) {
+      const Doing running(Work::kCommand);
+      Pause(6);
+    }
+    if (kind == "ticks" && now) {
+      for (int i = 0; i < 6; ++i) {
+        Pause(1);
+        Activity::Own().Tick();
+      }
+    }
+    float gradient = 1;
+    if (kind != "skip" || !now) mesh.data->AllReduce(kHost, "gradients", &gradient, 1, ReduceOp::kSum);
+    mesh.world->Barrier("step end");
+    if (runtime.watchdog() == nullptr) continue;
+    for (const SlowRank& slow : runtime.watchdog()->TakeSlowRanks()) std::printf("%s\n", slow.text.c_str());
+  }
+  return 0;
+}
+
 int Run(const std::string& scene, const std::string& argument) {
   if (scene == "doctor") {
     DoctorOptions options;
@@ -144,6 +183,7 @@ int Run(const std::string& scene, const std::string& argument) {
       return kExitRequeue;
     }
   }
+  if (scene == "watch") return WatchedSteps(runtime, argument);
   if (scene == "compute") return Compute(std::stod(argument));
   if (scene == "wait") {
     // Rank 0 computes for long; the others sit in a collective.
