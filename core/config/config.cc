@@ -1,37 +1,24 @@
 #include "core/config/config.h"
 
 #include <algorithm>
-#include <functional>
 
 #include "absl/strings/str_cat.h"
+#include "core/config/checked.h"
 #include "core/config/error_report.h"
 #include "core/config/loader.h"
 #include "core/config/rules.h"
 #include "core/config/text.h"
 
 namespace tanren::config {
-namespace {
-
-absl::StatusOr<Config> Load(const std::string& name, const std::function<void(Loader*)>& read) {
-  Config config;
-  ErrorReport report(Printable(name, 200));
-  Loader loader(&config, &report);
-  read(&loader);
-  CheckRequired(config, &report);
-  CheckRules(config, &report);
-  if (absl::Status status = report.ToStatus(); !status.ok()) return status;
-  return config;
-}
-
-}  // namespace
-
 absl::StatusOr<Config> LoadConfig(const std::string& path, std::span<const std::string> overrides) {
-  return Load(path, [&](Loader* loader) { loader->ReadFile(path, overrides); });
+  return LoadChecked<Config>(
+      path, [&](Loader* loader) { loader->ReadFile(path, overrides); }, CheckRules);
 }
 
 absl::StatusOr<Config> LoadConfigText(const std::string& text, const std::string& name,
                                       std::span<const std::string> overrides) {
-  return Load(name, [&](Loader* loader) { loader->ReadText(text, name, overrides); });
+  return LoadChecked<Config>(
+      name, [&](Loader* loader) { loader->ReadText(text, name, overrides); }, CheckRules);
 }
 
 absl::StatusOr<Config> LoadSavedConfig(const std::string& text, const std::string& name,
@@ -39,10 +26,13 @@ absl::StatusOr<Config> LoadSavedConfig(const std::string& text, const std::strin
   Config first_look;
   ErrorReport ignored("");
   Loader(&first_look, &ignored).ReadText(text, name, {});
-  return Load(name, [&](Loader* loader) {
-    if (first_look.plugins_size() > 0) loader->LeaveOutUnknownSections();
-    loader->ReadText(text, name, overrides);
-  });
+  return LoadChecked<Config>(
+      name,
+      [&](Loader* loader) {
+        if (first_look.plugins_size() > 0) loader->LeaveOutUnknownSections();
+        loader->ReadText(text, name, overrides);
+      },
+      CheckRules);
 }
 
 std::vector<PluginPath> PluginsOf(const std::string& path, std::span<const std::string> overrides) {
@@ -57,15 +47,7 @@ std::vector<PluginPath> PluginsOf(const std::string& path, std::span<const std::
   return plugins;
 }
 
-absl::Status Validate(const Config& config) {
-  ErrorReport report("");
-  CheckValues(config, &report);
-  CheckRequired(config, &report);
-  // Rules compute with the values, so they wait until each is in its range.
-  if (absl::Status status = report.ToStatus(); !status.ok()) return status;
-  CheckRules(config, &report);
-  return report.ToStatus();
-}
+absl::Status Validate(const Config& config) { return ValidateChecked<Config>(config, CheckRules); }
 
 Config Resolve(const Config& config) {
   Config resolved = config;

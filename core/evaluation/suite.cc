@@ -1,29 +1,14 @@
 #include "core/evaluation/suite.h"
 
 #include <algorithm>
-#include <functional>
 
 #include "core/base/status.h"
-#include "core/config/error_report.h"
+#include "core/config/checked.h"
 #include "core/config/loader.h"
-#include "core/config/rules.h"
-#include "core/config/text.h"
 #include "core/evaluation/suite_rules.h"
 
 namespace tanren {
 namespace {
-
-absl::StatusOr<config::SuiteConfig> Load(const std::string& name,
-                                         const std::function<void(config::Loader*)>& read) {
-  config::SuiteConfig suite;
-  config::ErrorReport report(config::Printable(name, 200));
-  config::Loader loader(&suite, &report);
-  read(&loader);
-  config::CheckRequired(suite, &report);
-  CheckSuiteRules(suite, &report);
-  if (absl::Status status = report.ToStatus(); !status.ok()) return status;
-  return suite;
-}
 
 Strategy::Choice ChoiceOf(const config::VoteConfig& vote) {
   switch (vote.by()) {
@@ -59,21 +44,18 @@ void Override(const config::CheckConfig& over, config::CheckConfig* check) {
 
 absl::StatusOr<config::SuiteConfig> LoadSuite(const std::string& path,
                                               std::span<const std::string> overrides) {
-  return Load(path, [&](config::Loader* loader) { loader->ReadFile(path, overrides); });
+  return config::LoadChecked<config::SuiteConfig>(
+      path, [&](config::Loader* loader) { loader->ReadFile(path, overrides); }, CheckSuiteRules);
 }
 
 absl::StatusOr<config::SuiteConfig> LoadSuiteText(const std::string& text, const std::string& name,
                                                   std::span<const std::string> overrides) {
-  return Load(name, [&](config::Loader* loader) { loader->ReadText(text, name, overrides); });
+  return config::LoadChecked<config::SuiteConfig>(
+      name, [&](config::Loader* loader) { loader->ReadText(text, name, overrides); }, CheckSuiteRules);
 }
 
 absl::Status ValidateSuite(const config::SuiteConfig& suite) {
-  config::ErrorReport report("");
-  config::CheckValues(suite, &report);
-  config::CheckRequired(suite, &report);
-  if (absl::Status status = report.ToStatus(); !status.ok()) return status;
-  CheckSuiteRules(suite, &report);
-  return report.ToStatus();
+  return config::ValidateChecked<config::SuiteConfig>(suite, CheckSuiteRules);
 }
 
 Strategy ResolveStrategy(const config::SuiteConfig& suite, const config::TestConfig& test,

@@ -1,39 +1,22 @@
 #include "core/pipeline/pipeline.h"
 
 #include <algorithm>
-#include <functional>
 
-#include "core/config/error_report.h"
+#include "core/config/checked.h"
 #include "core/config/loader.h"
-#include "core/config/rules.h"
-#include "core/config/text.h"
 #include "core/pipeline/pipeline_rules.h"
 
 namespace tanren {
-namespace {
-
-absl::StatusOr<config::PipelineConfig> Load(const std::string& name,
-                                            const std::function<void(config::Loader*)>& read) {
-  config::PipelineConfig pipeline;
-  config::ErrorReport report(config::Printable(name, 200));
-  config::Loader loader(&pipeline, &report);
-  read(&loader);
-  config::CheckRequired(pipeline, &report);
-  CheckPipelineRules(pipeline, &report);
-  if (absl::Status status = report.ToStatus(); !status.ok()) return status;
-  return pipeline;
-}
-
-}  // namespace
-
 absl::StatusOr<config::PipelineConfig> LoadPipeline(const std::string& path,
                                                     std::span<const std::string> overrides) {
-  return Load(path, [&](config::Loader* loader) { loader->ReadFile(path, overrides); });
+  return config::LoadChecked<config::PipelineConfig>(
+      path, [&](config::Loader* loader) { loader->ReadFile(path, overrides); }, CheckPipelineRules);
 }
 
 absl::StatusOr<config::PipelineConfig> LoadPipelineText(const std::string& text, const std::string& name,
                                                         std::span<const std::string> overrides) {
-  return Load(name, [&](config::Loader* loader) { loader->ReadText(text, name, overrides); });
+  return config::LoadChecked<config::PipelineConfig>(
+      name, [&](config::Loader* loader) { loader->ReadText(text, name, overrides); }, CheckPipelineRules);
 }
 
 StageKind KindOf(const config::StageConfig& stage) {

@@ -34,10 +34,7 @@ TEST_F(Steps, GrpoWithTheKlInTheLoss) {
   const json& data = Case("grpo");
   std::vector<MicroBatch> batches = GroupedAnswers(data, AdvantagesOf(data), /*sequence_mean=*/true);
   AddReference(&batches, kTemperature);
-  RlOptions options = TokenOptions(RlAlgorithm::kGrpo, kTemperature);
-  options.kl_in_reward = false;
-  options.kl_estimator = KlEstimator::kK3;
-  options.kl_coefficient = kKl;
+  const RlOptions options = GrpoWithKlInTheLoss(KlEstimator::kK3);
   Compare("grpo", "policy", *MakePolicyLoss(options), batches);
 }
 
@@ -45,10 +42,7 @@ TEST_F(Steps, GrpoWithK2InTheLossAndEntropyBonus) {
   const json& data = Case("grpo_k2_entropy");
   std::vector<MicroBatch> batches = GroupedAnswers(data, AdvantagesOf(data), /*sequence_mean=*/false);
   AddReference(&batches, kTemperature);
-  RlOptions options = TokenOptions(RlAlgorithm::kGrpo, kTemperature);
-  options.kl_in_reward = false;
-  options.kl_estimator = KlEstimator::kK2;
-  options.kl_coefficient = kKl;
+  RlOptions options = GrpoWithKlInTheLoss(KlEstimator::kK2);
   options.entropy = kEntropy;
   Compare("grpo_k2_entropy", "policy", *MakePolicyLoss(options), batches);
 }

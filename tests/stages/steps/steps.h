@@ -242,6 +242,14 @@ class Steps : public testing::Test {
     return options;
   }
 
+  static RlOptions GrpoWithKlInTheLoss(KlEstimator estimator) {
+    RlOptions options = TokenOptions(RlAlgorithm::kGrpo, kTemperature);
+    options.kl_in_reward = false;
+    options.kl_estimator = estimator;
+    options.kl_coefficient = kKl;
+    return options;
+  }
+
   // The first step's loss and gradient of every parameter, then the losses and norms of all steps. `prepare`,
   // where given, makes the batches of a step anew.
   void Compare(const std::string& name, const std::string& model, const Loss& loss,
