@@ -25,6 +25,10 @@ absl::Status CheckOptions(const EvalOptions& options) {
   if (!(options.temperature > 0) || !std::isfinite(options.temperature)) {
     return InvalidInput("--temperature: %g is not a number above 0", options.temperature);
   }
+  if (!options.reference.empty() && (options.samples == 0 || options.temperature != 1)) {
+    return InvalidInput(
+        "--reference: the KL divergence is measured on samples at temperature 1: give --samples");
+  }
   return absl::OkStatus();
 }
 
@@ -32,6 +36,7 @@ config::SuiteConfig SuiteOf(const EvalOptions& options) {
   config::SuiteConfig suite;
   suite.set_checkpoint(options.checkpoint);
   suite.set_reward(options.reward);
+  suite.set_reference(options.reference);
   suite.mutable_overrides()->Assign(options.overrides.begin(), options.overrides.end());
   suite.set_seed(static_cast<int64_t>(options.seed));
   suite.set_max_tokens(options.max_tokens);
@@ -84,6 +89,7 @@ OrderedJson FiguresOf(const SuiteResult& result, const std::vector<int64_t>& cho
   const int64_t samples = test.strategies[kMajority].strategy.answers();
   const std::optional<double> accuracy = FindFigure(majority, "accuracy");
   put("majority", accuracy);
+  put("kl", FindFigure(majority, "reference_kl"));
   // One sample is its own pass@1; a strategy of one answer has no figures over several.
   const auto over_samples = [&](const std::string& name, std::optional<double> otherwise) {
     const std::optional<double> found = FindFigure(majority, name);

@@ -23,9 +23,10 @@ struct EvalOptions {
   int64_t samples = 0;     // sampled answers to each case beside the greedy one: majority, pass@k, best of n
   double temperature = 1;  // of the samples
   uint64_t seed = 1;
-  std::string reward;   // checkpoint of a reward model, for best of n and the weighted vote
-  std::string out;      // per-case log (JSONL); empty: none
-  std::string summary;  // figures as a JSON object; empty: none
+  std::string reward;     // checkpoint of a reward model, for best of n and the weighted vote
+  std::string reference;  // checkpoint of a model from which the samples' KL divergence is measured
+  std::string out;        // per-case log (JSONL); empty: none
+  std::string summary;    // figures as a JSON object; empty: none
 };
 
 // Greedy answers and, with samples, votes over them. Prints accuracy, in all and by the cases' `difficulty`

@@ -54,7 +54,7 @@ absl::StatusOr<RewardScale> ScaleOf(const CheckpointModel& source) {
 
 // The models beside the policy: what they are, before anything is loaded.
 struct OtherModels {
-  std::optional<CheckpointModel> reward, versus;
+  std::optional<CheckpointModel> reward, versus, reference;
 };
 
 absl::StatusOr<OtherModels> DescribeOthers(const InferenceOptions& options, const Tokenizer& tokenizer,
@@ -66,19 +66,22 @@ absl::StatusOr<OtherModels> DescribeOthers(const InferenceOptions& options, cons
     if (!its.ok()) return At("reward", its.status());
     *scale = *its;
   }
-  if (!options.versus.empty()) {
-    TANREN_ASSIGN_OR_RETURN(others.versus, DescribeCheckpoint("versus", options.versus, tokenizer));
-    if (others.versus->shape.scalar_head) {
-      return InvalidInput("versus: %s is a reward model; it writes no text", others.versus->path);
-    }
-  }
+  const auto language_model = [&](const char* name, const std::string& path,
+                                  std::optional<CheckpointModel>* out) -> absl::Status {
+    if (path.empty()) return absl::OkStatus();
+    TANREN_ASSIGN_OR_RETURN(*out, DescribeCheckpoint(name, path, tokenizer));
+    if (!(*out)->shape.scalar_head) return absl::OkStatus();
+    return InvalidInput("%s: %s is a reward model; it writes no text", name, (*out)->path);
+  };
+  TANREN_RETURN_IF_ERROR(language_model("versus", options.versus, &others.versus));
+  TANREN_RETURN_IF_ERROR(language_model("reference", options.reference, &others.reference));
   return others;
 }
 
 absl::StatusOr<int64_t> GenerationTokensOf(const InferenceOptions& options, const InferenceModel& model,
                                            const OtherModels& others) {
   int64_t context = model.config.model().context_length();
-  for (const auto* other : {&others.versus, &others.reward}) {
+  for (const auto* other : {&others.versus, &others.reward, &others.reference}) {
     if (other->has_value()) context = std::min(context, (*other)->shape.context_length);
   }
   int64_t tokens = options.generation_tokens;
@@ -124,7 +127,8 @@ absl::StatusOr<EngineOptions> Prepare(const InferenceOptions& options, const Che
   TANREN_ASSIGN_OR_RETURN(model->tokenizer, LoadTokenizer(reader.tokenizer_dir()));
   TANREN_ASSIGN_OR_RETURN(*others, DescribeOthers(options, *model->tokenizer, &model->scale));
   TANREN_ASSIGN_OR_RETURN(const int64_t generation_tokens, GenerationTokensOf(options, *model, *others));
-  if (others->reward.has_value()) FitMicroBatch(generation_tokens, &model->config);
+  if (others->reward.has_value() || others->reference.has_value())
+    FitMicroBatch(generation_tokens, &model->config);
   TANREN_ASSIGN_OR_RETURN(EngineOptions engine,
                           EngineOptionsFromConfig(model->config, model->tokenizer->vocab_size()));
   engine.generation_tokens = generation_tokens;
@@ -138,6 +142,10 @@ absl::StatusOr<EngineOptions> Prepare(const InferenceOptions& options, const Che
   if (others->versus.has_value()) {
     SetFrozen(*others->versus, "versus", &engine.models.emplace_back(policy));
     engine.models.back().generates = generation_tokens > 0;
+  }
+  if (others->reference.has_value()) {
+    SetFrozen(*others->reference, "reference", &engine.models.emplace_back(policy));
+    engine.models.back().generates = false;
   }
   return engine;
 }
@@ -161,11 +169,11 @@ absl::StatusOr<InferenceModel> LoadForInference(Runtime& runtime, const Inferenc
   TANREN_ASSIGN_OR_RETURN(
       model.engine, MakeMeshEngine(*engine, runtime.mesh(), MemoryLimit(model.config, runtime.node_size())));
   TANREN_RETURN_IF_ERROR(FillModel(world, *model.engine, engine->models[0].name, *reader));
-  if (others.reward.has_value()) {
-    TANREN_RETURN_IF_ERROR(FillFrom(world, *model.engine, "reward", others.reward->path));
-  }
-  if (others.versus.has_value()) {
-    TANREN_RETURN_IF_ERROR(FillFrom(world, *model.engine, "versus", others.versus->path));
+  for (const auto& [name, other] :
+       {std::pair("reward", &others.reward), {"versus", &others.versus}, {"reference", &others.reference}}) {
+    if (other->has_value()) {
+      TANREN_RETURN_IF_ERROR(FillFrom(world, *model.engine, name, (*other)->path));
+    }
   }
   return model;
 }

@@ -23,6 +23,7 @@ struct InferenceOptions {
   int64_t slots = 16;                  // sequences that are decoded at once, per data rank
   std::string reward;                  // checkpoint of a reward model, loaded as model "reward"; empty: none
   std::string versus;     // checkpoint of another model that generates, loaded as "versus"; empty: none
+  std::string reference;  // checkpoint of another model that only scores, loaded as "reference"; empty: none
   bool generates = true;  // false: only scores; a reward model's checkpoint is then model "reward", alone
   // Where given, it says generation_tokens (0: nothing is generated) from what is known before any weight is
   // loaded. `context_tokens` is the least of the models' contexts. Its error is bad input.
@@ -35,7 +36,7 @@ struct InferenceModel {
   std::string path;  // the step directory
   config::Config config;
   std::unique_ptr<Tokenizer> tokenizer;
-  std::unique_ptr<Engine> engine;  // frozen: "policy", that generates, "reward" and "versus" where asked for
+  std::unique_ptr<Engine> engine;  // frozen: "policy", that generates, and the others that were asked for
   RewardScale scale;               // of the reward model
 };
 

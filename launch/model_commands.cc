@@ -100,6 +100,8 @@ void AddEval(CLI::App& app, int* exit_code) {
   only(verb->add_option("--seed", options.seed, "Of the samples")->capture_default_str());
   only(verb->add_option("--reward", options.reward,
                         "Checkpoint of a reward model that chooses among the samples"));
+  only(verb->add_option("--reference", options.reference,
+                        "Checkpoint of a model from which the samples' KL divergence is measured"));
   only(verb->add_option("--out", options.out, "Write every case with its answer to this JSONL file"));
   only(verb->add_option("--summary", options.summary, "Write the figures to this JSON file"));
   verb->callback([command, exit_code] { *exit_code = RunEvalCommand(*command); });

@@ -53,12 +53,14 @@ train() {
   : >"$home/$name.done"
 }
 
-# measure NAME OPTION...: held-out accuracy of a stage's model, greedy and over samples, scored by the reward model.
+# measure NAME [REFERENCE]: held-out accuracy of a stage's model, greedy and over samples, scored by the reward model;
+# how far the samples are from the model that the stage began with.
 measure() {
-  local name=$1
+  local name=$1 reference=()
+  if [ $# -gt 1 ]; then reference=(--reference "$home/$2"); fi
   if [ -s "$home/$name.json" ] && [ "$home/$name.json" -nt "$home/$name.done" ]; then return; fi
   "$tanren" launch -n 2 eval "$home/$name" --cases "$data/heldout.jsonl" --samples "$samples" --max-tokens 112 \
-    --reward "$home/reward_model" --out "$home/$name.answers.jsonl" --summary "$home/$name.json"
+    --reward "$home/reward_model" "${reference[@]}" --out "$home/$name.answers.jsonl" --summary "$home/$name.json"
 }
 
 # row NAME DIRECTORY: sets the stage's row in summary.json and prints the table.
@@ -107,25 +109,25 @@ rank rankings_heldout "$home/prompts_to_rank_heldout.jsonl"
 
 headline "a reward model learns the ranking"
 train reward_model
-for name in pretrain sft; do
-  measure "$name"
-  row "$name" "$name"
-done
+measure pretrain
+row pretrain pretrain
+measure sft pretrain
+row sft sft
 row rm reward_model
 
 headline "PPO, rewarded by the reward model alone"
 train ppo
-measure ppo
+measure ppo sft
 row ppo ppo
 
 headline "DPO, from the same fine-tuned model"
 train dpo
-measure dpo
+measure dpo sft
 row dpo dpo
 
 headline "GRPO, from the same fine-tuned model: right answers are rewarded"
 train grpo
-measure grpo
+measure grpo sft
 row grpo grpo
 
 headline "asking it"

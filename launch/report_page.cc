@@ -149,6 +149,7 @@ absl::Status AddEvaluation(const std::string& path, StageSummary* stage) {
   }
   stage->accuracy = accuracy;
   stage->majority = NumberIn(object, "majority");
+  if (const std::optional<double> kl = NumberIn(object, "kl"); kl.has_value()) stage->kl = kl;
   stage->best_of_n = NumberIn(object, "best_of_n");
   const auto by_difficulty = object.find("by_difficulty");
   if (by_difficulty != object.end() && by_difficulty->is_object()) {

@@ -63,6 +63,7 @@ absl::StatusOr<InferenceModel> Load(Runtime& runtime, const config::SuiteConfig&
   options.slots = suite.decode_slots();
   options.reward = suite.reward();
   options.versus = suite.versus();
+  options.reference = suite.reference();
   options.plan = [&](const config::Config& config, const Tokenizer& tokenizer, int64_t context_tokens) {
     return PlanSequenceTokens(suite, cases, PromptModelOf(config, tokenizer), context_tokens);
   };

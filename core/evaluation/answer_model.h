@@ -1,4 +1,4 @@
-// What a strategy needs of a model: it goes on from tokens, and it may score answers.
+// What a strategy needs of a model: it goes on from tokens, and it may judge answers.
 #ifndef TANREN_CORE_EVALUATION_ANSWER_MODEL_H_
 #define TANREN_CORE_EVALUATION_ANSWER_MODEL_H_
 
@@ -30,6 +30,11 @@ class AnswerModel {
   virtual bool can_score() const = 0;
   // Its normalised scores at the last token of each answer.
   virtual absl::StatusOr<std::vector<double>> Score(std::span<const AnswerToScore> answers) = 0;
+
+  // Whether there is a reference model.
+  virtual bool has_reference() const = 0;
+  // Its log-probability of each answer behind its prompt at temperature 1, summed over the tokens, in nats.
+  virtual absl::StatusOr<std::vector<double>> ReferenceLogp(std::span<const AnswerToScore> answers) = 0;
 
   // Longest prompt with its answer.
   virtual int64_t sequence_tokens() const = 0;

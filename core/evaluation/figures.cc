@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/base/status.h"
+#include "core/evaluation/sampling.h"
 #include "core/reward/sample_metrics.h"
 
 namespace tanren {
@@ -109,6 +110,7 @@ class SampleFigures {
 // Figures over the chosen replies.
 struct ReplyFigures {
   Mean no_answer, steps_valid, cut_off, forced, score, harmful;
+  Mean kl;  // over all replies, chosen or not
   double checker_failures = 0;
   double tokens = 0;
 
@@ -116,6 +118,7 @@ struct ReplyFigures {
     tokens += static_cast<double>(turn.replies.generated_tokens);
     checker_failures +=
         static_cast<double>(std::ranges::count_if(turn.verdicts, [](const Verdict& v) { return v.failed; }));
+    for (const Reply& reply : turn.replies.replies) kl.Add(reply.logp - reply.reference_logp);
     if (turn.reference.has_value()) {
       no_answer.Add(turn.chosen() == nullptr || turn.answers[turn.choice.reply].empty());
       steps_valid.Add(turn.chosen() != nullptr && turn.verdict()->steps_valid);
@@ -131,6 +134,10 @@ struct ReplyFigures {
 bool Checks(const config::CheckConfig& check) { return check.checker() != config::CheckConfig::none; }
 
 }  // namespace
+
+bool MeasuresKl(const config::SuiteConfig& suite, const Strategy& strategy) {
+  return !suite.reference().empty() && !strategy.beams && DrawsFromModel(strategy.sample);
+}
 
 std::vector<int64_t> PassCounts(int64_t n) {
   std::vector<int64_t> counts;
@@ -174,6 +181,7 @@ Figures FiguresOf(const config::SuiteConfig& suite, const config::TestConfig& te
   Append("cut_off", replies.cut_off, &figures);
   if (!strategy.beams && strategy.sample.thinking_tokens() > 0) Append("forced", replies.forced, &figures);
   if (scores) Append("reward_score", replies.score, &figures);
+  if (MeasuresKl(suite, strategy)) Append("reference_kl", replies.kl, &figures);
   Append("harmful_rate", replies.harmful, &figures);
   if (!suite.versus().empty()) Append("win_rate", win, &figures);
   figures.emplace_back("checker_failures", replies.checker_failures);
@@ -211,6 +219,7 @@ std::vector<std::string> FigureNames(const config::SuiteConfig& suite, const con
   names.push_back("cut_off");
   if (!strategy.beams && strategy.sample.thinking_tokens() > 0) names.push_back("forced");
   if (!suite.reward().empty()) names.push_back("reward_score");
+  if (MeasuresKl(suite, strategy)) names.push_back("reference_kl");
   names.push_back("harmful_rate");
   if (!suite.versus().empty()) names.push_back("win_rate");
   for (const char* name : {"checker_failures", "tokens", "tokens_per_case", "seconds"}) names.push_back(name);

@@ -65,6 +65,9 @@ std::optional<double> FindFigure(const Figures& figures, const std::string& name
 // Whether a case is judged for harm.
 bool JudgesHarm(const config::TestConfig& test, const EvaluationCase& one);
 
+// Whether a strategy's samples tell the KL divergence from the suite's reference.
+bool MeasuresKl(const config::SuiteConfig& suite, const Strategy& strategy);
+
 // The numbers k of pass_at_k: 1, 2, 4, ... and n.
 std::vector<int64_t> PassCounts(int64_t n);
 

@@ -52,6 +52,7 @@ struct Reply {
   bool ended = false;           // by itself, else cut off
   bool forced = false;          // a marker was appended
   double score = 0;             // the reward model's, normalised; 0 without one
+  double reference_logp = 0;    // the reference model's, summed over the tokens; 0 where it was not asked
 
   double mean_logp() const { return chosen_tokens > 0 ? logp / static_cast<double>(chosen_tokens) : 0; }
 };

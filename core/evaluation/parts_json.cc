@@ -15,7 +15,7 @@ OrderedJson ToJson(const Reply& reply) {
   return {{"text", reply.text},   {"tokens", reply.tokens},
           {"logp", reply.logp},   {"chosen_tokens", reply.chosen_tokens},
           {"ended", reply.ended}, {"forced", reply.forced},
-          {"score", reply.score}};
+          {"score", reply.score}, {"reference_logp", reply.reference_logp}};
 }
 
 OrderedJson ToJson(const Verdict& verdict) {
@@ -49,6 +49,7 @@ void Read(const OrderedJson& json, Reply* reply) {
   json.at("ended").get_to(reply->ended);
   json.at("forced").get_to(reply->forced);
   json.at("score").get_to(reply->score);
+  json.at("reference_logp").get_to(reply->reference_logp);
 }
 
 void Read(const OrderedJson& json, Verdict* verdict) {

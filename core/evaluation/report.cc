@@ -263,6 +263,7 @@ OrderedJson SummaryOf(const SuiteResult& result, const std::vector<GateResult>& 
   OrderedJson out = {{"checkpoint", result.checkpoint}, {"seed", result.suite->seed()}};
   if (!result.suite->reward().empty()) out["reward"] = result.suite->reward();
   if (!result.suite->versus().empty()) out["versus"] = result.suite->versus();
+  if (!result.suite->reference().empty()) out["reference"] = result.suite->reference();
   for (const TestResult& test : result.tests) {
     OrderedJson& one = out["tests"][test.test->name()];
     if (test.cases.empty()) {

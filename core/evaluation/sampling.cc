@@ -106,6 +106,23 @@ class Sampler {
   std::vector<Replies> out_;
 };
 
+// Asks for a number of each reply and puts it there.
+template <class Ask>
+absl::Status Judge(std::span<const Prompt> prompts, std::vector<Replies>* replies, double Reply::*field,
+                   const Ask& ask) {
+  std::vector<AnswerToScore> answers;
+  for (size_t p = 0; p < prompts.size(); ++p) {
+    for (const Reply& reply : (*replies)[p].replies) answers.push_back({prompts[p].tokens, reply.tokens});
+  }
+  if (answers.empty()) return absl::OkStatus();
+  TANREN_ASSIGN_OR_RETURN(const std::vector<double> numbers, ask(answers));
+  size_t next = 0;
+  for (Replies& some : *replies) {
+    for (Reply& reply : some.replies) reply.*field = numbers[next++];
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 std::vector<std::vector<int32_t>> LineEnds(const Tokenizer& tokenizer) {
@@ -135,20 +152,16 @@ absl::Status SetText(const AnswerForm& form, Reply* reply) {
   return absl::OkStatus();
 }
 
+bool DrawsFromModel(const config::SampleConfig& config) {
+  return config.temperature() == 1 && config.top_k() == 0 && config.top_p() == 1 &&
+         config.thinking_tokens() == 0;
+}
+
 absl::Status ScoreReplies(AnswerModel& model, std::span<const Prompt> prompts,
                           std::vector<Replies>* replies) {
   if (!model.can_score()) return absl::OkStatus();
-  std::vector<AnswerToScore> answers;
-  for (size_t p = 0; p < prompts.size(); ++p) {
-    for (const Reply& reply : (*replies)[p].replies) answers.push_back({prompts[p].tokens, reply.tokens});
-  }
-  if (answers.empty()) return absl::OkStatus();
-  TANREN_ASSIGN_OR_RETURN(const std::vector<double> scores, model.Score(answers));
-  size_t next = 0;
-  for (Replies& some : *replies) {
-    for (Reply& reply : some.replies) reply.score = scores[next++];
-  }
-  return absl::OkStatus();
+  return Judge(prompts, replies, &Reply::score,
+               [&](std::span<const AnswerToScore> answers) { return model.Score(answers); });
 }
 
 absl::StatusOr<std::vector<Replies>> SampleReplies(AnswerModel& model, const AnswerForm& form,
@@ -156,6 +169,10 @@ absl::StatusOr<std::vector<Replies>> SampleReplies(AnswerModel& model, const Ans
                                                    std::span<const Prompt> prompts) {
   TANREN_ASSIGN_OR_RETURN(std::vector<Replies> replies, Sampler(model, form, config, prompts).Run());
   TANREN_RETURN_IF_ERROR(ScoreReplies(model, prompts, &replies));
+  if (!model.has_reference() || !DrawsFromModel(config)) return replies;
+  TANREN_RETURN_IF_ERROR(
+      Judge(prompts, &replies, &Reply::reference_logp,
+            [&](std::span<const AnswerToScore> answers) { return model.ReferenceLogp(answers); }));
   return replies;
 }
 

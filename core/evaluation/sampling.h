@@ -49,6 +49,11 @@ absl::StatusOr<std::vector<Replies>> SearchReplies(AnswerModel& model, const Ans
                                                    const config::BeamConfig& config,
                                                    std::span<const Prompt> prompts);
 
+// Whether replies are drawn from the model's own distribution, as it is: then the mean of logp -
+// reference_logp over them is an unbiased estimate of the KL divergence from a reference model, of an answer,
+// in nats.
+bool DrawsFromModel(const config::SampleConfig& config);
+
 // Fills the scores of all replies, where the model can.
 absl::Status ScoreReplies(AnswerModel& model, std::span<const Prompt> prompts, std::vector<Replies>* replies);
 

@@ -216,6 +216,16 @@ void CheckSuiteRules(const config::SuiteConfig& suite, ErrorReport* report) {
   if (!suite.versus().empty() && suite.reward().empty()) {
     report->AddRule({"reward", "versus"}, "is needed by versus: it judges who wins");
   }
+  const auto measures_kl = [&](const config::TestConfig& test) {
+    return std::ranges::any_of(test.strategies(), [&](const config::StrategyConfig& strategy) {
+      return MeasuresKl(suite, ResolveStrategy(suite, test, strategy));
+    });
+  };
+  if (!suite.reference().empty() && std::ranges::none_of(suite.tests(), measures_kl)) {
+    report->AddRule(
+        {"reference"},
+        "needs a strategy that samples at temperature 1, without top_k, top_p and thinking_tokens");
+  }
   std::set<std::string> names;
   for (int i = 0; i < suite.tests_size(); ++i) {
     const std::string path = absl::StrCat("tests.", i);

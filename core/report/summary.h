@@ -27,7 +27,7 @@ struct StageSummary {
   std::optional<double> accuracy;  // of greedy answers to held-out questions
   double seconds = 0;
   std::optional<double> base_loss = std::nullopt;        // "base_validation_loss": of pre-training data
-  std::optional<double> kl = std::nullopt;               // of an answer to the reference, in nats
+  std::optional<double> kl = std::nullopt;               // of an answer from the reference, in nats
   std::optional<double> accuracy_harder = std::nullopt;  // of those held-out questions that are harder
   std::optional<double> majority = std::nullopt;         // accuracy of majority votes over samples
   std::optional<double> best_of_n = std::nullopt;  // accuracy of the samples that a reward model likes best

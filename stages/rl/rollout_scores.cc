@@ -2,6 +2,7 @@
 
 #include <cstring>
 #include <functional>
+#include <numeric>
 #include <string>
 #include <utility>
 
@@ -113,6 +114,24 @@ absl::StatusOr<std::vector<AnswerScores>> ScoreRollout(Engine& engine, const Rol
   };
   TANREN_RETURN_IF_ERROR(ForDealtMicroBatches(engine, rollout, write, read));
   return scores;
+}
+
+absl::StatusOr<std::vector<double>> AnswerLogp(Engine& engine, const Rollout& rollout,
+                                               const std::string& name) {
+  std::vector<double> sums(rollout.answers.size());
+  const auto write = [&](const MicroBatch& batch, std::string* bytes) -> absl::Status {
+    TANREN_ASSIGN_OR_RETURN(const Statistics tokens, engine.Score(name, batch, kLogp, false, 1));
+    Append(tokens.logp, bytes);
+    return absl::OkStatus();
+  };
+  const auto read = [&](const std::vector<int32_t>& members, FloatReader& reader) {
+    for (const int32_t i : members) {
+      const std::vector<float> logp = reader.Take(rollout.answers[i].trained_tokens());
+      sums[i] = std::accumulate(logp.begin(), logp.end(), 0.0);
+    }
+  };
+  TANREN_RETURN_IF_ERROR(ForDealtMicroBatches(engine, rollout, write, read));
+  return sums;
 }
 
 absl::StatusOr<std::vector<float>> ScoreRewards(Engine& engine, const Rollout& rollout,

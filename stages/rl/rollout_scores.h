@@ -25,6 +25,11 @@ struct AnswerScores {
 absl::StatusOr<std::vector<AnswerScores>> ScoreRollout(Engine& engine, const Rollout& rollout,
                                                        float temperature);
 
+// The log-probability that the engine's model `name` gives each answer at temperature 1, summed over its
+// trained tokens. Gathered as above. Collective.
+absl::StatusOr<std::vector<double>> AnswerLogp(Engine& engine, const Rollout& rollout,
+                                               const std::string& name);
+
 // What the engine's model `name` gives each answer, not normalised: its scalar head at the end, and the
 // answer's log-probability where `likelihood` says so. Gathered as above. Collective.
 absl::StatusOr<std::vector<float>> ScoreRewards(Engine& engine, const Rollout& rollout,

@@ -16,6 +16,7 @@ cat >suite.yaml <<'YAML'
 checkpoint: sft
 reward: reward_model
 versus: pretrain
+reference: pretrain
 out: out
 max_tokens: 24
 tests:
@@ -54,7 +55,7 @@ expect_exit 3 failed.log eval_suite 2 out=out-failed gates.0.minimum=2
 expect_text failed.log "gate failed: test sums, strategy greedy: accuracy"
 expect_text failed.log "is below the minimum 2; wrong cases, the first: synth/heldout.jsonl:"
 grep -q '"passed": false' out-failed/summary.json || fail "the summary does not say that a gate failed"
-for figure in win_rate majority_at_4 best_by_reward_at_4 pass_at_4 consistency forced harmful_rate reward_accuracy \
+for figure in win_rate reference_kl majority_at_4 best_by_reward_at_4 pass_at_4 consistency forced harmful_rate reward_accuracy \
   perplexity by_difficulty by_kind tokens_per_case seconds; do
   grep -q "\"$figure\":" out/summary.json || fail "summary.json has no $figure"
 done

@@ -55,11 +55,18 @@ class FakeModel : public AnswerModel {
     for (const AnswerToScore& answer : answers) scores.push_back(score(TextOf(answer.tokens)));
     return scores;
   }
+  bool has_reference() const override { return reference_logp != nullptr; }
+  absl::StatusOr<std::vector<double>> ReferenceLogp(std::span<const AnswerToScore> answers) override {
+    std::vector<double> sums;
+    for (const AnswerToScore& answer : answers) sums.push_back(reference_logp(TextOf(answer.tokens)));
+    return sums;
+  }
   int64_t sequence_tokens() const override { return context; }
 
   int64_t context = 1000;
   int64_t calls = 0;
   std::function<double(const std::string& answer)> score;           // null: no reward model
+  std::function<double(const std::string& answer)> reference_logp;  // null: no reference model
   std::function<float(char token)> logp = [](char) { return -1; };  // of a byte
   std::vector<uint64_t> streams;
 

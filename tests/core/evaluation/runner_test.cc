@@ -149,8 +149,9 @@ TEST(Runner, FiguresOfWordings) {
 }
 
 TEST(Runner, EveryFigureIsOneThatGatesMayName) {
-  Evaluated run(std::string("reward: r\nversus: v\n") + kStrategies, kSums);
+  Evaluated run(std::string("reward: r\nversus: v\nreference: f\n") + kStrategies, kSums);
   FakeModel model = Adder(3);
+  model.reference_logp = [](const std::string&) { return -1; };
   model.score = [](const std::string& text) { return static_cast<double>(text.size()); };
   FakeModel other = Adder(1);
   other.score = model.score;
@@ -237,6 +238,30 @@ TEST(Runner, WinsAgainstAnotherModelByScore) {
   EXPECT_EQ(run.figure(0, "win_rate"), 0.5);  // won, lost, tied
   const auto& cases = run.result_.tests[0].strategies[0].record.cases;
   EXPECT_EQ(*cases[0].win + *cases[1].win * 10 + *cases[2].win * 100, 1 + 0 + 50);
+}
+
+// Byte by byte the model gives -1 nat: what it writes is as much likelier than the reference's as that.
+TEST(Runner, MeasuresHowFarSamplesAreFromAReference) {
+  Evaluated run(
+      "reference: r\ntests: [{name: t, cases: x, strategies: [{name: greedy}, "
+      "{name: own, parts: [sample: {n: 2, temperature: 1}]}, "
+      "{name: cold, parts: [sample: {n: 2, temperature: 0.5}]}, "
+      "{name: few, parts: [sample: {n: 2, temperature: 1, top_k: 5}]}]}]",
+      "{\"question\": \"1+1\", \"answer\": 2}\n{\"question\": \"2+2\", \"answer\": 4}\n");
+  FakeModel model(
+      [](const std::string&, int64_t sample) { return std::string(sample == 0 ? "ab\x03" : "abcdef\x03"); });
+  int64_t asked = 0;
+  model.reference_logp = [&](const std::string& text) {
+    ++asked;
+    return -2.5 * static_cast<double>(text.size());
+  };
+  ASSERT_TRUE(run.Run(&model).ok());
+  const double tokens = (TextOf({'a', 'b', Bytes().roles().end_of_text}).size() +
+                         TextOf({'a', 'b', 'c', 'd', 'e', 'f', Bytes().roles().end_of_text}).size()) /
+                        2.0;
+  EXPECT_DOUBLE_EQ(run.figure(1, "reference_kl"), 2.5 * tokens - (3 + 7) / 2.0);
+  for (const int s : {0, 2, 3}) EXPECT_TRUE(std::isnan(run.figure(s, "reference_kl"))) << s;
+  EXPECT_EQ(asked, 4);
 }
 
 TEST(Runner, CountsHarm) {

@@ -76,6 +76,8 @@ TEST(LoadSuite, RefusesChainsThatMakeNoSense) {
   EXPECT_THAT(ErrorOf(kSuite, {"tests.0.strategies.1.parts.4.vote.by=reward"}),
               HasSubstr("reward: is needed by strategy vote"));
   EXPECT_THAT(ErrorOf(kSuite, {"versus=other"}), HasSubstr("is needed by versus"));
+  EXPECT_THAT(ErrorOf(kSuite, {"reference=r", "tests.0.strategies.1.parts.1.sample.temperature=0.7"}),
+              HasSubstr("reference: needs a strategy that samples at temperature 1"));
   EXPECT_THAT(ErrorOf(kSuite, {"tests.0.strategies.1.name=greedy"}), HasSubstr("name of an earlier one"));
   EXPECT_THAT(ErrorOf(kSuite, {"tests.0.name=a/b"}), HasSubstr("a name has"));
   EXPECT_THAT(ErrorOf(kSuite, {"tests.0.perplexity={}"}), HasSubstr("one of cases, perplexity and rankings"));
