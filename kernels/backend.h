@@ -49,6 +49,7 @@
   X(AdamW)                           \
   X(FillNormal)                      \
   X(SumOfSquares)                    \
+  X(Digest)                          \
   X(Cast)                            \
   X(AddScaled)                       \
   X(ColumnSum)                       \

@@ -149,6 +149,9 @@ void FillNormal(const Stream& stream, uint64_t seed, uint64_t stream_id, uint64_
 void SumOfSquares(const Stream& stream, const float* x, int64_t count, double* result) {
   Of(stream)->SumOfSquares(stream, x, count, result);
 }
+void Digest(const Stream& stream, int64_t bytes, const void* x, uint64_t* result) {
+  Of(stream)->Digest(stream, bytes, x, result);
+}
 void Cast(const Stream& stream, int64_t count, ConstBuffer x, Buffer y) {
   Of(stream)->Cast(stream, count, x, y);
 }

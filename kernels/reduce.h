@@ -12,6 +12,12 @@ namespace tanren::kernels {
 // NaN and infinities propagate into the result. *result is host memory on the CPU, device memory on a GPU.
 void SumOfSquares(const Stream& stream, const float* x, int64_t count, double* result);
 
+// A hash of `bytes` bytes, the same on every device and any number of threads: the sum, modulo 2^64, over the
+// words of eight bytes (the last one filled up with zeros) of an invertible function of the word and its
+// place. So a difference in one word is never missed, and one in several is with a chance of 2^-64. x is
+// aligned to eight bytes; *result is host memory on the CPU, device memory on a GPU.
+void Digest(const Stream& stream, int64_t bytes, const void* x, uint64_t* result);
+
 // y = x converted (kF32, kBF16, kF16, kF64), rounding to nearest even.
 void Cast(const Stream& stream, int64_t count, ConstBuffer x, Buffer y);
 

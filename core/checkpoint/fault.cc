@@ -15,8 +15,13 @@
 namespace tanren {
 namespace {
 
-constexpr std::string_view kPoints[] = {"open",   "write",  "fsync",  "manifest", "commit",
-                                        "rename", "parent", "latest", "prune"};
+constexpr std::string_view kSavePoints[] = {"open",   "write",  "fsync",  "manifest", "commit",
+                                            "rename", "parent", "latest", "prune"};
+
+bool IsPoint(std::string_view area, std::string_view point) {
+  if (area == "step") return point == "replica";
+  return std::find(std::begin(kSavePoints), std::end(kSavePoints), point) != std::end(kSavePoints);
+}
 
 FaultAction ActionOf(std::string_view name) {
   if (name == "kill") return FaultAction::kKill;
@@ -24,6 +29,8 @@ FaultAction ActionOf(std::string_view name) {
   if (name == "enospc") return FaultAction::kEnospc;
   if (name == "short") return FaultAction::kShort;
   if (name == "partial") return FaultAction::kPartial;
+  if (name == "flip") return FaultAction::kFlip;
+  if (name == "nan") return FaultAction::kNaN;
   return FaultAction::kNone;
 }
 
@@ -35,16 +42,18 @@ absl::StatusOr<FaultPlan> FaultPlan::Parse(std::string_view text) {
   for (absl::string_view entry : absl::StrSplit(View(text), ',')) {
     const std::vector<std::string> parts = absl::StrSplit(entry, ':');
     const std::string shown(entry);
-    if (parts.size() < 3 || parts[0] != "save") {
-      return InvalidInput("TANREN_FAULT \"%s\": expected save:POINT:ACTION[:rank=R][:hit=N]", shown);
+    if (parts.size() < 3 || (parts[0] != "save" && parts[0] != "step")) {
+      return InvalidInput("TANREN_FAULT \"%s\": expected save:POINT:ACTION[:rank=R][:hit=N] or step:...",
+                          shown);
     }
     Fault fault;
     fault.point = parts[1];
     fault.action = ActionOf(parts[2]);
-    if (std::find(std::begin(kPoints), std::end(kPoints), fault.point) == std::end(kPoints)) {
+    if (!IsPoint(parts[0], fault.point)) {
       return InvalidInput("TANREN_FAULT \"%s\": unknown point \"%s\"", shown, fault.point);
     }
-    if (fault.action == FaultAction::kNone) {
+    const bool of_step = fault.action == FaultAction::kFlip || fault.action == FaultAction::kNaN;
+    if (fault.action == FaultAction::kNone || of_step != (parts[0] == "step")) {
       return InvalidInput("TANREN_FAULT \"%s\": unknown action \"%s\"", shown, parts[2]);
     }
     for (size_t i = 3; i < parts.size(); ++i) {

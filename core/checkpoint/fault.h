@@ -1,6 +1,6 @@
-// Faults on demand: the seam through which tests break a save at a named point.
+// Faults on demand: the seam through which tests break a save or a step at a named point.
 //
-// TANREN_FAULT="save:POINT:ACTION[:rank=R][:hit=N]", several joined by commas. POINT is one of
+// TANREN_FAULT="AREA:POINT:ACTION[:rank=R][:hit=N]", several joined by commas. Of AREA save, POINT is one of
 //   open  write  fsync  manifest  commit  rename  parent  latest  prune
 // ("write" is reached when half of a shard file is written). ACTION is one of
 //   kill     the process ends by SIGKILL, as from outside
@@ -9,6 +9,9 @@
 //   short    the operation (a write) stores half of its bytes and then makes no progress
 //   partial  the operation (a write) stores half of its bytes once; a correct writer goes on
 //   fsync    the same as eio, for the point "fsync"
+// Of AREA step there is the point "replica", reached behind each step, with the action
+//   flip     one bit of this rank's copy of the weights of the first model changes
+//   nan      one of them is not a number any more
 // With rank=R only that rank of the world is hit; with hit=N (from 1) only the Nth time the point is reached,
 // else every time.
 #ifndef TANREN_CORE_CHECKPOINT_FAULT_H_
@@ -22,7 +25,7 @@
 
 namespace tanren {
 
-enum class FaultAction { kNone, kKill, kEio, kEnospc, kShort, kPartial };
+enum class FaultAction { kNone, kKill, kEio, kEnospc, kShort, kPartial, kFlip, kNaN };
 
 class FaultPlan {
  public:

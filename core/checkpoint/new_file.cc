@@ -22,6 +22,8 @@ absl::Status SaveFaults::Point(std::string_view point, std::string_view path) {
   switch (plan_.Hit(point)) {
     case FaultAction::kNone:
     case FaultAction::kPartial:
+    case FaultAction::kFlip:
+    case FaultAction::kNaN:
     case FaultAction::kKill:
       return absl::OkStatus();
     case FaultAction::kEnospc:
@@ -91,6 +93,8 @@ absl::Status NewFile::Flush() {
     TANREN_RETURN_IF_ERROR(WriteOut(buffer_.get(), done));
     switch (faults_->HitWrite()) {
       case FaultAction::kNone:
+      case FaultAction::kFlip:
+      case FaultAction::kNaN:
       case FaultAction::kKill:
         break;
       case FaultAction::kEio:

@@ -58,6 +58,11 @@ absl::StatusOr<StepPlan> StepPlanner::Next() {
   return plan;
 }
 
+absl::Status StepPlanner::Skip(int64_t steps) {
+  for (int64_t s = 0; s < steps; ++s) TANREN_RETURN_IF_ERROR(Next().status());
+  return absl::OkStatus();
+}
+
 std::string StepPlanner::SaveState() const {
   const UnitRef ref = pending_.value_or(UnitRef());
   const int64_t fields[3] = {ref.index, ref.tokens, ref.key};

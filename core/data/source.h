@@ -57,6 +57,8 @@ class StepPlanner {
   // OutOfRange at the end of a finite source when nothing is left; the last step of such a source may be
   // short.
   absl::StatusOr<StepPlan> Next();
+  // Passes over so many steps.
+  absl::Status Skip(int64_t steps);
 
   // The source's state and the unit that was read but not yet planned.
   std::string SaveState() const;

@@ -146,6 +146,12 @@ class StateAccess {
   virtual void Commit() = 0;
 };
 
+// Hashes of one rank's copy of the weights (kernels::Digest).
+struct WeightsDigest {
+  uint64_t own = 0;         // of all that it holds: the same on the data ranks of one tensor index
+  uint64_t replicated = 0;  // of the parameters that every tensor rank holds whole: the same on all ranks
+};
+
 class Engine {
  public:
   virtual ~Engine() = default;
@@ -184,6 +190,14 @@ class Engine {
   // Optimizer updates done so far.
   virtual int64_t updates(const std::string& model) const = 0;
   virtual void set_updates(const std::string& model, int64_t updates) = 0;
+
+  // Of this rank's copy of the weights, as they compute. Local.
+  virtual WeightsDigest DigestWeights(const std::string& model) = 0;
+
+  // Flips one bit of the last norm's first weight in this rank's copy, or makes it not a number: what a
+  // faulty memory does. Local.
+  enum class Damage : uint8_t { kBit, kNaN };
+  virtual void DamageWeightsForTest(const std::string& model, Damage damage) = 0;
 
   // A copy of the accumulated, not yet reduced gradient of the local micro-batches, for tests: [flat count].
   virtual absl::StatusOr<StepResult> GradientsForTest(const std::string& model,

@@ -20,6 +20,7 @@ namespace {
 
 class QuietLog final : public RunLog {
  public:
+  absl::Status Rewind(int64_t) override { return absl::OkStatus(); }
   void Step(const StepRecord&) override {}
   void Validation(int64_t, const std::vector<Metric>&) override {}
   void Sample(int64_t, const std::string&, const std::string&, const std::vector<int32_t>&) override {}
@@ -27,14 +28,34 @@ class QuietLog final : public RunLog {
   void Warning(const std::string& text) override { Log(Severity::kWarning, text); }
 };
 
+// The files of rank 0.
+struct RunFiles {
+  MetricsLog metrics;
+  SamplesLog samples;
+  std::optional<EventWriter> events;
+};
+
+// Without what they have of steps after `step`.
+absl::StatusOr<RunFiles> OpenFiles(const RunLog::Options& options, int64_t step) {
+  TANREN_ASSIGN_OR_RETURN(MetricsLog metrics, MetricsLog::Open(options.run_directory, step));
+  TANREN_ASSIGN_OR_RETURN(SamplesLog samples, SamplesLog::Open(options.run_directory, step));
+  std::optional<EventWriter> events;
+  if (options.tensorboard) {
+    TANREN_ASSIGN_OR_RETURN(EventWriter writer, EventWriter::Open(options.run_directory, step));
+    events = std::move(writer);
+  }
+  return RunFiles{std::move(metrics), std::move(samples), std::move(events)};
+}
+
 class FullLog final : public RunLog {
  public:
-  FullLog(const Options& options, MetricsLog metrics, SamplesLog samples, std::optional<EventWriter> events)
-      : options_(options),
-        metrics_(std::move(metrics)),
-        samples_(std::move(samples)),
-        events_(std::move(events)),
-        table_(&Console::Standard(), options.steps) {}
+  FullLog(const Options& options, RunFiles files)
+      : options_(options), files_(std::move(files)), table_(&Console::Standard(), options.steps) {}
+
+  absl::Status Rewind(int64_t step) override {
+    TANREN_ASSIGN_OR_RETURN(files_, OpenFiles(options_, step));
+    return absl::OkStatus();
+  }
 
   void Step(const StepRecord& record) override {
     MetricsRecord line(record.step);
@@ -50,6 +71,13 @@ class FullLog final : public RunLog {
       line.Add("mfu", record.flops_per_second / options_.peak_flops_per_second);
     }
     if (record.result.skipped) line.Add("skipped", 1);
+    const auto count = [&](const char* name, int64_t value) {
+      if (value > 0) line.Add(name, static_cast<double>(value));
+    };
+    count("skipped_steps", record.faults.skipped_steps);
+    count("loss_spikes", record.faults.loss_spikes);
+    count("rollbacks", record.faults.rollbacks);
+    count("skipped_data_steps", record.faults.skipped_data_steps);
     const auto slowest = std::ranges::max_element(record.slow_ranks, {}, &SlowRank::ratio);
     if (slowest != record.slow_ranks.end()) {
       line.Add("slow_rank", slowest->rank).Add("slow_rank_ratio", slowest->ratio);
@@ -85,8 +113,8 @@ class FullLog final : public RunLog {
   void Sample(int64_t step, const std::string& prompt, const std::string& completion,
               const std::vector<int32_t>& tokens) override {
     const tanren::Sample sample{step, prompt, completion, tokens};
-    Note(samples_.Write(sample));
-    if (events_) Note(events_->WriteText(step, "sample", prompt + completion));
+    Note(files_.samples.Write(sample));
+    if (files_.events) Note(files_.events->WriteText(step, "sample", prompt + completion));
     Console::Standard().Print(FormatSample(sample));
   }
 
@@ -95,8 +123,8 @@ class FullLog final : public RunLog {
 
  private:
   void Write(const MetricsRecord& line) {
-    Note(metrics_.Write(line));
-    if (events_) Note(events_->Write(line));
+    Note(files_.metrics.Write(line));
+    if (files_.events) Note(files_.events->Write(line));
   }
   // A full disk must not end a run that could still be saved elsewhere or go on: it is said, once a failure.
   void Note(const absl::Status& status) {
@@ -104,9 +132,7 @@ class FullLog final : public RunLog {
   }
 
   Options options_;
-  MetricsLog metrics_;
-  SamplesLog samples_;
-  std::optional<EventWriter> events_;
+  RunFiles files_;
   StepTable table_;
 };
 
@@ -121,15 +147,8 @@ absl::StatusOr<std::unique_ptr<RunLog>> RunLog::Open(const Options& options) {
   facts.ranks = options.ranks;
   facts.threads = options.threads;
   TANREN_RETURN_IF_ERROR(WriteEnvironment(options.run_directory, facts));
-  TANREN_ASSIGN_OR_RETURN(MetricsLog metrics, MetricsLog::Open(options.run_directory, options.resumed_step));
-  TANREN_ASSIGN_OR_RETURN(SamplesLog samples, SamplesLog::Open(options.run_directory, options.resumed_step));
-  std::optional<EventWriter> events;
-  if (options.tensorboard) {
-    TANREN_ASSIGN_OR_RETURN(EventWriter writer,
-                            EventWriter::Open(options.run_directory, options.resumed_step));
-    events = std::move(writer);
-  }
-  return std::make_unique<FullLog>(options, std::move(metrics), std::move(samples), std::move(events));
+  TANREN_ASSIGN_OR_RETURN(RunFiles files, OpenFiles(options, options.resumed_step));
+  return std::make_unique<FullLog>(options, std::move(files));
 }
 
 int64_t PeakResidentBytes() {

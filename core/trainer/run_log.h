@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/activity/activity.h"
+#include "core/trainer/fault_judge.h"
 #include "core/trainer/stage.h"
 
 namespace tanren {
@@ -26,6 +27,7 @@ struct StepRecord {
   double total_tokens = 0;
   double total_seconds = 0;
   std::vector<SlowRank> slow_ranks;  // reported since the last record
+  FaultCounts faults;                // so far
   StageStep result;
 };
 
@@ -45,6 +47,8 @@ class RunLog {
   static absl::StatusOr<std::unique_ptr<RunLog>> Open(const Options& options);
   virtual ~RunLog() = default;
 
+  // The run has gone back to `step`: records of later steps are removed, for they will be done again.
+  virtual absl::Status Rewind(int64_t step) = 0;
   virtual void Step(const StepRecord& record) = 0;
   virtual void Validation(int64_t step, const std::vector<Metric>& metrics) = 0;
   virtual void Sample(int64_t step, const std::string& prompt, const std::string& completion,

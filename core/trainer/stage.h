@@ -76,6 +76,17 @@ class Stage {
   // Figures on held-out data; no metrics when there is none. Collective.
   virtual absl::StatusOr<StageValidation> Validate(Engine& engine) = 0;
 
+  // Whether the loss of a step measures progress, so that a jump of it means that something went wrong.
+  virtual bool LossTells() const { return true; }
+
+  // Goes past the data of the next `steps` steps, at least one, without learning from it: the run has gone
+  // back to where it was before steps that went wrong, and is not to meet the same data again. Called after
+  // RestoreState.
+  virtual absl::Status SkipSteps(int64_t steps) {
+    (void)steps;
+    return absl::UnimplementedError("this stage cannot pass over data (Stage::SkipSteps)");
+  }
+
   // Everything beside tensors that the next step depends on.
   virtual std::map<std::string, std::string> SaveState() const = 0;
   virtual absl::Status RestoreState(const std::map<std::string, std::string>& state) = 0;

@@ -10,11 +10,13 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "core/checkpoint/fault.h"
 #include "core/checkpoint/piece.h"
 #include "core/checkpoint/run_directory.h"
 #include "core/engine/engine.h"
 #include "core/optimizer/schedule.h"
 #include "core/tokenizer/tokenizer.h"
+#include "core/trainer/fault_judge.h"
 #include "core/trainer/run_log.h"
 #include "core/trainer/stage.h"
 
@@ -45,7 +47,7 @@ class Trainer {
  public:
   enum class Outcome {
     kFinished,  // train.steps are done
-    kStopped,   // a stop was asked for: everything is saved, the run wants to be continued
+    kStopped,   // a stop was asked for: what may be saved is saved, the run wants to be continued
   };
 
   explicit Trainer(const TrainerOptions& options);
@@ -60,9 +62,15 @@ class Trainer {
   absl::Status LoadModels(bool fresh);
   absl::Status CheckSource(const ModelOptions& model, const std::string& identity);
   absl::Status Resume();
+  // Loads the checkpoint that `resume` names; null where there is none. Its warnings were said.
+  absl::StatusOr<std::unique_ptr<CheckpointReader>> LoadState(const std::string& resume);
+  // To the newest commit, and past the data of all steps since.
+  absl::Status RollBack();
   absl::Status CheckNewest() const;
   absl::Status RestoreState(const CheckpointReader& reader);
   absl::Status TrainOneStep();
+  void WarnOfFaults(const StageStep& result, const FaultJudge::Verdict& verdict);
+  absl::Status CheckWeights();  // of all ranks, where it is time
   absl::Status Validate();
   absl::StatusOr<std::vector<GenerationRequest>> SampleRequests() const;
   absl::Status Sample();
@@ -96,7 +104,11 @@ class Trainer {
   int64_t validated_step_ = -1;
   double tokens_ = 0;   // tokens trained on, all steps
   double seconds_ = 0;  // spent in steps since this start
-  int64_t skipped_in_a_row_ = 0;
+  FaultJudge faults_;
+  int64_t rollbacks_in_a_row_ = 0;  // since the newest commit
+  int64_t steps_to_skip_ = 0;       // whose data the next rollback passes over too, for it did so before
+  bool save_is_due_ = false;
+  FaultPlan step_faults_;
   int64_t failed_saves_in_a_row_ = 0;
   std::vector<SlowRank> slow_ranks_;  // warned of, and not yet in a record
 };

@@ -9,12 +9,14 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstring>
 #include <type_traits>
 
 #include "kernels/cpu/check.h"
 #include "kernels/cpu/half.h"
 #include "kernels/cpu/parallel.h"
+#include "kernels/digest.h"
 #include "kernels/reduce.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -260,6 +262,26 @@ void cpu::SumOfSquares(const Stream&, const float* x, int64_t count, double* res
     for (int64_t block = 0; block < blocks; ++block) total += sums[block];
   }
   *result = total;
+}
+
+// Sums of unsigned integers do not depend on their order, so neither do the threads' shares.
+void cpu::Digest(const Stream&, int64_t bytes, const void* x, uint64_t* result) {
+  TANREN_KERNEL_CHECK(reinterpret_cast<uintptr_t>(x) % sizeof(uint64_t) == 0);
+  const auto* words = static_cast<const uint64_t*>(x);
+  const int64_t whole = bytes / static_cast<int64_t>(sizeof(uint64_t));
+  std::atomic<uint64_t> total = 0;
+  cpu::ParallelElements(whole, kGrain / 2, [&](int64_t begin, int64_t end) {
+    uint64_t sum = 0;
+    for (int64_t i = begin; i < end; ++i) sum += DigestWord(words[i], static_cast<uint64_t>(i));
+    total.fetch_add(sum, std::memory_order_relaxed);
+  });
+  uint64_t sum = total.load();
+  if (const int64_t rest = bytes % static_cast<int64_t>(sizeof(uint64_t)); rest > 0) {
+    uint64_t last = 0;
+    std::memcpy(&last, words + whole, rest);
+    sum += DigestWord(last, static_cast<uint64_t>(whole));
+  }
+  *result = sum;
 }
 
 void cpu::Cast(const Stream&, int64_t count, ConstBuffer x, Buffer y) {

@@ -4,12 +4,14 @@
 // the input and its size alone, not on the machine or on which block of threads ran first.
 #include <cuda_fp16.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <type_traits>
 
 #include "kernels/backend.h"
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/flat.cuh"
+#include "kernels/digest.h"
 #include "kernels/reduce.h"
 
 namespace tanren::kernels {
@@ -76,6 +78,36 @@ __global__ __launch_bounds__(kOrderedThreads) void AddInOrderKernel(const double
     }
   }
   if (threadIdx.x == 0) sums[blockIdx.x] = total;
+}
+
+// --- Digest. ---
+//
+// Integers may be added in any order, so the warps' sums meet in one atomic addition each.
+
+constexpr int kDigestThreads = 256;
+constexpr int64_t kDigestBlocks = 1024;  // more words are strided over
+
+__global__ __launch_bounds__(kDigestThreads) void DigestKernel(const uint64_t* words, int64_t whole, int rest,
+                                                               unsigned long long* result) {
+  const int64_t stride = int64_t{gridDim.x} * kDigestThreads;
+  const int64_t first = int64_t{blockIdx.x} * kDigestThreads + threadIdx.x;
+  uint64_t sum = 0;
+#pragma unroll 8
+  for (int64_t i = first; i < whole; i += stride) {
+    sum +=
+        DigestWord(__ldg(reinterpret_cast<const unsigned long long*>(words) + i), static_cast<uint64_t>(i));
+  }
+  if (first == 0 && rest > 0) {
+    const auto* bytes = reinterpret_cast<const unsigned char*>(words + whole);
+    uint64_t last = 0;
+    for (int b = 0; b < rest; ++b) last |= uint64_t{bytes[b]} << (8 * b);
+    sum += DigestWord(last, static_cast<uint64_t>(whole));
+  }
+#pragma unroll
+  for (int half = kWarp / 2; half > 0; half /= 2) {
+    sum += __shfl_down_sync(kAllLanes, static_cast<unsigned long long>(sum), half);
+  }
+  if (threadIdx.x % kWarp == 0) atomicAdd(result, static_cast<unsigned long long>(sum));
 }
 
 // --- Conversions. ---
@@ -330,6 +362,18 @@ void cuda::SumOfSquares(const Stream& stream, const float* x, int64_t count, dou
   TANREN_CUDA_LAUNCHED();
   if (chunks == 1) return;
   AddInOrderKernel<<<1, kOrderedThreads, 0, Handle(stream)>>>(chunk_sums, chunks, chunks, result);
+  TANREN_CUDA_LAUNCHED();
+}
+
+void cuda::Digest(const Stream& stream, int64_t bytes, const void* x, uint64_t* result) {
+  TANREN_CUDA_REQUIRE(reinterpret_cast<uintptr_t>(x) % sizeof(uint64_t) == 0);
+  TANREN_CUDA(cudaMemsetAsync(result, 0, sizeof(uint64_t), Handle(stream)));
+  if (bytes <= 0) return;
+  const int64_t whole = bytes / static_cast<int64_t>(sizeof(uint64_t));
+  const int rest = static_cast<int>(bytes % static_cast<int64_t>(sizeof(uint64_t)));
+  const int64_t blocks = std::clamp<int64_t>(CeilDiv(whole, kDigestThreads), 1, kDigestBlocks);
+  DigestKernel<<<static_cast<unsigned>(blocks), kDigestThreads, 0, Handle(stream)>>>(
+      static_cast<const uint64_t*>(x), whole, rest, reinterpret_cast<unsigned long long*>(result));
   TANREN_CUDA_LAUNCHED();
 }
 

@@ -169,6 +169,10 @@ class MeshEngine final : public Engine {
   }
 
   std::unique_ptr<StateAccess> State(const std::string& name) override { return AccessState(Find(name)); }
+  WeightsDigest DigestWeights(const std::string& name) override { return Find(name).DigestWeights(); }
+  void DamageWeightsForTest(const std::string& name, Damage damage) override {
+    Find(name).DamageWeights(damage);
+  }
   int64_t updates(const std::string& name) const override {
     const Model& model = Find(name);
     return model.optimizer ? model.optimizer->updates() : 0;

@@ -4,6 +4,7 @@
 
 #include "core/base/status.h"
 #include "kernels/device.h"
+#include "kernels/digest.h"
 #include "kernels/reduce.h"
 
 namespace tanren {
@@ -50,6 +51,7 @@ void Model::LayoutState(StateArenas& arenas) {
   Arena& arena = offloads_ ? arenas.shared.arena : arenas.weights;
   const int64_t mark = arena.Mark();
   weights = arena.Take("weights", options.dtype, parameters.flat_count());
+  digest.Layout(arenas.weights, "digest", 1 + static_cast<int64_t>(parameters.all().size()));
   decoder.LayoutWeights(arena);
   if (offloads_) {
     arena.Release(mark);  // for the next offloaded model
@@ -133,6 +135,39 @@ void Model::BringWeights() {
   kernels::CopyToDevice(mesh.stream, weights.data, host_weights_, weight_bytes());
   decoder.PackWeights();
   shared_->resident = this;
+}
+
+WeightsDigest Model::DigestWeights() {
+  BringWeights();
+  const int64_t width = SizeOf(options.dtype);
+  uint64_t* next = digest.device();
+  kernels::Digest(mesh.stream, weight_bytes(), weights.data, next++);
+  if (mesh.tensor->size() > 1) {
+    for (const Parameter& parameter : parameters.all()) {
+      if (parameter.sync != TensorSync::kComplete && parameter.sync != TensorSync::kSum) continue;
+      kernels::Digest(mesh.stream, parameter.count * width, weights.as<char>() + parameter.offset * width,
+                      next++);
+    }
+  }
+  const int64_t count = next - digest.device();
+  digest.ToHost(mesh.stream, count);
+  WeightsDigest out;
+  out.own = digest.host()[0];
+  for (int64_t i = 1; i < count; ++i) out.replicated += kernels::DigestWord(digest.host()[i], i);
+  return out;
+}
+
+void Model::DamageWeights(Engine::Damage damage) {
+  const Parameter* norm = parameters.Find("final_norm.weight");
+  TANREN_CHECK(norm != nullptr && !offloaded());
+  const int64_t width = SizeOf(options.dtype);
+  char* weight = weights.as<char>() + norm->offset * width;
+  std::vector<unsigned char> bytes(width);
+  kernels::CopyToHost(mesh.stream, bytes.data(), weight, width);
+  bytes[0] ^= 1;
+  if (damage == Engine::Damage::kNaN) std::ranges::fill(bytes, 0xff);  // in each floating-point format
+  kernels::CopyToDevice(mesh.stream, weight, bytes.data(), width);
+  WeightsChanged();
 }
 
 void Model::InitializeWeights() {

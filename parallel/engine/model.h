@@ -46,6 +46,12 @@ class Model {
   void WriteWeights(const Parameter& parameter, const float* values);
   void ReadWeights(const Parameter& parameter, float* values) const;
 
+  // Of the weights on this rank, brought there if they are offloaded.
+  WeightsDigest DigestWeights();
+
+  // See Engine::DamageWeightsForTest().
+  void DamageWeights(Engine::Damage damage);
+
   // Makes the decoder see weights that changed: packs them.
   void WeightsChanged();
 
@@ -62,6 +68,8 @@ class Model {
   std::unique_ptr<ShardedAdamW> optimizer;  // null when frozen
   Buffer weights;                           // [flat count]
   float* gradients = nullptr;               // [flat count]; null when frozen
+
+  Staged<uint64_t> digest;  // [1 + parameters]
 
   // Generation.
   KeyValueCache cache;

@@ -355,6 +355,22 @@ absl::Status RlStage::NewRollout(Engine& engine) {
   return absl::OkStatus();
 }
 
+// A rollout that is under way is left, for it holds the data to be passed over; then as many rollouts as the
+// rest of the steps would have drawn, at least one in all.
+absl::Status RlStage::SkipSteps(int64_t steps) {
+  if (!rollout_.answers.empty()) {
+    const int64_t minibatches = static_cast<int64_t>(minibatches_.size());
+    steps -= (options_.epochs - epoch_) * minibatches - next_minibatch_;
+    rollout_ = Rollout();
+    epoch_ = next_minibatch_ = 0;
+  }
+  const int64_t of_rollout = options_.epochs * options_.minibatches;
+  const int64_t rollouts = steps <= 0 ? 0 : (steps + of_rollout - 1) / of_rollout;
+  rollouts_ += rollouts;
+  prompts_drawn_ += rollouts * options_.prompts;
+  return absl::OkStatus();
+}
+
 std::map<std::string, std::string> RlStage::SaveState() const {
   std::map<std::string, std::string> state;
   state["prompts"] = prompts_hash_;

@@ -33,6 +33,8 @@ class RlStage final : public Stage {
   absl::Status Begin(Engine& engine) override;
   absl::StatusOr<StageStep> Step(Engine& engine, int64_t step, double learning_rate) override;
   absl::StatusOr<StageValidation> Validate(Engine& engine) override;
+  bool LossTells() const override { return false; }
+  absl::Status SkipSteps(int64_t steps) override;
   std::map<std::string, std::string> SaveState() const override;
   absl::Status RestoreState(const std::map<std::string, std::string>& state) override;
 

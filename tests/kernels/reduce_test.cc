@@ -73,6 +73,64 @@ TEST(SumOfSquares, SameBitsOnEveryDevice) {
   }
 }
 
+uint64_t DigestOf(const std::vector<unsigned char>& bytes, const Stream& stream = TestStream()) {
+  std::vector<uint64_t> words(bytes.size() / 8 + 1, ~uint64_t{0}), result(1, 0);  // the rest of the last word
+  std::memcpy(words.data(), bytes.data(), bytes.size());
+  Digest(stream, static_cast<int64_t>(bytes.size()), words.data(), result.data());
+  return result[0];
+}
+
+std::vector<unsigned char> RandomBytes(int64_t count) {
+  std::vector<unsigned char> bytes(count);
+  for (unsigned char& byte : bytes) byte = static_cast<unsigned char>(RandomInteger(0, 255));
+  return bytes;
+}
+
+// The definition written down once more, with arithmetic of Python's width.
+TEST(Digest, AddsAFunctionOfEachWordAndItsPlace) {
+  const auto mix = [](uint64_t word, uint64_t place) {
+    unsigned __int128 h = (word ^ static_cast<uint64_t>((unsigned __int128){place} * 11400714819323198485u));
+    h = static_cast<uint64_t>(h * 13787848793156543929u);
+    h ^= h >> 32;
+    return static_cast<uint64_t>(h * 10723151780598845931u);
+  };
+  for (const int64_t count : {0, 1, 7, 8, 9, 16, 63, 4099}) {
+    const auto bytes = RandomBytes(count);
+    std::vector<unsigned char> padded = bytes;
+    padded.resize((count + 7) / 8 * 8, 0);
+    uint64_t expected = 0;
+    for (size_t i = 0; i < padded.size(); i += 8) {
+      uint64_t word = 0;
+      for (int b = 7; b >= 0; --b) word = word << 8 | padded[i + b];
+      expected += mix(word, i / 8);
+    }
+    EXPECT_EQ(DigestOf(bytes), expected) << count;
+    EXPECT_EQ(DigestOf(bytes, Stream{}), expected) << count;
+  }
+}
+
+TEST(Digest, AnyFlippedBitAndAnyExchangeOfWordsShows) {
+  std::vector<unsigned char> bytes = RandomBytes(203);
+  const uint64_t digest = DigestOf(bytes);
+  for (size_t bit = 0; bit < bytes.size() * 8; ++bit) {
+    bytes[bit / 8] ^= 1 << (bit % 8);
+    EXPECT_NE(DigestOf(bytes), digest) << bit;
+    bytes[bit / 8] ^= 1 << (bit % 8);
+  }
+  for (size_t word = 1; word < 25; ++word) {
+    std::swap_ranges(bytes.begin(), bytes.begin() + 8, bytes.begin() + word * 8);
+    EXPECT_NE(DigestOf(bytes), digest) << word;
+    std::swap_ranges(bytes.begin(), bytes.begin() + 8, bytes.begin() + word * 8);
+  }
+  EXPECT_EQ(DigestOf(bytes), digest);
+}
+
+TEST(Digest, SameOnAnyThreads) {
+  const auto bytes = RandomBytes(8 * 100003 + 5);
+  ExpectThreadIndependent([&] { return std::vector<uint64_t>{DigestOf(bytes)}; });
+  EXPECT_EQ(DigestOf(bytes), DigestOf(bytes, Stream{}));
+}
+
 TEST(SumOfSquares, OfAnUnalignedRange) {
   const auto x = RandomNormal<float>(20003);
   for (const int64_t offset : {1, 2, 3, 5}) {

@@ -65,6 +65,10 @@ class NudgingEngine final : public Engine {
     return inner_.Generate(model, requests);
   }
   std::unique_ptr<StateAccess> State(const std::string& model) override { return inner_.State(model); }
+  WeightsDigest DigestWeights(const std::string& model) override { return inner_.DigestWeights(model); }
+  void DamageWeightsForTest(const std::string& model, Damage damage) override {
+    inner_.DamageWeightsForTest(model, damage);
+  }
   int64_t updates(const std::string& model) const override { return inner_.updates(model); }
   void set_updates(const std::string& model, int64_t updates) override { inner_.set_updates(model, updates); }
   absl::StatusOr<StepResult> GradientsForTest(const std::string& model,

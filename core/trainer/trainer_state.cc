@@ -1,0 +1,309 @@
+// What a run starts from, what it saves, and how it goes back.
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <iterator>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "core/activity/activity.h"
+#include "core/base/status.h"
+#include "core/checkpoint/resume.h"
+#include "core/checkpoint/save.h"
+#include "core/proto/config.pb.h"
+#include "core/report/append_file.h"
+#include "core/trainer/pieces.h"
+#include "core/trainer/setup.h"
+#include "core/trainer/trainer.h"
+
+namespace tanren {
+namespace {
+
+// Rank 0's view of the file system decides.
+int64_t BroadcastInt(Comm& world, int64_t value) {
+  world.Broadcast(Stream(), "rank 0's value", Buffer(&value), 1, 0);
+  return value;
+}
+
+absl::StatusOr<double> NumberOf(const CheckpointReader& reader, const std::string& key) {
+  TANREN_ASSIGN_OR_RETURN(const std::string text, reader.State(key));
+  double value = 0;
+  if (!absl::SimpleAtod(View(std::string_view(text)), &value)) {
+    return InvalidInput("%s: state %s is not a number", reader.path(), key);
+  }
+  return value;
+}
+
+}  // namespace
+
+std::vector<TensorPiece> Trainer::Pieces(std::vector<std::unique_ptr<StateAccess>>* accesses) {
+  std::vector<TensorPiece> pieces;
+  for (const ModelOptions& model : engine_.options().models) {
+    if (!model.saved) continue;
+    accesses->push_back(engine_.State(model.name));
+    std::vector<TensorPiece> more = ToTensorPieces(accesses->back()->pieces());
+    std::move(more.begin(), more.end(), std::back_inserter(pieces));
+  }
+  return pieces;
+}
+
+absl::Status Trainer::Start() {
+  const std::string& run_directory = config_.run_directory();
+  TANREN_ASSIGN_OR_RETURN(lock_, RunLock::AcquireForJob(world(), run_directory, "tanren train"));
+  run_id_ = BroadcastString(world(), "run id", RandomSuffix(), 0);
+  absl::Status swept;
+  if (lock_) swept = SweepLeftovers(*lock_).status();
+  TANREN_RETURN_IF_ERROR(AgreeStatus(world(), "sweep", swept));
+  absl::StatusOr<std::map<std::string, std::string>> files = TokenizerFilesOf(*options_.tokenizer);
+  TANREN_RETURN_IF_ERROR(AgreeStatus(world(), "tokenizer files", files.status()));
+  tokenizer_files_ = *std::move(files);
+  TANREN_RETURN_IF_ERROR(AgreeStatus(world(), "sample prompts", SampleRequests().status()));
+  TANREN_RETURN_IF_ERROR(Resume());
+  RunLog::Options log;
+  log.run_directory = run_directory;
+  log.rank = world().rank();
+  log.ranks = world().size();
+  log.threads = options_.threads;
+  log.steps = config_.train().steps();
+  log.peak_flops_per_second = options_.peak_flops_per_second;
+  log.resumed_step = step_;
+  log.tensorboard = config_.log().tensorboard();
+  log.command_line = options_.command_line;
+  absl::StatusOr<std::unique_ptr<RunLog>> opened = RunLog::Open(log);
+  TANREN_RETURN_IF_ERROR(AgreeStatus(world(), "run log", opened.status()));
+  log_ = *std::move(opened);
+  absl::Status written;
+  if (world().rank() == 0) written = ReplaceSmallFile(run_directory + "/resolved.yaml", options_.config_text);
+  return AgreeStatus(world(), "resolved config", written);
+}
+
+// The models that are filled from the checkpoint `from`: on a fresh start all of them, else those that are
+// not saved. One model a pass, for several may be filled from the same tensors.
+absl::Status Trainer::LoadInitialWeights(const std::string& from, bool fresh) {
+  absl::StatusOr<std::string> step = from;
+  if (world().rank() == 0) step = FindStep(from);
+  TANREN_RETURN_IF_ERROR(AgreeStatus(world(), "choose checkpoint", step.status()));
+  const std::string step_directory = BroadcastString(world(), "checkpoint", *step, 0);
+  TANREN_ASSIGN_OR_RETURN(std::unique_ptr<CheckpointReader> reader,
+                          CheckpointReader::Open(world(), step_directory));
+  for (const ModelOptions& model : engine_.options().models) {
+    if (model.init_from != from || (model.saved && !fresh)) continue;
+    const std::string& source = model.init_model.empty() ? model.name : model.init_model;
+    if (!model.saved) TANREN_RETURN_IF_ERROR(CheckSource(model, reader->Identity()));
+    const std::unique_ptr<StateAccess> access = engine_.State(model.name);
+    std::vector<TensorPiece> weights;
+    for (TensorPiece& piece : ToTensorPieces(access->pieces())) {
+      if (piece.role != Role::kWeight) continue;
+      piece.model = source;
+      weights.push_back(std::move(piece));
+    }
+    // Moments of the run that made the weights stay behind: this run starts its own.
+    ReadOptions read;
+    read.may_be_new = [&](const TensorInfo& tensor) {
+      return std::ranges::count(model.new_tensors, tensor.name) > 0;
+    };
+    read.may_be_dropped = [&](const TensorInfo& tensor) {
+      return tensor.role != Role::kWeight || tensor.model != source ||
+             std::ranges::count(model.dropped_tensors, tensor.name) > 0;
+    };
+    TANREN_RETURN_IF_ERROR(
+        At(absl::StrCat("weights of model ", model.name), reader->Read(world(), weights, read).status()));
+    access->Commit();
+  }
+  return absl::OkStatus();
+}
+
+// A model that is read anew at every start must be the same one each time.
+absl::Status Trainer::CheckSource(const ModelOptions& model, const std::string& identity) {
+  const auto [known, is_new] = sources_.emplace(model.name, identity);
+  if (is_new || known->second == identity) return absl::OkStatus();
+  return InvalidInput(
+      "%s is not the checkpoint that this run's model %s was read from (its manifest had the SHA-256 %s, now "
+      "it is "
+      "%s); restore it, or start a new run",
+      model.init_from, model.name, known->second, identity);
+}
+
+absl::Status Trainer::LoadModels(bool fresh) {
+  std::vector<std::string> done;
+  for (const ModelOptions& model : engine_.options().models) {
+    if (model.init_from.empty() || (model.saved && !fresh)) continue;
+    if (std::ranges::count(done, model.init_from) > 0) continue;
+    TANREN_RETURN_IF_ERROR(LoadInitialWeights(model.init_from, fresh));
+    done.push_back(model.init_from);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<CheckpointReader>> Trainer::LoadState(const std::string& resume) {
+  LoadRequest request;
+  request.run_dir = config_.run_directory();
+  request.resume = resume;
+  std::vector<std::unique_ptr<StateAccess>> accesses;
+  TANREN_ASSIGN_OR_RETURN(LoadResult loaded, LoadCheckpoint(world(), request, [&](const CheckpointReader&) {
+                            accesses.clear();
+                            return absl::StatusOr<std::vector<TensorPiece>>(Pieces(&accesses));
+                          }));
+  if (world().rank() == 0) {
+    for (const std::string& warning : loaded.warnings) std::fprintf(stderr, "warning: %s\n", warning.c_str());
+  }
+  if (loaded.reader == nullptr) return nullptr;
+  TANREN_RETURN_IF_ERROR(AgreeStatus(world(), "resumed state", RestoreState(*loaded.reader)));
+  for (auto& access : accesses) access->Commit();
+  return std::move(loaded.reader);
+}
+
+absl::Status Trainer::Resume() {
+  const Doing loading(Phase::kLoad);
+  TANREN_ASSIGN_OR_RETURN(const std::unique_ptr<CheckpointReader> reader, LoadState(options_.resume));
+  if (reader == nullptr) return LoadModels(/*fresh=*/true);
+  fresh_ = false;
+  TANREN_RETURN_IF_ERROR(LoadModels(/*fresh=*/false));
+  // A checkpoint of another run is not yet in this run's directory.
+  std::error_code error;
+  const std::filesystem::path home = std::filesystem::path(reader->path()).parent_path();
+  if (std::filesystem::equivalent(home, config_.run_directory(), error)) saved_step_ = step_;
+  saved_step_ = BroadcastInt(world(), saved_step_);
+  TANREN_RETURN_IF_ERROR(AgreeStatus(world(), "newest step", CheckNewest()));
+  const MeshShape& was = reader->manifest().mesh;
+  if (world().rank() == 0) {
+    std::printf("resumed %s at step %lld%s\n", reader->path().c_str(), static_cast<long long>(step_),
+                was == engine_.mesh().shape ? ""
+                                            : absl::StrCat(" (saved at ", was.ToString(), ", now ",
+                                                           engine_.mesh().shape.ToString(), ")")
+                                                  .c_str());
+    std::fflush(stdout);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Trainer::RollBack() {
+  const int64_t from = step_;
+  const std::string what =
+      absl::StrFormat("%d steps in a row, up to step %d, went wrong (%s)", config_.faults().patience(), from,
+                      config_.faults().spike_action() == config::FaultConfig::rollback
+                          ? "gradients that are not finite, or spikes of the loss"
+                          : "gradients that are not finite");
+  constexpr const char* kWaysOut =
+      "lower optimizer.learning_rate, look at the data, or resume from an earlier checkpoint";
+  if (config_.faults().max_rollbacks() == 0) {
+    return absl::InternalError(absl::StrFormat("%s; %s (faults.max_rollbacks is 0)", what, kWaysOut));
+  }
+  if (saved_step_ < 0) {
+    return absl::InternalError(
+        absl::StrFormat("%s, and the run has no checkpoint yet to go back to; %s", what, kWaysOut));
+  }
+  if (rollbacks_in_a_row_ == config_.faults().max_rollbacks()) {
+    return absl::InternalError(
+        absl::StrFormat("%s, after the run went back to step %d %d times, each time past more data "
+                        "(faults.max_rollbacks); %s",
+                        what, saved_step_, rollbacks_in_a_row_, kWaysOut));
+  }
+  const Doing loading(Phase::kLoad);
+  FaultCounts counts = faults_.counts();
+  TANREN_ASSIGN_OR_RETURN(const std::unique_ptr<CheckpointReader> reader, LoadState("auto"));
+  if (reader == nullptr) {
+    return absl::InternalError(
+        absl::StrFormat("%s, and %s has no checkpoint any more", what, config_.run_directory()));
+  }
+  saved_step_ = validated_step_ = step_;
+  save_is_due_ = false;
+  ++rollbacks_in_a_row_;
+  steps_to_skip_ += from - step_;
+  ++counts.rollbacks;
+  counts.skipped_data_steps += from - step_;
+  faults_.counts() = counts;
+  TANREN_RETURN_IF_ERROR(AgreeStatus(world(), "skip data", stage_.SkipSteps(steps_to_skip_)));
+  TANREN_RETURN_IF_ERROR(AgreeStatus(world(), "run log", log_->Rewind(step_)));
+  log_->Warning(
+      absl::StrFormat("%s: back to step %d, and past the data of %d steps", what, step_, steps_to_skip_));
+  return absl::OkStatus();
+}
+
+// Going on from an older step of this very run would meet its later commits again, which nothing overwrites.
+absl::Status Trainer::CheckNewest() const {
+  if (lock_ == nullptr || saved_step_ != step_ || options_.resume == "auto") return absl::OkStatus();
+  TANREN_ASSIGN_OR_RETURN(const std::vector<std::string> steps, ListSteps(lock_->run()));
+  if (steps.empty() || ParseStepName(steps.front()) <= step_) return absl::OkStatus();
+  return InvalidInput(
+      "--resume: %s has a later step than %d, %s, which would not be overwritten; choose another "
+      "run_directory for the "
+      "new branch",
+      config_.run_directory(), step_, steps.front());
+}
+
+absl::Status Trainer::RestoreState(const CheckpointReader& reader) {
+  step_ = reader.manifest().step;
+  run_id_ = reader.manifest().run_id;
+  if (reader.manifest().stage != config_.stage()) {
+    return InvalidInput(
+        "%s was saved by stage %s and cannot be resumed by stage %s; start it from its weights with "
+        "init.from",
+        reader.path(), reader.manifest().stage, config_.stage());
+  }
+  TANREN_ASSIGN_OR_RETURN(tokens_, NumberOf(reader, "trainer.tokens"));
+  const auto faults = reader.state().find("trainer.faults");  // older checkpoints have none
+  TANREN_RETURN_IF_ERROR(faults_.RestoreState(faults == reader.state().end() ? "" : faults->second));
+  for (const ModelOptions& model : engine_.options().models) {
+    if (!model.trainable) continue;
+    TANREN_ASSIGN_OR_RETURN(const double updates, NumberOf(reader, "updates." + model.name));
+    engine_.set_updates(model.name, static_cast<int64_t>(updates));
+  }
+  std::map<std::string, std::string> stage_state;
+  for (const auto& [key, value] : reader.state()) {
+    if (key.rfind("stage.", 0) == 0) stage_state[key.substr(6)] = value;
+    if (key.rfind("source.", 0) == 0) sources_[key.substr(7)] = value;
+  }
+  return stage_.RestoreState(stage_state);
+}
+
+std::map<std::string, std::string> Trainer::StateToSave() const {
+  std::map<std::string, std::string> state;
+  state["trainer.tokens"] = absl::StrFormat("%.0f", tokens_);
+  state["trainer.faults"] = faults_.SaveState();
+  for (const ModelOptions& model : engine_.options().models) {
+    if (model.trainable) state["updates." + model.name] = std::to_string(engine_.updates(model.name));
+  }
+  for (const auto& [key, value] : stage_.SaveState()) state["stage." + key] = value;
+  for (const auto& [model, identity] : sources_) state["source." + model] = identity;
+  return state;
+}
+
+absl::Status Trainer::Save() {
+  save_is_due_ = false;
+  if (saved_step_ == step_) return absl::OkStatus();
+  const Doing saving(Phase::kSave);
+  std::vector<std::unique_ptr<StateAccess>> accesses;
+  const std::vector<TensorPiece> pieces = Pieces(&accesses);
+  SaveRequest request;
+  request.run_dir = config_.run_directory();
+  request.run_id = run_id_;
+  request.stage = config_.stage();
+  request.step = step_;
+  request.mesh = engine_.mesh().shape;
+  request.pieces = pieces;
+  request.state = StateToSave();
+  request.config_text = options_.config_text;
+  request.tokenizer = tokenizer_files_;
+  request.retention = {static_cast<int>(config_.checkpoint().keep()),
+                       config_.checkpoint().keep_every_steps()};
+  const double begin = Now();
+  absl::StatusOr<SaveReport> report = SaveCheckpoint(world(), request);
+  if (!report.ok()) {
+    // The ranks agree on the failure, so all go on, or all give up.
+    if (++failed_saves_in_a_row_ >= config_.checkpoint().max_failed_saves()) return report.status();
+    log_->Warning(absl::StrCat("step ", step_, " was not saved (", failed_saves_in_a_row_,
+                               " in a row): ", report.status().message()));
+    return absl::OkStatus();
+  }
+  failed_saves_in_a_row_ = 0;
+  saved_step_ = step_;
+  rollbacks_in_a_row_ = steps_to_skip_ = 0;
+  for (const std::string& warning : report->warnings) log_->Warning(warning);
+  log_->Info(
+      absl::StrFormat("saved %s (%.1f MiB, %.2f s)", report->path, report->bytes / 1048576.0, Now() - begin));
+  return absl::OkStatus();
+}
+
+}  // namespace tanren
