@@ -48,6 +48,14 @@ void SquareSum(benchmark::State& state) {
 }
 BENCHMARK(SquareSum)->Apply(Clock)->Unit(benchmark::kMillisecond);
 
+void DigestBytes(benchmark::State& state) {
+  const std::vector<float> x(kCount, 0.5f);
+  uint64_t result;
+  for (auto _ : state) Digest({}, 4 * kCount, x.data(), &result);
+  SetBytes(state, 4.0 * kCount);
+}
+BENCHMARK(DigestBytes)->Apply(Clock)->Unit(benchmark::kMillisecond);
+
 void CastToBf16(benchmark::State& state) {
   const std::vector<float> x(kCount, 0.5f);
   std::vector<BFloat16> y(kCount);

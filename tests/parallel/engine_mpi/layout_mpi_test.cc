@@ -7,6 +7,8 @@
 #include "core/checkpoint/save.h"
 #include "core/loss/next_token.h"
 #include "core/trainer/pieces.h"
+#include "core/trainer/replica_check.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/parallel/engine_mpi/support.h"
 #include "tests/parallel/engine_mpi/toy_losses.h"
@@ -55,6 +57,41 @@ EngineOptions TwoModels() {
   ModelOptions both = MakeModel("both", Qwen3Shape());
   both.shape.scalar_head = true;
   return MakeOptions({policy, critic, both});
+}
+
+// Every step leaves the same bits on all ranks that hold the same weights; a rank where a bit flips is named.
+TEST(Replicas, AreTheSameAndADifferentOneIsNamed) {
+  const Mesh& mesh = TestRuntime().mesh();
+  const auto engine = MakeEngine(TwoModels(), mesh);
+  const NextTokenLoss loss;
+  for (int step = 0; step < 3; ++step) {
+    ASSERT_TRUE(engine->Train("policy", Deal(MakeStep(5, 61, 900 + step), mesh), loss, 1e-3).ok());
+    const absl::Status same = CheckReplicas(*engine);
+    EXPECT_TRUE(same.ok()) << same;
+  }
+  const int last = mesh.world->size() - 1;
+  const WeightsDigest before = engine->DigestWeights("policy");
+  if (mesh.world->rank() == last) engine->DamageWeightsForTest("policy", Engine::Damage::kBit);
+  EXPECT_EQ(engine->DigestWeights("policy").own != before.own, mesh.world->rank() == last);
+  const absl::Status found = CheckReplicas(*engine);
+  if (last == 0) {
+    EXPECT_TRUE(found.ok()) << found;  // there is nothing to compare with
+    return;
+  }
+  EXPECT_TRUE(absl::IsInternal(found)) << found;
+  EXPECT_THAT(std::string(found.message()),
+              testing::HasSubstr("the weights of model policy are not the same"));
+  EXPECT_THAT(std::string(found.message()), testing::HasSubstr(absl::StrCat("rank ", last, " on ")));
+  if (last > 1 && mesh.tensor->size() == 1) {
+    EXPECT_THAT(std::string(found.message()), testing::Not(testing::HasSubstr("rank 0 on ")));
+  }
+  // A step that is skipped changes nothing; the next update makes all copies the owners' again.
+  const absl::Status healed = engine->Train("policy", Deal(MakeStep(5, 61, 950), mesh), loss, 1e-3).status();
+  ASSERT_TRUE(healed.ok()) << healed;
+  if (mesh.data->size() > 1) {
+    const absl::Status same = CheckReplicas(*engine);
+    EXPECT_TRUE(same.ok()) << same;
+  }
 }
 
 struct Losses {
