@@ -1,6 +1,8 @@
 #include "CLI/CLI.hpp"
+#include "core/base/status.h"
 #include "launch/command_line.h"
 #include "launch/doctor_verb.h"
+#include "launch/estimate_verb.h"
 #include "launch/launch_verb.h"
 #include "launch/train_verb.h"
 
@@ -19,6 +21,9 @@ void AddTrain(CLI::App& app, const std::vector<std::string>& command_line, int* 
       ->capture_default_str();
   verb->add_flag("--dry-run", options->dry_run,
                  "Check everything and print the plan; train nothing, write nothing");
+  verb->add_option(
+      "--world-size", options->world_size,
+      "With --dry-run: what a job of so many ranks needs and costs, as `tanren estimate` says it");
   verb->callback([options, exit_code] { *exit_code = Train(*options); });
 }
 
@@ -40,12 +45,51 @@ void AddLaunch(CLI::App& app, int* exit_code) {
   });
 }
 
+// A rate in other units than the machine's own.
+void AddRate(CLI::App* verb, const std::string& name, double unit, double* value, bool* stated,
+             const std::string& help) {
+  verb->add_option_function<double>(
+          name,
+          [=](const double& given) {
+            *value = given * unit;
+            *stated = true;
+          },
+          absl::StrFormat("%s (default %g)", help, *value / unit))
+      ->check(CLI::NonNegativeNumber);
+}
+
 void AddEstimate(CLI::App& app, int* exit_code) {
-  auto* verb = app.add_subcommand("estimate", "Print a run's memory plan per rank, without allocating it");
+  auto* verb = app.add_subcommand(
+      "estimate",
+      "Memory of a rank, traffic, time, checkpoints and failures of a run or a pipeline, on paper");
   auto options = std::make_shared<EstimateOptions>();
-  verb->add_option("config", options->config, "YAML file of the run")->required();
+  verb->add_option("config", options->config, "YAML file of the run, or of a pipeline")->required();
   verb->add_option("overrides", options->overrides, "key=value: replaces a value of the file");
-  verb->add_option("--world-size", options->world_size, "Ranks of the job")->capture_default_str();
+  verb->add_option("--world-size", options->world_size,
+                   "Ranks of the job; default: 1, and of a pipeline what it says");
+  verb->add_option("--vocabulary", options->vocabulary,
+                   "Tokens of a tokenizer that a pipeline has yet to make");
+  verb->add_option("--prompt-tokens", options->lengths.prompt_tokens,
+                   "Of stage rl: a prompt's tokens, on average; default: rollout.max_tokens");
+  verb->add_option("--answer-tokens", options->lengths.answer_tokens, "The same of an answer");
+  Machine& machine = options->machine;
+  bool* stated = &options->machine_stated;
+  const auto rate = [&](const char* name, double unit, double* value, const char* help) {
+    AddRate(verb, name, unit, value, stated, help);
+  };
+  rate("--tflops", 1e12, &machine.flops_per_second, "Matrix products of a rank, TFLOP/s");
+  rate("--utilization", 1, &machine.utilization, "Share of them that is reached; 1: the floor");
+  rate("--memory-gbs", 1e9, &machine.memory_bytes_per_second, "Memory of a rank, GB/s");
+  rate("--link-gbs", 1e9, &machine.node_link_bytes_per_second, "Between ranks of a node, each way, GB/s");
+  rate("--network-gbs", 1e9, &machine.network_bytes_per_second, "Of a rank to other nodes, each way, GB/s");
+  rate("--hop-us", 1e-6, &machine.hop_seconds, "A message of no size, microseconds");
+  rate("--storage-gbs", 1e9, &machine.storage_bytes_per_second, "Checkpoints of the whole job, GB/s");
+  rate("--failures", 1.0 / 1000, &machine.failures_per_rank_day, "Failures of a thousand ranks in a day");
+  rate("--restart-minutes", 60, &machine.restart_seconds, "From a failure to the next step");
+  verb->add_option("--ranks-per-node", machine.ranks_per_node, "Ranks of a node")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  verb->add_option("--json", options->json, "Also write the figures to this file");
   verb->callback([options, exit_code] { *exit_code = Estimate(*options); });
 }
 

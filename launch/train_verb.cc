@@ -1,7 +1,5 @@
 #include "launch/train_verb.h"
 
-#include <omp.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -15,14 +13,14 @@
 #include "core/proto/config.pb.h"
 #include "core/tensor/arena.h"
 #include "core/trainer/setup.h"
-#include "core/trainer/stage.h"
 #include "core/trainer/trainer.h"
 #include "kernels/device.h"
 #include "kernels/matmul.h"
 #include "kernels/random.h"
 #include "kernels/reduce.h"
+#include "launch/estimate_verb.h"
+#include "launch/job.h"
 #include "parallel/engine/mesh_engine.h"
-#include "parallel/engine/planning.h"
 #include "parallel/runtime/runtime.h"
 #include "parallel/runtime/stop_signal.h"
 
@@ -78,49 +76,6 @@ WatchdogOptions OptionsOf(const config::WatchdogConfig& config) {
   return options;
 }
 
-struct Job {
-  config::Config config;  // resolved
-  std::unique_ptr<Tokenizer> tokenizer;
-  std::unique_ptr<Stage> stage;
-  EngineOptions engine;
-};
-
-// Everything that can be wrong with a run's input, found before any memory is allocated.
-absl::Status Prepare(const std::string& path, const std::vector<std::string>& overrides, Job* job) {
-  TANREN_ASSIGN_OR_RETURN(const config::Config config, LoadConfigWithPlugins(path, overrides));
-  job->config = config::Resolve(config);
-  TANREN_ASSIGN_OR_RETURN(job->stage, MakeStage(job->config.stage()));
-  TANREN_ASSIGN_OR_RETURN(job->tokenizer, TokenizerFromConfig(job->config));
-  TANREN_ASSIGN_OR_RETURN(job->engine, EngineOptionsFromConfig(job->config, job->tokenizer->vocab_size()));
-  job->config.mutable_model()->set_vocab_size(job->engine.models[0].shape.vocab_size);
-  return job->stage->Declare(job->config, *job->tokenizer, &job->engine);
-}
-
-MeshShape ShapeOf(const config::ParallelConfig& parallel) {
-  MeshShape shape;
-  shape.data = static_cast<int>(parallel.data());
-  shape.tensor = static_cast<int>(parallel.tensor());
-  shape.pipe = static_cast<int>(parallel.pipe());
-  shape.context = static_cast<int>(parallel.context());
-  return shape;
-}
-
-void PrintPlan(const Job& job, const MeshShape& shape, const MemoryPlan& plan) {
-  const ModelShape& model = job.engine.models[0].shape;
-  const int64_t parameters = ParameterSet(model, ParameterSet::Options()).global_count();
-  const int64_t step_tokens = job.config.batch().micro_batch_tokens() * job.config.batch().micro_batches();
-  std::printf("model       %s: %lld layers, width %lld, %.1f M parameters, vocabulary %lld\n",
-              model.family.c_str(), static_cast<long long>(model.layers), static_cast<long long>(model.width),
-              parameters / 1e6, static_cast<long long>(model.vocab_size));
-  std::printf("layout      %s, %d ranks\n", shape.ToString().c_str(), shape.world());
-  std::printf("step        %lld micro-batches of %lld tokens = %lld tokens\n",
-              static_cast<long long>(job.config.batch().micro_batches()),
-              static_cast<long long>(job.config.batch().micro_batch_tokens()),
-              static_cast<long long>(step_tokens));
-  std::printf("memory plan of the fullest rank\n%s", plan.ToString().c_str());
-  std::fflush(stdout);
-}
-
 // Every rank must run the same code. Says on rank 0 what was loaded.
 absl::Status AgreePlugins(Comm& world) {
   std::string own;
@@ -141,10 +96,10 @@ absl::Status AgreePlugins(Comm& world) {
 absl::StatusOr<Trainer::Outcome> RunJob(Runtime& runtime, const TrainOptions& options) {
   Job job;
   TANREN_RETURN_IF_ERROR(
-      AgreeStatus(runtime.world(), "input", Prepare(options.config, options.overrides, &job)));
+      AgreeStatus(runtime.world(), "input", PrepareJob(options.config, options.overrides, &job)));
   TANREN_RETURN_IF_ERROR(AgreePlugins(runtime.world()));
   TANREN_RETURN_IF_ERROR(runtime.StartWatchdog(OptionsOf(job.config.watchdog())));
-  TANREN_RETURN_IF_ERROR(runtime.BuildMesh(ShapeOf(job.config.parallel()), DeviceOf(job.config)));
+  TANREN_RETURN_IF_ERROR(runtime.BuildMesh(MeshShapeOf(job.config.parallel()), DeviceOf(job.config)));
   runtime.SetThreads(static_cast<int>(job.config.parallel().threads()));
   const Mesh& mesh = runtime.mesh();
   job.config.mutable_parallel()->set_data(mesh.shape.data);
@@ -187,33 +142,19 @@ absl::StatusOr<Trainer::Outcome> RunJob(Runtime& runtime, const TrainOptions& op
 }  // namespace
 
 int Train(const TrainOptions& options) {
+  if (options.world_size > 0) {
+    if (!options.dry_run) return StatusExit(InvalidInput("--world-size: is for --dry-run only"));
+    EstimateOptions estimate;
+    estimate.config = options.config;
+    estimate.overrides = options.overrides;
+    estimate.world_size = options.world_size;
+    return Estimate(estimate);
+  }
   absl::StatusOr<std::unique_ptr<Runtime>> runtime = Runtime::Start();
   if (!runtime.ok()) return StatusExit(runtime.status());
   const absl::StatusOr<Trainer::Outcome> outcome = RunJob(**runtime, options);
   if (!outcome.ok()) return StatusExit(outcome.status());
   return *outcome == Trainer::Outcome::kStopped ? kExitRequeue : kExitDone;
-}
-
-int Estimate(const EstimateOptions& options) {
-  Job job;
-  const absl::Status status = Prepare(options.config, options.overrides, &job);
-  if (!status.ok()) return StatusExit(status);
-  MeshShape shape = ShapeOf(job.config.parallel());
-  const int64_t others = int64_t{shape.tensor} * shape.pipe * shape.context;
-  if (shape.data == 0) shape.data = static_cast<int>(options.world_size / others);
-  if (options.world_size < 1 || shape.data * others != options.world_size) {
-    return StatusExit(InvalidInput("--world-size: %d ranks do not divide into %s; choose a multiple of %d",
-                                   options.world_size, shape.ToString(), others));
-  }
-  // Workspaces depend on the number of threads.
-  if (job.config.parallel().threads() > 0)
-    omp_set_num_threads(static_cast<int>(job.config.parallel().threads()));
-  // Rank 0 is the fullest: it holds the first, never shorter, share of everything.
-  const PaperMesh paper(shape, 0);
-  const absl::StatusOr<MemoryPlan> plan = PlanMemory(job.engine, paper.mesh());
-  if (!plan.ok()) return StatusExit(plan.status());
-  PrintPlan(job, shape, *plan);
-  return StatusExit(CheckMemory(*plan, job.config.parallel().memory_limit_bytes()));
 }
 
 }  // namespace tanren

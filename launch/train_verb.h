@@ -1,4 +1,4 @@
-// tanren train and tanren estimate.
+// tanren train.
 #ifndef TANREN_LAUNCH_TRAIN_VERB_H_
 #define TANREN_LAUNCH_TRAIN_VERB_H_
 
@@ -11,23 +11,15 @@ namespace tanren {
 struct TrainOptions {
   std::string config;
   std::vector<std::string> overrides;
-  std::string resume = "auto";            // auto, none, or a step directory
-  bool dry_run = false;                   // check everything and print the plan; train nothing, write nothing
+  std::string resume = "auto";  // auto, none, or a step directory
+  bool dry_run = false;         // check everything and print the plan; train nothing, write nothing
+  int64_t world_size = 0;  // with dry_run: price a job of so many ranks, as `tanren estimate`; 0: this one
   std::vector<std::string> command_line;  // for env.json
 };
 
 // Runs as one rank of a job, or alone. Exit code 0: done; 2: wrong input; 75: saved and wants to be run
 // again.
 int Train(const TrainOptions& options);
-
-struct EstimateOptions {
-  std::string config;
-  std::vector<std::string> overrides;
-  int64_t world_size = 1;
-};
-
-// Prints the memory plan of the fullest rank of a job of `world_size` ranks, without allocating it.
-int Estimate(const EstimateOptions& options);
 
 }  // namespace tanren
 

@@ -1,29 +1,55 @@
 #!/usr/bin/env bash
-# What the post-training stages gain over doing without them, at equal compute, for several seeds: from one base model and
-# one reward model of the reasoning curriculum, for each seed an SFT model, and from it GRPO, PPO on the reward model alone,
-# both with rewards that change places, and more SFT for the processor seconds that GRPO took; SFT on bare answers beside
-# it. Prints accuracy on the held-out questions of each arm, mean and range over the seeds. What is done is not done twice.
+# What reinforcement gains over doing without it, at equal compute, for several seeds, where it is needed: worked answers
+# exist for usual questions, and of stories of two steps for ten only; but answers to many such stories can be checked.
+# From one base model of the reasoning curriculum, for each seed:
 #
-#   tests/soak/controls.sh                 needs launch/quickstart.sh's models and data in runs/quickstart
+#   steps, answers   SFT on all of the curriculum's examples, with worked steps and with bare answers
+#   few              SFT on the usual questions and ten stories, until it learns no more from them
+#   grpo             from few: right answers to stories and usual questions are rewarded
+#   grpo_shuffled    the same with rewards that change places
+#   more             from few: more SFT for the processor seconds that grpo took
+#   ppo, ppo_shuffled  from few: PPO with a critic, rewarded as grpo
 #
-# SEEDS: default "1 2 3 4 5". Each run is one process of one thread, two at a time, so that processor seconds are the
-# stage's own and not a wait for another rank's. About 20 minutes a seed on two cores.
+# Prints accuracy on the held-out questions of each arm, mean and range over the seeds. What is done is not done twice.
+#
+#   tests/soak/controls.sh                 needs launch/quickstart.sh's base model and data in runs/quickstart
+#
+# SEEDS: default "1 2 3 4 5"; ARMS: default all of the above, in an order in which each finds what it starts from. Each run
+# is one process of one thread, two at a time, so that processor seconds are the stage's own and not a wait for another
+# rank's. About 20 minutes a seed on two cores.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 # shellcheck source=tests/lib.sh
 . tests/lib.sh
 
-tanren=${TANREN:-$PWD/build/cpu/launch/tanren}
-models=runs/quickstart
-home=build/soak/controls
+export tanren=${TANREN:-$PWD/build/cpu/launch/tanren}
+export models=runs/quickstart
+export home=build/soak/controls
 read -r -a seeds <<<"${SEEDS:-1 2 3 4 5}"
+read -r -a arms <<<"${ARMS:-few grpo more grpo_shuffled steps answers ppo ppo_shuffled}"
 export OMP_NUM_THREADS=1
 
-if [ ! -e "$models/grpo.done" ]; then
-  echo "controls: $models has no finished quickstart; run launch/quickstart.sh first" >&2
+if [ ! -e "$models/pretrain.done" ]; then
+  echo "controls: $models has no base model; run launch/quickstart.sh first" >&2
   exit 1
 fi
 mkdir -p "$home"
+
+# The examples with ten stories in all, and as many prompts of stories as of usual questions.
+story='"kind":"two_step"' usual='"difficulty":"same"'
+(
+  grep "$usual" "$models/data/sft.jsonl"
+  grep -m 10 "$story" "$models/data/sft.jsonl"
+) >"$home/few.jsonl"
+prompts=$models/data/prompts.jsonl
+usual_prompts=$(grep -c "$usual" "$prompts")
+awk -v most="$usual_prompts" -v usual="$usual" -v story="$story" \
+  'index($0, usual) || (index($0, story) && ++stories <= most)' "$prompts" >"$home/prompts.jsonl"
+
+# accuracy NAME PATTERN: share of right answers among the lines that match.
+accuracy() {
+  grep -E "$2" "$home/$1.answers.jsonl" | awk '/"correct":true/ { right++ } END { printf "%.3f", right / NR }'
+}
 
 # train NAME CONFIG KEY=VALUE...: a run into $home/NAME, the processor seconds of its step loop and start in NAME.seconds.
 train() {
@@ -32,59 +58,49 @@ train() {
   [ ! -e "$home/$name.json" ] || return 0
   rm -rf "${home:?}/$name"
   if ! ( TIMEFORMAT=%U; time "$tanren" train "configs/quickstart/$config.yaml" run_directory="$home/$name" \
-    tokenizer.path="$models/tokenizer" checkpoint.interval_steps=100000 "$@" >"$home/$name.log" 2>&1 ) 2>"$home/$name.seconds"; then
+    tokenizer.path="$models/tokenizer" checkpoint.interval_steps=100000 validation.interval_steps=100000 "$@" \
+    >"$home/$name.log" 2>&1 ) 2>"$home/$name.seconds"; then
     echo "controls: $name failed; $home/$name.log ends:" >&2
     tail -n 5 "$home/$name.log" >&2
     return 1
   fi
   "$tanren" eval "$home/$name" --cases "$models/data/heldout.jsonl" --max-tokens 112 --out "$home/$name.answers.jsonl" \
     --summary "$home/$name.json" >>"$home/$name.log" 2>&1
-  echo "controls: $name: $(accuracy "$name" '"difficulty":"[a-z]*"') of all, $(accuracy "$name" '"difficulty":"harder"') of the harder, $(cat "$home/$name.seconds") s"
+  echo "controls: $name: $(accuracy "$name" .) of all, $(accuracy "$name" '"difficulty":"harder"') of the harder, $(cat "$home/$name.seconds") s"
 }
 
-# accuracy NAME PATTERN: share of right answers among the lines that match.
-accuracy() {
-  grep -E "$2" "$home/$1.answers.jsonl" | awk '/"correct":true/ { right++ } END { printf "%.3f", right / NR }'
-}
-
-sft() { train "sft-$1" sft seed="$1" init.from="$models/pretrain"; }
-answers() {
-  train "answers-$1" sft seed="$1" init.from="$models/pretrain" "data.examples.0.path=$models/data/sft_answers.jsonl"
-}
-grpo() { train "grpo-$1" grpo seed="$1" init.from="$home/sft-$1"; }
-grpo_shuffled() { train "grpo_shuffled-$1" grpo seed="$1" init.from="$home/sft-$1" rewards.shuffle=true; }
-ppo() { train "ppo-$1" ppo seed="$1" init.from="$home/sft-$1" init.reward="$models/reward_model"; }
-ppo_shuffled() {
-  train "ppo_shuffled-$1" ppo seed="$1" init.from="$home/sft-$1" init.reward="$models/reward_model" rewards.shuffle=true
-}
 # As many steps as fit into GRPO's processor seconds, at half of SFT's learning rate; other seed, other order.
-more_sft() {
-  local steps
-  steps=$(paste "$home/grpo-$1.seconds" "$home/sft-$1.seconds" |
-    awk -v sft="$(sed -nE 's/^train: \{steps: ([0-9]+).*/\1/p' configs/quickstart/sft.yaml)" '{ printf "%d", sft * $1 / $2 }')
-  train "more_sft-$1" sft seed="$((100 + $1))" init.from="$home/sft-$1" train.steps="$steps" optimizer.learning_rate=5e-4
+more_steps() {
+  paste "$home/grpo-$1.seconds" "$home/few-$1.seconds" | awk '{ printf "%d", 1200 * $1 / $2 }'
 }
 
-ppo_twice() {
-  ppo "$1"
-  ppo_shuffled "$1"
+# run ARM-SEED
+run() {
+  local arm=${1%-*} seed=${1##*-}
+  local rl=(seed="$seed" init.from="$home/few-$seed" "data.examples.0.path=$home/prompts.jsonl" optimizer.learning_rate=1e-4)
+  local grpo=("${rl[@]}" rl.epochs=2 train.steps=60 schedule.warmup_steps=12)
+  local ppo=("${rl[@]}" init.reward= rewards.checker_weight=1 guards.max_reward_gap=0)
+  case $arm in
+    steps) train "$1" sft seed="$seed" init.from="$models/pretrain" ;;
+    answers) train "$1" sft seed="$seed" init.from="$models/pretrain" "data.examples.0.path=$models/data/sft_answers.jsonl" ;;
+    few) train "$1" sft seed="$seed" init.from="$models/pretrain" "data.examples.0.path=$home/few.jsonl" train.steps=1200 ;;
+    more)
+      train "$1" sft seed="$((100 + seed))" init.from="$home/few-$seed" "data.examples.0.path=$home/few.jsonl" \
+        train.steps="$(more_steps "$seed")" optimizer.learning_rate=5e-4
+      ;;
+    grpo) train "$1" grpo "${grpo[@]}" ;;
+    grpo_shuffled) train "$1" grpo "${grpo[@]}" rewards.shuffle=true ;;
+    ppo) train "$1" ppo "${ppo[@]}" ;;
+    ppo_shuffled) train "$1" ppo "${ppo[@]}" rewards.shuffle=true ;;
+    *)
+      echo "controls: no arm $arm" >&2
+      return 255 # ends xargs
+      ;;
+  esac
 }
+export -f run train accuracy more_steps
 
-# both SEED A B: two at a time, and a failure of either is one.
-both() {
-  local first second status=0
-  "$2" "$1" & first=$!
-  "$3" "$1" & second=$!
-  wait "$first" || status=1
-  wait "$second" || status=1
-  return "$status"
-}
-
-for seed in "${seeds[@]}"; do
-  both "$seed" sft answers
-  both "$seed" grpo grpo_shuffled
-  both "$seed" more_sft ppo_twice
-done
+for arm in "${arms[@]}"; do printf "$arm-%s\n" "${seeds[@]}"; done | xargs -P 2 -I {} bash -euo pipefail -c 'run {}'
 
 # mean (least to most) of NAME over the seeds.
 spread() {
@@ -92,9 +108,9 @@ spread() {
     awk '{ sum += $1; if (NR == 1 || $1 < least) least = $1; if (NR == 1 || $1 > most) most = $1 }
       END { printf "%.3f (%.3f to %.3f)", sum / NR, least, most }'
 }
-printf '\n%-15s %-26s %-26s %-26s %s\n' arm all 'same difficulty' harder 'processor seconds, mean'
-for arm in answers sft more_sft grpo grpo_shuffled ppo ppo_shuffled; do
-  printf '%-15s %-26s %-26s %-26s %s\n' "$arm" "$(spread "$arm" '"difficulty":"[a-z]*"')" "$(spread "$arm" '"difficulty":"same"')" \
-    "$(spread "$arm" '"difficulty":"harder"')" \
+printf '\n%-15s %-24s %-24s %-24s %-24s %s\n' arm all 'same difficulty' harder 'of them stories' 'processor s, mean'
+for arm in "${arms[@]}"; do
+  printf '%-15s %-24s %-24s %-24s %-24s %s\n' "$arm" "$(spread "$arm" .)" "$(spread "$arm" "$usual")" \
+    "$(spread "$arm" '"difficulty":"harder"')" "$(spread "$arm" "$story")" \
     "$(for seed in "${seeds[@]}"; do cat "$home/$arm-$seed.seconds"; done | awk '{ s += $1 } END { printf "%.0f", s / NR }')"
 done

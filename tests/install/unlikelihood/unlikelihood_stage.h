@@ -23,6 +23,7 @@ class UnlikelihoodStage final : public Stage {
   absl::Status Open(const config::Config& config, const Tokenizer& tokenizer, const Mesh& mesh) override;
   absl::StatusOr<StageStep> Step(Engine& engine, int64_t step, double learning_rate) override;
   absl::StatusOr<StageValidation> Validate(Engine& engine) override;
+  absl::Status SkipSteps(int64_t steps) override { return planner_->Skip(steps); }
   std::map<std::string, std::string> SaveState() const override;
   absl::Status RestoreState(const std::map<std::string, std::string>& state) override;
 
