@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
+#include <fstream>
 #include <utility>
 
 #include "core/base/status.h"
@@ -221,6 +222,7 @@ absl::Status EstimatePipeline(const EstimateOptions& options, const config::Pipe
     rows.back()["stage"] = stage.name;
   }
   std::printf("%-16s one after the other %.4g h, %.4g rank-hours\n", "together", hours, rank_hours);
+  for (const std::string& line : assumptions) std::printf("assumed of %s\n", line.c_str());
   std::fflush(stdout);
   TANREN_RETURN_IF_ERROR(
       WriteJson(options, {{"stages", rows}, {"hours", hours}, {"rank_hours", rank_hours}}));
@@ -228,6 +230,15 @@ absl::Status EstimatePipeline(const EstimateOptions& options, const config::Pipe
   std::string text;
   for (const std::string& line : unknown) absl::StrAppend(&text, text.empty() ? "" : "\n", line);
   return InvalidInput("%s", text);
+}
+
+// A pipeline has stages, which no run has. A file that cannot be read is left to whoever reads it next.
+bool HasStages(const std::string& path) {
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);) {
+    if (line.starts_with("stages:")) return true;
+  }
+  return false;
 }
 
 }  // namespace
@@ -247,10 +258,9 @@ Machine H200() {
 }
 
 int Estimate(const EstimateOptions& options) {
-  // A pipeline has stages, which no run has.
+  if (!HasStages(options.config)) return StatusExit(EstimateOne(options));
   const absl::StatusOr<config::PipelineConfig> pipeline = LoadPipeline(options.config, options.overrides);
-  if (pipeline.ok()) return StatusExit(EstimatePipeline(options, *pipeline));
-  return StatusExit(EstimateOne(options));
+  return StatusExit(pipeline.ok() ? EstimatePipeline(options, *pipeline) : pipeline.status());
 }
 
 }  // namespace tanren
