@@ -37,8 +37,7 @@ cp -r "$SOURCE/configs" .
 pipeline=configs/pipelines/curriculum.yaml
 printf 'stages: [{nme: x}]\n' >typo.yaml
 expect_exit 2 typo.log "$TANREN" estimate typo.yaml
-expect_text typo.log "nme"
-expect_text typo.log "did you mean name"
+expect_text typo.log "stages.0.nme"
 expect_exit 2 unknown.log "$TANREN" estimate "$pipeline"
 expect_text unknown.log "is not there yet; state its size with --vocabulary"
 expect_exit 0 pipeline.log "$TANREN" estimate "$pipeline" --vocabulary 98 --answer-tokens 50 --prompt-tokens 40 --json pipeline.json
