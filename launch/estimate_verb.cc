@@ -130,8 +130,12 @@ void PrintPrice(const Estimated& run, const EstimateOptions& options) {
               price.rank_hours);
   std::printf("checkpoint  %s, %s to write, %.0f of them\n", Bytes(price.checkpoint_bytes).c_str(),
               Time(price.save_seconds).c_str(), price.saves);
+  if (price.failures_per_day == 0) {
+    std::printf("failures    none; saves take %.4g h of 24\n", price.lost_hours_per_day);
+    return;
+  }
   std::printf(
-      "failures    %.4g a day take %.4g h of 24; the best interval between checkpoints is %.0f steps\n",
+      "failures    %.4g a day; they and the saves take %.4g h of 24; the best interval is %.0f steps\n",
       price.failures_per_day, price.lost_hours_per_day, price.best_interval_steps);
 }
 
@@ -216,12 +220,13 @@ absl::Status EstimatePipeline(const EstimateOptions& options, const config::Pipe
                 price.tokens_per_second, Time(price.run_seconds).c_str(), price.rank_hours,
                 Bytes(price.checkpoint_bytes).c_str());
     if (!price.assumption.empty()) assumptions.push_back(absl::StrCat(stage.name, ": ", price.assumption));
-    hours += (price.run_seconds + price.saves * price.save_seconds) / 3600;
+    hours += price.run_seconds / 3600;
     rank_hours += price.rank_hours;
     rows.push_back(ToJson(*run));
     rows.back()["stage"] = stage.name;
   }
-  std::printf("%-16s one after the other %.4g h, %.4g rank-hours\n", "together", hours, rank_hours);
+  std::printf("%-16s one after the other %.4g h, %.4g rank-hours%s\n", "together", hours, rank_hours,
+              unknown.empty() ? "" : ", without what is unknown");
   for (const std::string& line : assumptions) std::printf("assumed of %s\n", line.c_str());
   std::fflush(stdout);
   TANREN_RETURN_IF_ERROR(

@@ -1,4 +1,5 @@
 #include "CLI/CLI.hpp"
+#include "absl/strings/numbers.h"
 #include "core/base/status.h"
 #include "launch/command_line.h"
 #include "launch/doctor_verb.h"
@@ -22,8 +23,9 @@ void AddTrain(CLI::App& app, const std::vector<std::string>& command_line, int* 
   verb->add_flag("--dry-run", options->dry_run,
                  "Check everything and print the plan; train nothing, write nothing");
   verb->add_option(
-      "--world-size", options->world_size,
-      "With --dry-run: what a job of so many ranks needs and costs, as `tanren estimate` says it");
+          "--world-size", options->world_size,
+          "With --dry-run: what a job of so many ranks needs and costs, as `tanren estimate` says it")
+      ->check(CLI::Range(1, 1 << 24));
   verb->callback([options, exit_code] { *exit_code = Train(*options); });
 }
 
@@ -47,7 +49,7 @@ void AddLaunch(CLI::App& app, int* exit_code) {
 
 // A rate in other units than the machine's own.
 void AddRate(CLI::App* verb, const std::string& name, double unit, double* value, bool* stated,
-             const std::string& help) {
+             const std::string& help, double least, double most) {
   verb->add_option_function<double>(
           name,
           [=](const double& given) {
@@ -55,7 +57,14 @@ void AddRate(CLI::App* verb, const std::string& name, double unit, double* value
             *stated = true;
           },
           absl::StrFormat("%s (default %g)", help, *value / unit))
-      ->check(CLI::NonNegativeNumber);
+      ->check(CLI::Validator(
+          [=](const std::string& text) {
+            double given = 0;
+            const bool sound = absl::SimpleAtod(text, &given) && given >= least && given <= most;
+            return sound ? std::string()
+                         : absl::StrFormat("%s is not a number from %g to %g", text, least, most);
+          },
+          ""));
 }
 
 void AddEstimate(CLI::App& app, int* exit_code) {
@@ -66,7 +75,8 @@ void AddEstimate(CLI::App& app, int* exit_code) {
   verb->add_option("config", options->config, "YAML file of the run, or of a pipeline")->required();
   verb->add_option("overrides", options->overrides, "key=value: replaces a value of the file");
   verb->add_option("--world-size", options->world_size,
-                   "Ranks of the job; default: 1, and of a pipeline what it says");
+                   "Ranks of the job; default: 1, and of a pipeline what it says")
+      ->check(CLI::Range(1, 1 << 24));
   verb->add_option("--vocabulary", options->vocabulary,
                    "Tokens of a tokenizer that a pipeline has yet to make");
   verb->add_option("--prompt-tokens", options->lengths.prompt_tokens,
@@ -75,17 +85,21 @@ void AddEstimate(CLI::App& app, int* exit_code) {
   Machine& machine = options->machine;
   bool* stated = &options->machine_stated;
   const auto rate = [&](const char* name, double unit, double* value, const char* help) {
-    AddRate(verb, name, unit, value, stated, help);
+    AddRate(verb, name, unit, value, stated, help, 1e-6, 1e12);
+  };
+  const auto may_be_zero = [&](const char* name, double unit, double* value, const char* help) {
+    AddRate(verb, name, unit, value, stated, help, 0, 1e12);
   };
   rate("--tflops", 1e12, &machine.flops_per_second, "Matrix products of a rank, TFLOP/s");
-  rate("--utilization", 1, &machine.utilization, "Share of them that is reached; 1: the floor");
+  AddRate(verb, "--utilization", 1, &machine.utilization, stated, "Share of them that is reached", 1e-6, 1);
   rate("--memory-gbs", 1e9, &machine.memory_bytes_per_second, "Memory of a rank, GB/s");
   rate("--link-gbs", 1e9, &machine.node_link_bytes_per_second, "Between ranks of a node, each way, GB/s");
   rate("--network-gbs", 1e9, &machine.network_bytes_per_second, "Of a rank to other nodes, each way, GB/s");
-  rate("--hop-us", 1e-6, &machine.hop_seconds, "A message of no size, microseconds");
+  may_be_zero("--hop-us", 1e-6, &machine.hop_seconds, "A message of no size, microseconds");
   rate("--storage-gbs", 1e9, &machine.storage_bytes_per_second, "Checkpoints of the whole job, GB/s");
-  rate("--failures", 1.0 / 1000, &machine.failures_per_rank_day, "Failures of a thousand ranks in a day");
-  rate("--restart-minutes", 60, &machine.restart_seconds, "From a failure to the next step");
+  may_be_zero("--failures", 1.0 / 1000, &machine.failures_per_rank_day,
+              "Failures of a thousand ranks in a day");
+  may_be_zero("--restart-minutes", 60, &machine.restart_seconds, "From a failure to the next step");
   verb->add_option("--ranks-per-node", machine.ranks_per_node, "Ranks of a node")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();

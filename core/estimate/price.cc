@@ -12,13 +12,17 @@ double ParametersOf(const ModelOptions& model) {
   return static_cast<double>(ParameterSet(model.shape, ParameterSet::Options()).global_count());
 }
 
-// Forward alone, of a token in a sequence of `length`: two a parameter of a product, and causal attention.
-double ForwardFlops(const ModelShape& shape, double length) {
-  // Keys of a query, on average: half of a causal sequence, less where a window is shorter.
-  const double window = static_cast<double>(shape.sliding_window);
-  const double keys = window > 0 && window < length ? window - window * window / (2 * length) : length / 2;
+// Forward alone, of a token that attends to `keys` others: two flops a weight of a product, and attention.
+double FlopsWithKeys(const ModelShape& shape, double keys) {
   const double attention = 4.0 * static_cast<double>(shape.layers * shape.heads * shape.head_dim) * keys;
   return 2.0 * static_cast<double>(MatmulParameters(shape)) + attention;
+}
+
+// The same on average over a sequence: half of it is seen, less where a window is shorter.
+double ForwardFlops(const ModelShape& shape, double length) {
+  const double window = static_cast<double>(shape.sliding_window);
+  const bool cut = window > 0 && window < length;
+  return FlopsWithKeys(shape, cut ? window - window * window / (2 * length) : length / 2);
 }
 
 class Pricer {
@@ -40,8 +44,7 @@ class Pricer {
     price_.axes = {data, tensor};
     for (size_t m = 0; m < engine_.models.size(); ++m) AddModel(engine_.models[m], work.models[m]);
     AddSampling(engine_.models[0], work);
-    price_.compute_seconds =
-        price_.flops / mesh_.world() / (machine_.flops_per_second * machine_.utilization);
+    price_.compute_seconds = rank_flops_ / (machine_.flops_per_second * machine_.utilization);
     price_.step_seconds = price_.compute_seconds + price_.optimizer_seconds + price_.sampling_seconds;
     for (AxisPrice& axis : price_.axes) {
       const double link =
@@ -51,9 +54,9 @@ class Pricer {
       price_.step_seconds += axis.seconds;
     }
     price_.tokens_per_second = price_.step_tokens / price_.step_seconds;
-    price_.run_seconds = price_.steps * price_.step_seconds;
     AddCheckpoints();
-    price_.rank_hours = (price_.run_seconds + price_.saves * price_.save_seconds) / 3600 * mesh_.world();
+    price_.run_seconds = price_.steps * price_.step_seconds + price_.saves * price_.save_seconds;
+    price_.rank_hours = price_.run_seconds / 3600 * mesh_.world();
     AddFailures();
     return price_;
   }
@@ -64,6 +67,7 @@ class Pricer {
     const double forward = ForwardFlops(model.shape, length);
     const double again = model.recompute == Recompute::kFull ? 1 : 0;
     price_.flops += (3 + again) * forward * work.trained_tokens + forward * work.scored_tokens;
+    rank_flops_ += ((3 + again) * RankTokens(work.trained_tokens) + RankTokens(work.scored_tokens)) * forward / mesh_.tensor;
     if (work.trained_tokens > 0) {
       // AdamW reads and writes 28 bytes a weight; a data rank owns its share of a tensor rank's weights.
       const double owned = ParametersOf(model) / mesh_.world();
@@ -81,12 +85,15 @@ class Pricer {
     const double cache =
         2.0 * static_cast<double>(model.shape.layers * model.shape.kv_heads * model.shape.head_dim) * size *
         work.decode_context * static_cast<double>(engine_.decode_slots) / mesh_.tensor;
-    const double forward = ForwardFlops(model.shape, work.decode_context);
-    const double flops = forward * static_cast<double>(engine_.decode_slots) / mesh_.tensor;
-    const double of_step = std::max((weights + cache) / machine_.memory_bytes_per_second,
-                                    flops / (machine_.flops_per_second * machine_.utilization));
-    price_.sampling_seconds = work.decode_steps * of_step;
-    price_.flops += forward * work.prefill_tokens;
+    const double rate = machine_.flops_per_second * machine_.utilization;
+    const double flops = FlopsWithKeys(model.shape, work.decode_context) * static_cast<double>(engine_.decode_slots) / mesh_.tensor;
+    const double of_step = std::max((weights + cache) / machine_.memory_bytes_per_second, flops / rate);
+    const double prefill = ForwardFlops(model.shape, work.prompt_tokens) * work.prefill_tokens;
+    price_.sampling_seconds = work.decode_steps * of_step + prefill / mesh_.world() / rate;
+  }
+
+  double RankTokens(double tokens) const {
+    return static_cast<double>(ShapeOf(tokens).micro_batches * engine_.micro_batch_tokens);
   }
 
   // The fullest rank's part of so many tokens of all ranks.
@@ -107,20 +114,24 @@ class Pricer {
     }
   }
 
+  // A run saves at its end too.
   void AddCheckpoints() {
     price_.checkpoint_bytes = CheckpointBytes(engine_);
     price_.save_seconds = price_.checkpoint_bytes / machine_.storage_bytes_per_second;
+    price_.saves = std::ceil(price_.steps / IntervalSteps());
+  }
+
+  double IntervalSteps() const {
     const double interval = static_cast<double>(config_.checkpoint().interval_steps());
-    price_.saves = interval > 0 ? std::floor(price_.steps / interval) : 1;
+    return interval > 0 ? std::min(interval, price_.steps) : price_.steps;
   }
 
   void AddFailures() {
     const double day = 86400;
     price_.failures_per_day = machine_.failures_per_rank_day * mesh_.world();
-    const double interval = static_cast<double>(config_.checkpoint().interval_steps());
-    const double between = interval * price_.step_seconds;
+    const double between = IntervalSteps() * price_.step_seconds;
     const double of_failure = between / 2 + machine_.restart_seconds + price_.save_seconds;
-    const double saves = between > 0 ? day / (between + price_.save_seconds) * price_.save_seconds : 0;
+    const double saves = day / (between + price_.save_seconds) * price_.save_seconds;
     price_.lost_hours_per_day = std::min(day, price_.failures_per_day * of_failure + saves) / 3600;
     if (price_.failures_per_day == 0) return;
     const double best = std::sqrt(2 * price_.save_seconds * day / price_.failures_per_day);
@@ -131,6 +142,7 @@ class Pricer {
   const EngineOptions& engine_;
   const MeshShape& mesh_;
   const Machine& machine_;
+  double rank_flops_ = 0;  // of the fullest rank, in a step
   Price price_;
 };
 

@@ -46,14 +46,14 @@ struct Price {
   double parameters = 0;  // of the first model
   double step_tokens = 0;
   double flops = 0;            // of a step, all ranks
-  double compute_seconds = 0;  // at the utilization
+  double compute_seconds = 0;  // of the fullest rank, at the utilization
   double optimizer_seconds = 0;
   double sampling_seconds = 0;  // of stage rl
   std::vector<AxisPrice> axes;
   double step_seconds = 0;  // the sum: nothing overlaps
   double tokens_per_second = 0;
   double steps = 0;
-  double run_seconds = 0;  // of all steps
+  double run_seconds = 0;  // of all steps and saves
   double rank_hours = 0;
 
   double checkpoint_bytes = 0;
@@ -62,7 +62,7 @@ struct Price {
 
   double failures_per_day = 0;
   double lost_hours_per_day = 0;   // steps done twice, restarts and saves, of 24
-  double best_interval_steps = 0;  // between saves: sqrt(2 * save * time between failures), Young 1974
+  double best_interval_steps = 0;  // 0: nothing fails; else between saves: sqrt(2 * save * time between failures), Young 1974
   std::string assumption;
 };
 

@@ -26,7 +26,9 @@ StageWork RolloutWork(const config::Config& config, const EngineOptions& engine,
   for (const ModelOptions& model : engine.models) {
     work.models.push_back({model.name, model.trainable ? work.step_tokens : 0, tokens / steps});
   }
-  work.decode_steps = answers / static_cast<double>(engine.decode_slots) / data_ranks * answer / steps;
+  const double rounds = answers / static_cast<double>(engine.decode_slots) / data_ranks;
+  work.decode_steps = std::max(rounds, 1.0) * answer / steps;
+  work.prompt_tokens = prompt;
   work.prefill_tokens = answers * prompt / steps;
   work.decode_context = prompt + answer / 2;
   work.assumption =
@@ -68,7 +70,8 @@ void AssumeModels(const config::Config& config, EngineOptions* engine) {
   if (config.stage() == "preference") {
     const config::PreferenceConfig& options = config.preference();
     const bool alone = options.loss() == config::PreferenceConfig::simpo ||
-                       options.loss() == config::PreferenceConfig::orpo || options.reference_free();
+                       options.loss() == config::PreferenceConfig::orpo ||
+                       (options.loss() == config::PreferenceConfig::dpo && options.reference_free());
     if (!alone) add("reference", false, false);
   }
   if (config.stage() != "rl") return;
@@ -78,7 +81,7 @@ void AssumeModels(const config::Config& config, EngineOptions* engine) {
   engine->decode_slots = config.rollout().decode_slots();
   const double kl = config.rl().kl_coefficient();
   if (kl > 0 || (kl < 0 && ppo)) add("reference", false, false);
-  if (!config.init().reward().empty()) add("reward", false, true);
+  if (!config.init().reward().empty() && config.rewards().model_weight() > 0) add("reward", false, true);
   if (ppo) add("critic", true, true);
 }
 

@@ -22,6 +22,7 @@ struct StageWork {
   std::vector<ModelWork> models;  // of the engine's, in its order
   double decode_steps = 0;        // of a data rank with all its slots in use, of a step on average
   double prefill_tokens = 0;      // of all ranks
+  double prompt_tokens = 0;       // of each
   double decode_context = 0;      // tokens in a slot's cache, on average
   double step_tokens = 0;         // that the first model trains on: what tokens a second are counted in
   std::string assumption;         // what the data would have to say; "" where nothing was assumed

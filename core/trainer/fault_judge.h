@@ -41,6 +41,8 @@ class FaultJudge {
 
   // Bad steps so far in this row. Not a moment to save: the run may have to go back behind them.
   int64_t bad_in_a_row() const { return bad_in_a_row_; }
+  // The run has gone back: what follows begins a new row.
+  void ForgetRow() { bad_in_a_row_ = spikes_in_a_row_ = 0; }
   FaultCounts& counts() { return counts_; }
   const FaultCounts& counts() const { return counts_; }
 

@@ -58,7 +58,7 @@ absl::Status CheckReplicas(Engine& engine) {
     return absl::InternalError(absl::StrCat(
         "the weights of model ", model.name,
         " are not the same on the ranks that hold them; not as on most: ", who,
-        ". A memory or a link is faulty, or a kernel does not repeat its results. Nothing of this was saved: "
+        ". A memory or a link is faulty, or a kernel does not repeat its results. Nothing of this is saved: "
         "run again, without that host, to go on from the newest commit"));
   }
   return absl::OkStatus();

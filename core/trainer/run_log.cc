@@ -94,7 +94,7 @@ class FullLog final : public RunLog {
       figures.model_flops_utilization = record.flops_per_second / options_.peak_flops_per_second;
     }
     figures.memory_bytes = static_cast<double>(PeakResidentBytes());
-    const double done = static_cast<double>(record.step - options_.resumed_step);
+    const double done = static_cast<double>(std::max<int64_t>(record.step - options_.resumed_step, 1));
     figures.eta_seconds = record.total_seconds / done * static_cast<double>(options_.steps - record.step);
     table_.Print(figures);
   }

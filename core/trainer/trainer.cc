@@ -6,7 +6,6 @@
 #include "core/activity/activity.h"
 #include "core/base/status.h"
 #include "core/proto/config.pb.h"
-#include "core/trainer/replica_check.h"
 #include "core/trainer/requests.h"
 #include "core/trainer/setup.h"
 
@@ -74,7 +73,7 @@ absl::Status Trainer::TrainOneStep() {
 void Trainer::WarnOfFaults(const StageStep& result, const FaultJudge::Verdict& verdict) {
   if (result.skipped) {
     log_->Warning(absl::StrCat("step ", step_, ": the gradient is not finite (loss ", result.loss,
-                               "); no weight was changed"));
+                               "); the weights it is of were not changed"));
   }
   if (verdict.first) {
     log_->Warning(absl::StrFormat(
@@ -90,9 +89,7 @@ absl::Status Trainer::CheckWeights() {
                                  fault == FaultAction::kNaN ? Engine::Damage::kNaN : Engine::Damage::kBit);
   }
   const int64_t interval = config_.faults().replica_check_steps();
-  if (interval == 0 || step_ % interval != 0 || world().size() == 1) return absl::OkStatus();
-  const absl::Status same = CheckReplicas(engine_);
-  return same.ok() ? same : At(absl::StrCat("step ", step_), same);
+  return interval > 0 && step_ % interval == 0 ? CompareReplicas() : absl::OkStatus();
 }
 
 absl::Status Trainer::Validate() {
@@ -199,6 +196,7 @@ absl::StatusOr<Trainer::Outcome> Trainer::Run() {
     if (StopAgreed()) return Stop();
     HeedSlowRanks();
     TANREN_RETURN_IF_ERROR(TrainOneStep());
+    if (std::exchange(went_back_, false)) continue;
     // What was learned is safe before anything else is tried with it. Where steps go wrong it is not: the run
     // goes back behind them, or saves as soon as one is well.
     save_is_due_ |= due(config_.checkpoint().interval_steps());

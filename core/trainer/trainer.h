@@ -70,7 +70,8 @@ class Trainer {
   absl::Status RestoreState(const CheckpointReader& reader);
   absl::Status TrainOneStep();
   void WarnOfFaults(const StageStep& result, const FaultJudge::Verdict& verdict);
-  absl::Status CheckWeights();  // of all ranks, where it is time
+  absl::Status CheckWeights();     // of all ranks, where it is time
+  absl::Status CompareReplicas();  // now, unless it was done at this step
   absl::Status Validate();
   absl::StatusOr<std::vector<GenerationRequest>> SampleRequests() const;
   absl::Status Sample();
@@ -108,6 +109,8 @@ class Trainer {
   int64_t rollbacks_in_a_row_ = 0;  // since the newest commit
   int64_t steps_to_skip_ = 0;       // whose data the next rollback passes over too, for it did so before
   bool save_is_due_ = false;
+  bool went_back_ = false;  // in the step just tried
+  int64_t compared_step_ = -1;
   FaultPlan step_faults_;
   int64_t failed_saves_in_a_row_ = 0;
   std::vector<SlowRank> slow_ranks_;  // warned of, and not yet in a record

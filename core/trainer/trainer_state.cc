@@ -14,6 +14,7 @@
 #include "core/proto/config.pb.h"
 #include "core/report/append_file.h"
 #include "core/trainer/pieces.h"
+#include "core/trainer/replica_check.h"
 #include "core/trainer/setup.h"
 #include "core/trainer/trainer.h"
 
@@ -208,13 +209,18 @@ absl::Status Trainer::RollBack() {
         absl::StrFormat("%s, and %s has no checkpoint any more", what, config_.run_directory()));
   }
   saved_step_ = validated_step_ = step_;
+  compared_step_ = -1;
   save_is_due_ = false;
+  went_back_ = true;
   ++rollbacks_in_a_row_;
   steps_to_skip_ += from - step_;
   ++counts.rollbacks;
   counts.skipped_data_steps += from - step_;
   faults_.counts() = counts;
-  TANREN_RETURN_IF_ERROR(AgreeStatus(world(), "skip data", stage_.SkipSteps(steps_to_skip_)));
+  faults_.ForgetRow();
+  absl::Status skipped = stage_.SkipSteps(steps_to_skip_);
+  if (!skipped.ok()) skipped = At(absl::StrCat(what, "; ", kWaysOut), skipped);
+  TANREN_RETURN_IF_ERROR(AgreeStatus(world(), "skip data", skipped));
   TANREN_RETURN_IF_ERROR(AgreeStatus(world(), "run log", log_->Rewind(step_)));
   log_->Warning(
       absl::StrFormat("%s: back to step %d, and past the data of %d steps", what, step_, steps_to_skip_));
@@ -270,9 +276,18 @@ std::map<std::string, std::string> Trainer::StateToSave() const {
   return state;
 }
 
+absl::Status Trainer::CompareReplicas() {
+  if (world().size() == 1 || compared_step_ == step_) return absl::OkStatus();
+  compared_step_ = step_;
+  const absl::Status same = CheckReplicas(engine_);
+  return same.ok() ? same : At(absl::StrCat("step ", step_), same);
+}
+
 absl::Status Trainer::Save() {
   save_is_due_ = false;
   if (saved_step_ == step_) return absl::OkStatus();
+  // Damage is not to get into a commit.
+  if (config_.faults().replica_check_steps() > 0) TANREN_RETURN_IF_ERROR(CompareReplicas());
   const Doing saving(Phase::kSave);
   std::vector<std::unique_ptr<StateAccess>> accesses;
   const std::vector<TensorPiece> pieces = Pieces(&accesses);

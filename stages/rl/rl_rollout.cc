@@ -143,6 +143,7 @@ absl::StatusOr<std::vector<RlStage::Sampled>> RlStage::SampleOnce(Engine& engine
   totals_.reward_seconds += Seconds() - begin;
   if (config_->rewards().shuffle()) ShuffleRewards(&sampled);
   prompts_drawn_ += options_.prompts;
+  most_drawn_ = std::max(most_drawn_, prompts_drawn_);
   AddTotals(sampled);
   return sampled;
 }
@@ -349,25 +350,20 @@ absl::Status RlStage::NewRollout(Engine& engine) {
               {"reward_seconds", totals_.reward_seconds},
               {"scoring_seconds", Seconds() - generated}};
   ++rollouts_;
+  most_rollouts_ = std::max(most_rollouts_, rollouts_);
   epoch_ = 0;
   next_minibatch_ = 0;
   DivideEpochs();
   return absl::OkStatus();
 }
 
-// A rollout that is under way is left, for it holds the data to be passed over; then as many rollouts as the
-// rest of the steps would have drawn, at least one in all.
-absl::Status RlStage::SkipSteps(int64_t steps) {
-  if (!rollout_.answers.empty()) {
-    const int64_t minibatches = static_cast<int64_t>(minibatches_.size());
-    steps -= (options_.epochs - epoch_) * minibatches - next_minibatch_;
-    rollout_ = Rollout();
-    epoch_ = next_minibatch_ = 0;
-  }
-  const int64_t of_rollout = options_.epochs * options_.minibatches;
-  const int64_t rollouts = steps <= 0 ? 0 : (steps + of_rollout - 1) / of_rollout;
-  rollouts_ += rollouts;
-  prompts_drawn_ += rollouts * options_.prompts;
+// How many prompts a step's data are depends on what was dropped and on where a rollout was left, so what is passed over
+// is what this process has ever drawn: a rollout under way is left, and the next one begins behind all of them.
+absl::Status RlStage::SkipSteps(int64_t) {
+  rollout_ = Rollout();
+  epoch_ = next_minibatch_ = 0;
+  prompts_drawn_ = std::max(prompts_drawn_, most_drawn_);
+  rollouts_ = std::max(rollouts_, most_rollouts_);
   return absl::OkStatus();
 }
 

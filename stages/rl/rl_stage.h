@@ -137,6 +137,7 @@ class RlStage final : public Stage {
   // What is saved.
   int64_t prompts_drawn_ = 0;
   int64_t rollouts_ = 0;
+  int64_t most_drawn_ = 0, most_rollouts_ = 0;  // by this process, also before it went back
   double kl_coefficient_ = 0;
   double first_reward_ = 0, first_length_ = 0, first_accuracy_ = -1;
   double last_reward_ = 0;

@@ -24,7 +24,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 export tanren=${TANREN:-$PWD/build/cpu/launch/tanren}
 export models=runs/quickstart
-export home=build/soak/controls
+export home=build/soak/scarce
 read -r -a seeds <<<"${SEEDS:-1 2 3 4 5}"
 read -r -a arms <<<"${ARMS:-few grpo more grpo_shuffled steps answers ppo ppo_shuffled}"
 export OMP_NUM_THREADS=1
@@ -76,7 +76,7 @@ more_steps() {
 
 # run ARM-SEED
 run() {
-  local arm=${1%-*} seed=${1##*-}
+  local arm=${1%-*} seed=${1##*-} steps
   local rl=(seed="$seed" init.from="$home/few-$seed" "data.examples.0.path=$home/prompts.jsonl" optimizer.learning_rate=1e-4)
   local grpo=("${rl[@]}" rl.epochs=2 train.steps=60 schedule.warmup_steps=12)
   local ppo=("${rl[@]}" init.reward= rewards.checker_weight=1 guards.max_reward_gap=0)
@@ -85,8 +85,9 @@ run() {
     answers) train "$1" sft seed="$seed" init.from="$models/pretrain" "data.examples.0.path=$models/data/sft_answers.jsonl" ;;
     few) train "$1" sft seed="$seed" init.from="$models/pretrain" "data.examples.0.path=$home/few.jsonl" train.steps=1200 ;;
     more)
+      steps=$(more_steps "$seed")
       train "$1" sft seed="$((100 + seed))" init.from="$home/few-$seed" "data.examples.0.path=$home/few.jsonl" \
-        train.steps="$(more_steps "$seed")" optimizer.learning_rate=5e-4
+        train.steps="$steps" optimizer.learning_rate=5e-4
       ;;
     grpo) train "$1" grpo "${grpo[@]}" ;;
     grpo_shuffled) train "$1" grpo "${grpo[@]}" rewards.shuffle=true ;;
@@ -100,7 +101,10 @@ run() {
 }
 export -f run train accuracy more_steps
 
-for arm in "${arms[@]}"; do printf "$arm-%s\n" "${seeds[@]}"; done | xargs -P 2 -I {} bash -euo pipefail -c 'run {}'
+# An arm after the other: each finds what it starts from.
+for arm in "${arms[@]}"; do
+  printf "$arm-%s\n" "${seeds[@]}" | xargs -P 2 -I {} bash -euo pipefail -c 'run {}'
+done
 
 # mean (least to most) of NAME over the seeds.
 spread() {

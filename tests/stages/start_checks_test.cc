@@ -153,6 +153,38 @@ TEST_F(StartChecks, ADpoPolicyThatClaimsToBeItsReferenceIsIt) {
   EXPECT_THAT(std::string(refused.message()), HasSubstr("init.reference"));
 }
 
+// A run that goes back, once or again, in the middle of a rollout or at its end, draws prompts that it has
+// not drawn.
+TEST_F(StartChecks, ARolloutThatIsPassedOverIsNotDrawnAgain) {
+  Load(
+      "stage: rl\nrl: {algorithm: grpo, epochs: 3}\nrewards: {checker: numeric}\n"
+      "rollout: {prompts: 2, samples: 4, max_tokens: 8}\n",
+      "{\"prompt\": \"1\", \"answer\": \"1\"}\n{\"prompt\": \"22\", \"answer\": \"2\"}\n");
+  RlStage stage;
+  ASSERT_TRUE(stage.Declare(config_, *tokenizer_, &options_).ok());
+  ASSERT_TRUE(stage.Open(config_, *tokenizer_, mesh_).ok());
+  const std::unique_ptr<Engine> engine = MakeEngine();
+  const auto drawn = [&] { return std::stoll(stage.SaveState().at("cursor")); };
+  const auto step = [&](int64_t count) {
+    for (int64_t i = 0; i < count; ++i) {
+      const absl::Status stepped = stage.Step(*engine, i, 1e-3).status();
+      ASSERT_TRUE(stepped.ok()) << stepped;
+    }
+  };
+  step(2);
+  const auto commit = stage.SaveState();  // a rollout of three steps, of which two are done
+  EXPECT_EQ(drawn(), 2);
+  step(2);  // its last, and the first of the next
+  EXPECT_EQ(drawn(), 4);
+  for (const int64_t expected : {6, 8, 10}) {
+    ASSERT_TRUE(stage.RestoreState(commit).ok());
+    EXPECT_EQ(drawn(), 2);
+    ASSERT_TRUE(stage.SkipSteps(2).ok());
+    step(1);
+    EXPECT_EQ(drawn(), expected);
+  }
+}
+
 TEST_F(StartChecks, TheFirstRatioOfARolloutIsExactlyOne) {
   for (const char* algorithm : {"grpo", "gspo"}) {
     SCOPED_TRACE(algorithm);

@@ -93,6 +93,17 @@ TEST(StepPlanner, GoesOnExactlyWhereItWasSaved) {
   EXPECT_FALSE(two.RestoreState(std::string(25, '\7')).ok());
 }
 
+// Also behind a step that left a unit read and not yet planned.
+TEST(StepPlanner, SkipsAsManyStepsAsItWouldHavePlanned) {
+  RandomUnits a(1000), b(1000);
+  StepPlanner one(&a, {128, 3, 0, false}), two(&b, {128, 3, 0, false});
+  ASSERT_TRUE(one.Next().ok() && two.Next().ok());
+  for (int step = 0; step < 7; ++step) ASSERT_TRUE(one.Next().ok());
+  ASSERT_TRUE(two.Skip(7).ok());
+  EXPECT_EQ(one.SaveState(), two.SaveState());
+  EXPECT_TRUE(absl::IsOutOfRange(two.Skip(1000)));
+}
+
 TEST(StepPlanner, RefusesOrCountsUnitsThatDoNotFit) {
   RandomUnits refuse(1000, 200), drop(1000, 200);
   StepPlanner strict(&refuse, {64, 1000, 0, false});
