@@ -89,7 +89,7 @@ expect_exit 1 replay.log "$TANREN" eval suite.yaml --replay trace --part vote
 expect_text replay.log "1 different; the first: case 2, turn 0: traced {\"reply\":77}"
 
 # --- checkers that hang, and that are not there -----------------------------------------------------------------
-expect_exit 0 hang.log eval_suite 2 out=out-hang tests.0.limit=2 'tests.0.strategies=[{name: greedy}]' \
+expect_exit 0 hang.log eval_suite 2 out=out-hang "reference=''" tests.0.limit=2 'tests.0.strategies=[{name: greedy}]' \
   'tests.0.check={checker: external, command: [sleep, "60"], time_limit_seconds: 0.3}'
 [ "$(grep -c '"checker_failures": 2.0' out-hang/summary.json)" -ge 1 ] || fail "2 hanging checks are not counted"
 grep -q '"checker_failure":' out-hang/samples.jsonl || fail "the samples do not say why a check failed"
@@ -97,7 +97,7 @@ grep -q '"checker_failure":' out-hang/samples.jsonl || fail "the samples do not 
 # --- bad input --------------------------------------------------------------------------------------------------
 sed 's/cases: synth/casess: synth/' suite.yaml >misspelt.yaml
 expect_exit 2 bad.log "$TANREN" eval misspelt.yaml
-expect_text bad.log "misspelt.yaml:8:5: tests.0.casess: unknown key; did you mean tests.0.cases?"
+expect_text bad.log "misspelt.yaml:9:5: tests.0.casess: unknown key; did you mean tests.0.cases?"
 expect_exit 2 bad.log eval_suite 1 gates.0.figure=acuracy
 expect_text bad.log "there is no figure acuracy; did you mean accuracy?"
 echo '{"question": "1 + 1 = ?"}' >unanswered.jsonl

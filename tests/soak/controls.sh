@@ -79,7 +79,7 @@ run() {
   local arm=${1%-*} seed=${1##*-} steps
   local rl=(seed="$seed" init.from="$home/few-$seed" "data.examples.0.path=$home/prompts.jsonl" optimizer.learning_rate=1e-4)
   local grpo=("${rl[@]}" rl.epochs=2 train.steps=60 schedule.warmup_steps=12)
-  local ppo=("${rl[@]}" init.reward= rewards.checker_weight=1 guards.max_reward_gap=0)
+  local ppo=("${rl[@]}" "init.reward=''" rewards.checker_weight=1 guards.max_reward_gap=0)
   case $arm in
     steps) train "$1" sft seed="$seed" init.from="$models/pretrain" ;;
     answers) train "$1" sft seed="$seed" init.from="$models/pretrain" "data.examples.0.path=$models/data/sft_answers.jsonl" ;;
