@@ -67,7 +67,8 @@ class Pricer {
     const double forward = ForwardFlops(model.shape, length);
     const double again = model.recompute == Recompute::kFull ? 1 : 0;
     price_.flops += (3 + again) * forward * work.trained_tokens + forward * work.scored_tokens;
-    rank_flops_ += ((3 + again) * RankTokens(work.trained_tokens) + RankTokens(work.scored_tokens)) * forward / mesh_.tensor;
+    rank_flops_ += ((3 + again) * RankTokens(work.trained_tokens) + RankTokens(work.scored_tokens)) *
+                   forward / mesh_.tensor;
     if (work.trained_tokens > 0) {
       // AdamW reads and writes 28 bytes a weight; a data rank owns its share of a tensor rank's weights.
       const double owned = ParametersOf(model) / mesh_.world();
@@ -86,7 +87,8 @@ class Pricer {
         2.0 * static_cast<double>(model.shape.layers * model.shape.kv_heads * model.shape.head_dim) * size *
         work.decode_context * static_cast<double>(engine_.decode_slots) / mesh_.tensor;
     const double rate = machine_.flops_per_second * machine_.utilization;
-    const double flops = FlopsWithKeys(model.shape, work.decode_context) * static_cast<double>(engine_.decode_slots) / mesh_.tensor;
+    const double flops = FlopsWithKeys(model.shape, work.decode_context) *
+                         static_cast<double>(engine_.decode_slots) / mesh_.tensor;
     const double of_step = std::max((weights + cache) / machine_.memory_bytes_per_second, flops / rate);
     const double prefill = ForwardFlops(model.shape, work.prompt_tokens) * work.prefill_tokens;
     price_.sampling_seconds = work.decode_steps * of_step + prefill / mesh_.world() / rate;

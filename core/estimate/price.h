@@ -61,8 +61,9 @@ struct Price {
   double saves = 0;
 
   double failures_per_day = 0;
-  double lost_hours_per_day = 0;   // steps done twice, restarts and saves, of 24
-  double best_interval_steps = 0;  // 0: nothing fails; else between saves: sqrt(2 * save * time between failures), Young 1974
+  double lost_hours_per_day = 0;  // steps done twice, restarts and saves, of 24
+  double best_interval_steps =
+      0;  // 0: nothing fails; else between saves: sqrt(2 * save * time between failures), Young 1974
   std::string assumption;
 };
 

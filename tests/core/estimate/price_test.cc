@@ -41,7 +41,7 @@ struct OneRun {
 };
 
 OneRun RunOf(const std::string& text, const std::vector<std::string>& overrides = {},
-          int64_t vocabulary = 128256) {
+             int64_t vocabulary = 128256) {
   absl::StatusOr<config::Config> config = config::LoadConfigText(text, "test.yaml", overrides);
   TANREN_CHECK_MSG(config.ok(), config.status().ToString());
   OneRun run{config::Resolve(*config), {}};
@@ -142,10 +142,10 @@ TEST(Price, ReferencesAndRolloutsAreScored) {
   EXPECT_DOUBLE_EQ(pairs.flops, kTokenFlops * kStepTokens * 4 / 3);
   EXPECT_EQ(pairs.checkpoint_bytes, 12 * kParameters);  // the reference is not kept
 
-  OneRun ppo = RunOf(kLlama,
-                  {"stage=rl", "data.train=[]", "data.examples=[{path: nowhere}]", "rewards.checker=numeric",
-                   "init.reward=nowhere", "rollout={prompts: 512, max_tokens: 1024, decode_slots: 64}",
-                   "rl={epochs: 2, minibatches: 4}"});
+  OneRun ppo = RunOf(
+      kLlama, {"stage=rl", "data.train=[]", "data.examples=[{path: nowhere}]", "rewards.checker=numeric",
+               "init.reward=nowhere", "rollout={prompts: 512, max_tokens: 1024, decode_slots: 64}",
+               "rl={epochs: 2, minibatches: 4}"});
   AssumeModels(ppo.config, &ppo.engine);
   std::vector<std::string> names;
   for (const ModelOptions& model : ppo.engine.models) names.push_back(model.name);
