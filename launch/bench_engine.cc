@@ -93,9 +93,7 @@ absl::Status RunSteps(const BenchOptions& options) {
   std::nth_element(seconds.begin(), seconds.begin() + seconds.size() / 2, seconds.end());
   const double median = seconds[seconds.size() / 2];
   const double tokens = static_cast<double>(per_rank * capacity / length * length * mesh.shape.data);
-  const double flops_per_token =
-      6 * MatmulParameters(shape) +
-      6.0 * static_cast<double>(shape.layers * length * shape.heads * shape.head_dim);
+  const double flops_per_token = 3 * ForwardFlops(shape, MeanKeys(shape, static_cast<double>(length)));
   if (!speaks) return absl::OkStatus();
   std::printf("%s\n%s, %s\n", options.model.c_str(), bench.runtime->Describe().c_str(),
               bench.runtime->DescribeDevice().c_str());

@@ -12,19 +12,6 @@ double ParametersOf(const ModelOptions& model) {
   return static_cast<double>(ParameterSet(model.shape, ParameterSet::Options()).global_count());
 }
 
-// Forward alone, of a token that attends to `keys` others: two flops a weight of a product, and attention.
-double FlopsWithKeys(const ModelShape& shape, double keys) {
-  const double attention = 4.0 * static_cast<double>(shape.layers * shape.heads * shape.head_dim) * keys;
-  return 2.0 * static_cast<double>(MatmulParameters(shape)) + attention;
-}
-
-// The same on average over a sequence: half of it is seen, less where a window is shorter.
-double ForwardFlops(const ModelShape& shape, double length) {
-  const double window = static_cast<double>(shape.sliding_window);
-  const bool cut = window > 0 && window < length;
-  return FlopsWithKeys(shape, cut ? window - window * window / (2 * length) : length / 2);
-}
-
 class Pricer {
  public:
   Pricer(const config::Config& config, const EngineOptions& engine, const MeshShape& mesh,
@@ -64,7 +51,7 @@ class Pricer {
  private:
   void AddModel(const ModelOptions& model, const ModelWork& work) {
     const double length = static_cast<double>(config_.data().sequence_length());
-    const double forward = ForwardFlops(model.shape, length);
+    const double forward = ForwardFlops(model.shape, MeanKeys(model.shape, length));
     const double again = model.recompute == Recompute::kFull ? 1 : 0;
     price_.flops += (3 + again) * forward * work.trained_tokens + forward * work.scored_tokens;
     rank_flops_ += ((3 + again) * RankTokens(work.trained_tokens) + RankTokens(work.scored_tokens)) *
@@ -87,10 +74,11 @@ class Pricer {
         2.0 * static_cast<double>(model.shape.layers * model.shape.kv_heads * model.shape.head_dim) * size *
         work.decode_context * static_cast<double>(engine_.decode_slots) / mesh_.tensor;
     const double rate = machine_.flops_per_second * machine_.utilization;
-    const double flops = FlopsWithKeys(model.shape, work.decode_context) *
+    const double flops = ForwardFlops(model.shape, work.decode_context) *
                          static_cast<double>(engine_.decode_slots) / mesh_.tensor;
     const double of_step = std::max((weights + cache) / machine_.memory_bytes_per_second, flops / rate);
-    const double prefill = ForwardFlops(model.shape, work.prompt_tokens) * work.prefill_tokens;
+    const double prefill =
+        ForwardFlops(model.shape, MeanKeys(model.shape, work.prompt_tokens)) * work.prefill_tokens;
     price_.sampling_seconds = work.decode_steps * of_step + prefill / mesh_.world() / rate;
   }
 

@@ -55,4 +55,15 @@ int64_t MatmulParameters(const ModelShape& shape) {
   return shape.layers * (attention + mlp) + head;
 }
 
+double MeanKeys(const ModelShape& shape, double length) {
+  const double window = static_cast<double>(shape.sliding_window);
+  const bool cut = window > 0 && window < length;
+  return cut ? window - window * window / (2 * length) : length / 2;
+}
+
+double ForwardFlops(const ModelShape& shape, double keys) {
+  const double attention = 4.0 * static_cast<double>(shape.layers * shape.heads * shape.head_dim) * keys;
+  return 2.0 * static_cast<double>(MatmulParameters(shape)) + attention;
+}
+
 }  // namespace tanren

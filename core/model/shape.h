@@ -79,6 +79,13 @@ LocalShape MakeLocalShape(const ModelShape& shape, int tensor_rank, int tensor_s
 // Matrix-product multiply-adds per token (the head counts, the embedding look-up does not).
 int64_t MatmulParameters(const ModelShape& shape);
 
+// Keys that a token sees on average in a causal sequence of `length` tokens: half of them, less where a
+// window is shorter.
+double MeanKeys(const ModelShape& shape, double length);
+// Floating-point operations of one token's forward pass that sees `keys` keys: two a weight of a product, and
+// attention. Training takes three times as many.
+double ForwardFlops(const ModelShape& shape, double keys);
+
 }  // namespace tanren
 
 #endif  // TANREN_CORE_MODEL_SHAPE_H_

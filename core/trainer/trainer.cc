@@ -16,11 +16,8 @@ double Now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-// Multiply-adds of one token through the model, forward and backward: 6 a parameter of a product, and causal
-// attention's 6 * layers * heads * head_dim * length (half of each key is masked).
 double FlopsPerToken(const ModelShape& shape, int64_t sequence_length) {
-  const double attention = 6.0 * shape.layers * shape.heads * shape.head_dim * sequence_length;
-  return 6.0 * MatmulParameters(shape) + attention;
+  return 3 * ForwardFlops(shape, MeanKeys(shape, static_cast<double>(sequence_length)));
 }
 
 }  // namespace
