@@ -13,7 +13,6 @@
 #include "core/pipeline/plan.h"
 #include "core/plugin/load.h"
 #include "core/report/append_file.h"
-#include "core/report/units.h"
 #include "core/trainer/setup.h"
 #include "launch/job.h"
 #include "nlohmann/json.hpp"

@@ -8,14 +8,6 @@
 namespace tanren {
 namespace {
 
-constexpr int64_t kRows = 64;  // the head's rows are a multiple of it
-
-int64_t Elements(const std::vector<int64_t>& shape) {
-  int64_t count = 1;
-  for (const int64_t extent : shape) count *= extent;
-  return count;
-}
-
 class Counter {
  public:
   Counter(const ModelOptions& model, const MeshShape& mesh, const StepShape& step)
@@ -40,10 +32,10 @@ class Counter {
   // The maximum and three sums of each row of logits, fp32, in chunks of rows as the head makes them.
   void Statistics(const EngineOptions& engine) {
     if (mesh_.tensor == 1 || step_.trained_tokens == 0) return;
-    const int64_t chunk =
-        std::min(RoundUp(engine.head_chunk_tokens, kRows), RoundUp(engine.micro_batch_tokens, kRows));
+    const int64_t chunk = std::min(RoundUp(engine.head_chunk_tokens, kHeadRowMultiple),
+                                   RoundUp(engine.micro_batch_tokens, kHeadRowMultiple));
     const int64_t chunks = (step_.trained_tokens + chunk - 1) / chunk;
-    const int64_t rows = RoundUp(step_.trained_tokens, kRows);
+    const int64_t rows = RoundUp(step_.trained_tokens, kHeadRowMultiple);
     const int64_t bytes = rows * int64_t{sizeof(float)} * step_.micro_batches;
     Add({"tensor", "logit maximum", chunks * step_.micro_batches, bytes, true});
     Add({"tensor", "logit sums", chunks * step_.micro_batches, 3 * bytes, true});
@@ -74,7 +66,7 @@ class Counter {
     int64_t replicated = 0;
     for (const Parameter& parameter : parameters.all()) {
       if (parameter.sync == TensorSync::kSum) replicated += parameter.count;
-      if (parameter.sync == TensorSync::kSubgroup) replicated += Elements(parameter.shape);
+      if (parameter.sync == TensorSync::kSubgroup) replicated += ElementCount(parameter.shape);
     }
     if (mesh_.tensor > 1 && replicated > 0) {
       Add({"tensor", "replicated gradients", 1, replicated * int64_t{sizeof(float)}, true});

@@ -11,8 +11,6 @@
 namespace tanren {
 namespace {
 
-// Rows of a chunk are rounded up to this: a product of few distinct shapes.
-constexpr int64_t kRowMultiple = 64;
 constexpr uint32_t kVocabularyStatistics = kLogp | kLse | kEntropy;
 
 // The loss's token columns at the trained positions, and pointers to them.
@@ -49,9 +47,9 @@ std::vector<int32_t> LastTokens(const MicroBatch& batch) {
 
 Head::Head(Decoder& decoder, int64_t chunk_tokens, int64_t score_offset)
     : decoder_(decoder), score_offset_(score_offset) {
-  const int64_t rounded = (chunk_tokens + kRowMultiple - 1) / kRowMultiple * kRowMultiple;
+  const int64_t rounded = (chunk_tokens + kHeadRowMultiple - 1) / kHeadRowMultiple * kHeadRowMultiple;
   const int64_t capacity =
-      (decoder.options().capacity_tokens + kRowMultiple - 1) / kRowMultiple * kRowMultiple;
+      (decoder.options().capacity_tokens + kHeadRowMultiple - 1) / kHeadRowMultiple * kHeadRowMultiple;
   chunk_tokens_ = std::min(rounded, capacity);
 }
 
@@ -93,7 +91,7 @@ void Head::ForChunks(const std::vector<int32_t>& positions, const Body& body) {
     chunk.positions = &positions;
     chunk.begin = begin;
     chunk.count = std::min(chunk_tokens_, total - begin);
-    chunk.rows = (chunk.count + kRowMultiple - 1) / kRowMultiple * kRowMultiple;
+    chunk.rows = (chunk.count + kHeadRowMultiple - 1) / kHeadRowMultiple * kHeadRowMultiple;
     body(chunk);
   }
 }

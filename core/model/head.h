@@ -29,6 +29,9 @@ struct Statistics {
   std::vector<float> segment_value;
 };
 
+// Rows of a chunk are rounded up to this: a product of few distinct shapes.
+inline constexpr int64_t kHeadRowMultiple = 64;
+
 class Head {
  public:
   // `decoder` must outlive the head. `score_offset` is the flat offset of "score.weight", or -1.

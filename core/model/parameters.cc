@@ -8,21 +8,13 @@
 #include "kernels/random.h"
 
 namespace tanren {
-namespace {
-
-int64_t Product(const std::vector<int64_t>& dims) {
-  int64_t product = 1;
-  for (int64_t dim : dims) product *= dim;
-  return product;
-}
-
-}  // namespace
+namespace {}  // namespace
 
 ParameterSet::ParameterSet(const ModelShape& shape, const Options& options) : options_(options) {
   const LocalShape local = MakeLocalShape(shape, options.tensor_rank, options.tensor_size);
   AddTrunk(shape, local);
   // Padded extents and replicas do not change the global size.
-  for (const Parameter& parameter : parameters_) global_count_ += Product(parameter.shape);
+  for (const Parameter& parameter : parameters_) global_count_ += ElementCount(parameter.shape);
   Place(options);
 }
 
@@ -34,7 +26,7 @@ Parameter& ParameterSet::Add(std::string name, std::vector<int64_t> shape, bool 
   parameter.valid = parameter.shape[0];
   parameter.owner = options_.tensor_rank == 0;
   parameter.sync = TensorSync::kComplete;
-  parameter.count = Product(parameter.local_shape);
+  parameter.count = ElementCount(parameter.local_shape);
   parameters_.push_back(std::move(parameter));
   fused_with_previous_.push_back(fused_with_previous);
   return parameters_.back();
@@ -45,7 +37,7 @@ void ParameterSet::ShardAxis(Parameter& parameter, int axis, int64_t begin, int6
   parameter.begin = begin;
   parameter.valid = valid;
   parameter.local_shape[axis] = extent;
-  parameter.count = Product(parameter.local_shape);
+  parameter.count = ElementCount(parameter.local_shape);
   parameter.owner = true;
   parameter.sync = TensorSync::kNone;
 }
@@ -199,6 +191,12 @@ int64_t ParameterSet::Offset(std::string_view name) const {
 Bucket ParameterSet::Shard(const Bucket& bucket, int rank) const {
   const int64_t size = (bucket.end - bucket.begin) / options_.data_size;
   return {bucket.begin + rank * size, bucket.begin + (rank + 1) * size};
+}
+
+int64_t ElementCount(const std::vector<int64_t>& shape) {
+  int64_t count = 1;
+  for (const int64_t extent : shape) count *= extent;
+  return count;
 }
 
 uint64_t StreamOfName(std::string_view name) {

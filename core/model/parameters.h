@@ -30,6 +30,9 @@ enum class TensorSync : uint8_t {
               // them
 };
 
+// Elements of a tensor of this shape.
+int64_t ElementCount(const std::vector<int64_t>& shape);
+
 struct Parameter {
   std::string name;
   std::vector<int64_t> shape;        // global

@@ -11,17 +11,11 @@
 namespace tanren {
 namespace {
 
-int64_t Product(const std::vector<int64_t>& dims) {
-  int64_t product = 1;
-  for (int64_t dim : dims) product *= dim;
-  return product;
-}
-
 // Elements that a parameter takes in the tensor-axis exchange. A key/value shard held by a few ranks of the
 // axis is exchanged at its place in the global tensor, so one all-reduce of the axis sums each subgroup.
 int64_t StagedElements(const Parameter& parameter) {
   if (parameter.sync == TensorSync::kSum) return parameter.count;
-  if (parameter.sync == TensorSync::kSubgroup) return Product(parameter.shape);
+  if (parameter.sync == TensorSync::kSubgroup) return ElementCount(parameter.shape);
   return 0;
 }
 
