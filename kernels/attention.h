@@ -12,6 +12,7 @@
 
 #include <cstdint>
 
+#include "kernels/rotary.h"
 #include "kernels/types.h"
 
 namespace tanren::kernels {
@@ -77,6 +78,11 @@ struct CachedAttentionShape {
 // Writes k, v of the new tokens into their cache places (idle rows are skipped).
 void CacheAppend(const Stream& stream, const CachedAttentionShape& shape, ConstHeads k, ConstHeads v,
                  Buffer k_cache, Buffer v_cache);
+// Rotary of the queries and keys of [query | key | value] rows (their stride is rotary.stride, their
+// positions are the shape's), in place, and then CacheAppend of the keys and values: one kernel where the
+// backend has it.
+void RotaryAppend(const Stream& stream, const RotaryArgs& rotary, const CachedAttentionShape& shape,
+                  Buffer qkv, Buffer k_cache, Buffer v_cache);
 void CachedAttention(const Stream& stream, const CachedAttentionShape& shape, ConstHeads q,
                      ConstBuffer k_cache, ConstBuffer v_cache, Heads o);
 

@@ -30,6 +30,7 @@
   X(AttentionBackwardWorkspaceBytes) \
   X(AttentionBackward)               \
   X(CacheAppend)                     \
+  X(RotaryAppend)                    \
   X(CachedAttention)                 \
   X(EmbeddingForward)                \
   X(EmbeddingBackward)               \

@@ -73,6 +73,10 @@ void CacheAppend(const Stream& stream, const CachedAttentionShape& shape, ConstH
                  Buffer k_cache, Buffer v_cache) {
   Of(stream)->CacheAppend(stream, shape, k, v, k_cache, v_cache);
 }
+void RotaryAppend(const Stream& stream, const RotaryArgs& rotary, const CachedAttentionShape& shape,
+                  Buffer qkv, Buffer k_cache, Buffer v_cache) {
+  Of(stream)->RotaryAppend(stream, rotary, shape, qkv, k_cache, v_cache);
+}
 void CachedAttention(const Stream& stream, const CachedAttentionShape& shape, ConstHeads q,
                      ConstBuffer k_cache, ConstBuffer v_cache, Heads o) {
   Of(stream)->CachedAttention(stream, shape, q, k_cache, v_cache, o);

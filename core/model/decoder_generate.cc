@@ -27,9 +27,7 @@ void Decoder::LayoutGeneration(Arena& arena) {
     return arena.Take(label, options_.dtype, rows * columns);
   };
   Generation& generation = *generation_;
-  for (Staged<int32_t>* input : {&generation.ids, &generation.slots, &generation.positions}) {
-    input->Layout(arena, "generation", rows);
-  }
+  generation.inputs.Layout(arena, "generation", 3 * rows);
   generation.x = take("generation", shape_.width);
   generation.h = take("generation", shape_.width);
   generation.delta = take("generation", shape_.width);
@@ -46,13 +44,9 @@ ConstBuffer Decoder::Step(int64_t rows, const int32_t* ids, const int32_t* slots
   TANREN_CHECK(rows == options_.decode_slots || rows == options_.prefill_tokens);
   const Stream& stream = mesh_.stream;
   Generation& g = *generation_;
-  const auto take = [&](const int32_t* from, const Staged<int32_t>& to) {
-    std::copy_n(from, rows, to.host());
-    to.ToDevice(stream, rows);
-  };
-  take(ids, g.ids);
-  take(slots, g.slots);
-  take(positions, g.positions);
+  int32_t* inputs = g.inputs.host();
+  for (const int32_t* from : {ids, slots, positions}) inputs = std::copy_n(from, rows, inputs);
+  g.inputs.ToDevice(stream, 3 * rows);
   Generation::Recorded& recorded = rows == options_.decode_slots ? g.decode : g.prefill;
   const bool records = kernels::Graph::CanRecord(stream) && mesh_.tensor->size() == 1;
   if (!records || recorded.runs++ == 0) {
@@ -72,9 +66,9 @@ ConstBuffer Decoder::Step(int64_t rows, const int32_t* ids, const int32_t* slots
 void Decoder::ComputeStep(int64_t rows, KeyValueCache& cache) {
   const Stream& stream = mesh_.stream;
   Generation& g = *generation_;
-  const int32_t* ids = g.ids.device();
-  const int32_t* slots = g.slots.device();
-  const int32_t* positions = g.positions.device();
+  const int32_t* ids = g.inputs.device();
+  const int32_t* slots = ids + rows;
+  const int32_t* positions = slots + rows;
   const int64_t width = shape_.width;
   const int64_t stride = local_.qkv_width;
   const int64_t head_dim = shape_.head_dim;
@@ -128,12 +122,13 @@ void Decoder::ComputeStep(int64_t rows, KeyValueCache& cache) {
       head.weight = Weight(layer.key_norm);
       kernels::HeadNormForward(stream, head, key, key, nullptr);
     }
-    if (!shape_.learned_positions) {
+    if (shape_.learned_positions) {
+      kernels::CacheAppend(stream, attention, {key, stride}, {value, stride}, cache.keys[l], cache.values[l]);
+    } else {
       const kernels::RotaryArgs rotary{
           rows, local_.heads + local_.kv_heads, head_dim, stride, positions, cosine_, sine_};
-      kernels::Rotary(stream, rotary, g.qkv, false);
+      kernels::RotaryAppend(stream, rotary, attention, g.qkv, cache.keys[l], cache.values[l]);
     }
-    kernels::CacheAppend(stream, attention, {key, stride}, {value, stride}, cache.keys[l], cache.values[l]);
     kernels::CachedAttention(stream, attention, {g.qkv, stride}, cache.keys[l], cache.values[l],
                              {g.attended, local_.attention_width});
     layer.output.linear.Forward(stream, rows, {g.attended, local_.attention_width},

@@ -92,16 +92,14 @@ struct Decoder::Generation {
     kernels::Graph graph;
   };
   Recorded decode, prefill;
-  Staged<int32_t> ids;        // [rows]
-  Staged<int32_t> slots;      // [rows]
-  Staged<int32_t> positions;  // [rows]
-  Buffer x;                   // [rows, width]
-  Buffer h;                   // [rows, width]
-  Buffer delta;               // [rows, width]
-  Buffer qkv;                 // [rows, qkv_width]
-  Buffer attended;            // [rows, attention_width]
-  Buffer up;                  // [rows, mlp_in_width]
-  Buffer activated;           // [rows, mlp_width]
+  Staged<int32_t> inputs;  // [3, rows] token ids, cache slots, positions: one copy to the device a step
+  Buffer x;                // [rows, width]
+  Buffer h;                // [rows, width]
+  Buffer delta;            // [rows, width]
+  Buffer qkv;              // [rows, qkv_width]
+  Buffer attended;         // [rows, attention_width]
+  Buffer up;               // [rows, mlp_in_width]
+  Buffer activated;        // [rows, mlp_width]
 };
 
 }  // namespace tanren

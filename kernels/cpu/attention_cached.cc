@@ -122,6 +122,17 @@ void cpu::CacheAppend(const Stream&, const CachedAttentionShape& shape, ConstHea
   });
 }
 
+void cpu::RotaryAppend(const Stream& stream, const RotaryArgs& rotary, const CachedAttentionShape& shape,
+                       Buffer qkv, Buffer k_cache, Buffer v_cache) {
+  TANREN_KERNEL_CHECK(rotary.tokens == shape.tokens && rotary.heads == shape.heads + shape.kv_heads);
+  const auto head = [&](int64_t index) {
+    const int64_t bytes = index * shape.head_dim * SizeOf(qkv.dtype);
+    return ConstHeads{ConstBuffer(qkv.as<char>() + bytes, qkv.dtype), rotary.stride};
+  };
+  cpu::Rotary(stream, rotary, qkv, false);
+  cpu::CacheAppend(stream, shape, head(shape.heads), head(rotary.heads), k_cache, v_cache);
+}
+
 void cpu::CachedAttention(const Stream&, const CachedAttentionShape& shape, ConstHeads q, ConstBuffer k_cache,
                           ConstBuffer v_cache, Heads o) {
   cpu::CheckElements(q.data.dtype, {k_cache, v_cache, o.data});

@@ -1,8 +1,11 @@
-// Writes the keys and values of new tokens to their places in a key-value cache, whole words a thread.
+// Writes the keys and values of new tokens to their places in a key-value cache, whole words a thread; where
+// positions are rotary, on the way from the rotation.
 #include <cstdint>
 
 #include "kernels/backend.h"
+#include "kernels/cuda/chain.cuh"
 #include "kernels/cuda/check.h"
+#include "kernels/cuda/rotary.cuh"
 #include "kernels/cuda/stream.h"
 
 namespace tanren::kernels {
@@ -25,6 +28,7 @@ struct AppendArgs {
 template <class Word>
 __global__ __launch_bounds__(kAppendThreads) void AppendKernel(const AppendArgs args, const Word* k,
                                                                const Word* v, Word* k_cache, Word* v_cache) {
+  AwaitEarlierKernels();
   const int64_t token = blockIdx.x;
   const int64_t slot = args.slots[token];
   if (slot < 0) return;
@@ -53,12 +57,79 @@ void LaunchAppend(const Stream& stream, const CachedAttentionShape& shape, Const
                         .v_stride = v.stride / per_word};
   const dim3 grid(static_cast<unsigned>(shape.tokens),
                   static_cast<unsigned>(CeilDiv(shape.kv_heads * args.words, kAppendThreads)));
-  AppendKernel<Word><<<grid, kAppendThreads, 0, Handle(stream)>>>(args, k.data.as<Word>(), v.data.as<Word>(),
-                                                                  k_cache.as<Word>(), v_cache.as<Word>());
-  TANREN_CUDA_LAUNCHED();
+  LaunchChained(stream, AppendKernel<Word>, grid, kAppendThreads, args, k.data.as<Word>(), v.data.as<Word>(),
+                k_cache.as<Word>(), v_cache.as<Word>());
+}
+
+// A thread takes a pack of pairs of one head, of queries, keys or values, as Rotary does: elements [j, j +
+// kCount) of the first half and their partners in the second. Queries and keys are turned in place.
+template <class T, int kCount>
+__global__ __launch_bounds__(kAppendThreads) void RotaryAppendKernel(const RotaryArgs rotary,
+                                                                     const CachedAttentionShape shape, T* qkv,
+                                                                     T* k_cache, T* v_cache) {
+  AwaitEarlierKernels();
+  const int64_t half = shape.head_dim / 2, half_packs = half / kCount;
+  const int64_t units = (rotary.heads + shape.kv_heads) * half_packs;  // of a token
+  const int64_t unit = int64_t{blockIdx.x} * kAppendThreads + threadIdx.x;
+  const int64_t token = unit / units;
+  if (token >= shape.tokens) return;
+  const int64_t head = unit % units / half_packs, pair = unit % half_packs * kCount;
+  T* const from = qkv + token * rotary.stride + head * shape.head_dim + pair;
+  Pack<T, kCount> first = LoadPack<kCount>(from), second = LoadPack<kCount>(from + half);
+  const int64_t position = shape.positions[token], slot = shape.slots[token];
+  if (head < rotary.heads) {
+    float cosine[kCount], sine[kCount];
+    LoadAngles(rotary.cosine + position * half + pair, cosine);
+    LoadAngles(rotary.sine + position * half + pair, sine);
+    Turn(cosine, sine, first, second);
+    StorePack(from, first);
+    StorePack(from + half, second);
+  }
+  if (head < shape.heads || slot < 0) return;
+  const bool is_key = head < rotary.heads;
+  const int64_t kv_head = head - (is_key ? shape.heads : rotary.heads);
+  T* const to = (is_key ? k_cache : v_cache) +
+                ((slot * shape.kv_heads + kv_head) * shape.max_tokens + position) * shape.head_dim + pair;
+  StorePack(to, first);
+  StorePack(to + half, second);
+}
+
+// False: not in whole packs.
+template <class T>
+bool LaunchRotaryAppend(const Stream& stream, const RotaryArgs& rotary, const CachedAttentionShape& shape,
+                        Buffer qkv, Buffer k_cache, Buffer v_cache) {
+  constexpr int n = kPackOf<T>;
+  const int64_t half = shape.head_dim / 2;
+  if (!IsPacked<n>(qkv.as<T>(), rotary.stride) || !IsPacked<n>(k_cache.as<T>(), half) ||
+      !IsPacked<n>(v_cache.as<T>(), half) || !IsPacked<kAnglePack>(rotary.cosine, half) ||
+      !IsPacked<kAnglePack>(rotary.sine, half)) {
+    return false;
+  }
+  const int64_t units = shape.tokens * (rotary.heads + shape.kv_heads) * (half / n);
+  LaunchChained(stream, RotaryAppendKernel<T, n>, static_cast<unsigned>(CeilDiv(units, kAppendThreads)),
+                kAppendThreads, rotary, shape, qkv.as<T>(), k_cache.as<T>(), v_cache.as<T>());
+  return true;
 }
 
 }  // namespace
+
+void RotaryAppend(const Stream& stream, const RotaryArgs& rotary, const CachedAttentionShape& shape,
+                  Buffer qkv, Buffer k_cache, Buffer v_cache) {
+  TANREN_CUDA_REQUIRE(rotary.tokens == shape.tokens && rotary.heads == shape.heads + shape.kv_heads &&
+                      rotary.head_dim == shape.head_dim && shape.head_dim % 2 == 0);
+  TANREN_CUDA_REQUIRE(IsF32OrBF16(qkv.dtype) && k_cache.dtype == qkv.dtype && v_cache.dtype == qkv.dtype);
+  if (shape.tokens == 0) return;
+  const bool done = qkv.dtype == DType::kF32
+                        ? LaunchRotaryAppend<float>(stream, rotary, shape, qkv, k_cache, v_cache)
+                        : LaunchRotaryAppend<BFloat16>(stream, rotary, shape, qkv, k_cache, v_cache);
+  if (done) return;
+  const auto head = [&](int64_t index) {
+    const int64_t bytes = index * shape.head_dim * SizeOf(qkv.dtype);
+    return ConstHeads{ConstBuffer(qkv.as<char>() + bytes, qkv.dtype), rotary.stride};
+  };
+  cuda::Rotary(stream, rotary, qkv, false);
+  cuda::CacheAppend(stream, shape, head(shape.heads), head(rotary.heads), k_cache, v_cache);
+}
 
 void CacheAppend(const Stream& stream, const CachedAttentionShape& shape, ConstHeads k, ConstHeads v,
                  Buffer k_cache, Buffer v_cache) {

@@ -23,6 +23,7 @@
 
 #include "kernels/backend.h"
 #include "kernels/cuda/attention_cached.cuh"
+#include "kernels/cuda/chain.cuh"
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/device_math.cuh"
 #include "kernels/cuda/stream.h"
@@ -38,6 +39,7 @@ template <class T, class G, bool kPacked>
 __global__ __launch_bounds__(kThreads, kPacked ? G::kBlocksPerProcessor
                                                : 2) void CachedKernel(const CachedArgs<T> args) {
   __shared__ SharedState<G> shared;
+  AwaitEarlierKernels();
   int64_t block = blockIdx.x;
   const int share = static_cast<int>(block % args.shares);
   block /= args.shares;
@@ -80,6 +82,7 @@ __global__ __launch_bounds__(kThreads, kPacked ? G::kBlocksPerProcessor
 template <class T>
 __global__ void JoinChunksKernel(const CachedArgs<T> args) {
   constexpr int kAhead = 4;
+  AwaitEarlierKernels();
   const int64_t row = blockIdx.x;
   const int64_t token = row / args.heads;
   const int column = threadIdx.x;
@@ -139,13 +142,11 @@ void LaunchCached(const Stream& stream, CachedArgs<T> args) {
   };
   const auto kernel =
       is_packed(args.k) && is_packed(args.v) ? CachedKernel<T, G, true> : CachedKernel<T, G, false>;
-  kernel<<<static_cast<unsigned>(blocks * args.shares), kThreads, 0, Handle(stream)>>>(args);
-  TANREN_CUDA_LAUNCHED();
+  LaunchChained(stream, kernel, static_cast<unsigned>(blocks * args.shares), kThreads, args);
   if (args.shares > 1) {
     const int threads = static_cast<int>(CeilDiv(args.head_dim, kWarp) * kWarp);
-    JoinChunksKernel<T>
-        <<<static_cast<unsigned>(args.tokens * args.heads), threads, 0, Handle(stream)>>>(args);
-    TANREN_CUDA_LAUNCHED();
+    LaunchChained(stream, JoinChunksKernel<T>, static_cast<unsigned>(args.tokens * args.heads), threads,
+                  args);
   }
 }
 

@@ -107,7 +107,7 @@ __device__ __forceinline__ LaneElements<T> LoadLane(const T* from, int columns) 
   for (int p = 0; p < kLaneElements / kCount; ++p) {
     if constexpr (kPacked) {
       *reinterpret_cast<uint4*>(&result.parts[p]) = uint4{0, 0, 0, 0};
-      if (columns > 0) result.parts[p] = LoadVector(from + p * kCount);
+      if (columns > 0) result.parts[p] = LoadVectorPlain(from + p * kCount);
     } else {
 #pragma unroll
       for (int e = 0; e < kCount; ++e) {

@@ -2,7 +2,7 @@
 //
 // A block stays on its multiprocessor and takes jobs (a tile of queries of one segment, one head) from a
 // counter, longest first. Its first warpgroup gives most of its registers away; one thread of it feeds the
-// copy engine: the job's queries, then tiles of keys and of values through two rings in shared memory. Each
+// copy engine: the jobs' queries, and tiles of keys and of values through two rings in shared memory. Each
 // further warpgroup owns 64 query rows and keeps their outputs O, scores S and weights P in registers. It
 // visits the key tiles from the last (where the masks are) to the first:
 //
@@ -11,21 +11,27 @@
 //                         when S is there: its weights; when O is there: rescale O, P = the new weights
 //   O += P V_last; divide, store
 //
-// so that the softmax of one tile runs beside the product P V of the tile before it. Besides that, warpgroups
-// take turns in starting their products (named barriers), so that one's softmax runs under another's
-// products.
+// so that the softmax of one tile runs beside the product P V of the tile before it. Where shared memory has
+// room for the queries of two jobs, jobs are joined in the same way:
+//
+//   after a job's last weights: start S = Q' K'_0^T of the next job; start O += P V_last;
+//                               when S is there: its weights; when O is there: P = the new weights;
+//                               divide O, store it, begin again at O = 0
+//
+// so that only a block's first softmax and last product run alone. Besides that, warpgroups take turns in
+// starting their products (named barriers), so that one's softmax runs under another's products.
 //
 // The order of all sums is that of the key tiles counted from the segment's begin, whichever block computes
 // them. Rows of neighbouring segments that a tile holds are masked out of S; as 0 * NaN is not 0, their
 // values are also cleared in shared memory.
 //
-// Untuned: tile shapes, ring depths, registers and the share of L2 are those that published kernels and
-// arithmetic suggest, not yet measured. Not done: thread-block clusters with multicast of K and V, packing
-// the query heads of a group into one tile, skipping the rescale of O where no maximum rose.
+// The plans are the fastest of some fifty that were timed on an H100 (docs/benchmarks/gpu.md). Not done:
+// thread-block clusters with multicast of K and V, packing the query heads of a group into one tile.
 #include <algorithm>
 
 #include "kernels/cuda/attention_hopper_softmax.cuh"
 #include "kernels/cuda/attention_kernels.h"
+#include "kernels/cuda/chain.cuh"
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/device_math.cuh"
 #include "kernels/cuda/hopper.cuh"
@@ -39,9 +45,10 @@ namespace hopper_forward {
 using namespace hopper;  // NOLINT: the vocabulary of this file
 
 // kTurns: warpgroups take turns. kRescaleUnderScores: O is rescaled one step later, between the start of the
-// products, where the wide O of large heads would keep the tensor cores waiting.
+// products, where the wide O of large heads would keep the tensor cores waiting. kJoinsJobs: a job's last
+// product runs beside the next job's first scores. kHeadroom: see WeightsOf.
 template <int kHeadDimOf, int kConsumersOf, int kKeysOf, int kStagesOf, bool kTurnsOf,
-          bool kRescaleUnderScoresOf>
+          bool kRescaleUnderScoresOf, bool kJoinsJobsOf, int kHeadroomOf>
 struct Plan {
   static constexpr int kHeadDim = kHeadDimOf;
   static constexpr int kConsumers = kConsumersOf;  // warpgroups of 64 query rows
@@ -50,18 +57,21 @@ struct Plan {
   static constexpr int kStages = kStagesOf;
   static constexpr bool kTurns = kTurnsOf;
   static constexpr bool kRescaleUnderScores = kRescaleUnderScoresOf;
+  static constexpr bool kJoinsJobs = kJoinsJobsOf;
+  static constexpr int kHeadroom = kHeadroomOf;
+  static constexpr int kQueryBuffers = kJoinsJobs ? 2 : 1;
   static constexpr int kThreads = (kConsumers + 1) * kWarpgroup;
   // Of the 65,536 registers of a multiprocessor.
-  static constexpr int kProducerRegisters = kConsumers == 2 ? 24 : 32;
-  static constexpr int kConsumerRegisters = kConsumers == 2 ? 240 : 160;
+  static constexpr int kProducerRegisters = 32;
+  static constexpr int kConsumerRegisters = kConsumers == 2 ? 232 : 160;
   static constexpr int kQueryBytes = kQueries * kHeadDim * 2;
   static constexpr int kKeyBytes = kKeys * kHeadDim * 2;
   static_assert(kConsumers == 2 || kConsumers == 3);
   static_assert(kKeys % kWgmmaInner == 0 && kKeyBytes % kTileAlignment == 0);
 };
-using Plan64 = Plan<64, 3, 128, 3, true, false>;
-using Plan128 = Plan<128, 2, 128, 2, true, false>;
-using Plan256 = Plan<256, 2, 80, 2, false, true>;
+using Plan64 = Plan<64, 3, 128, 3, true, false, false, kFollowsMaxima>;
+using Plan128 = Plan<128, 2, 128, 2, true, true, true, 8>;
+using Plan256 = Plan<256, 2, 80, 2, false, true, false, 8>;
 
 // One tile of queries of one head. Positions count from the segment's begin.
 struct Job {
@@ -69,18 +79,19 @@ struct Job {
   int length = 0;  // and its length
   int row = 0;     // the tile's first query
   int head = 0;    // kNoMoreJobs: the end
+  int kv_head = 0;
 };
 inline constexpr int kNoMoreJobs = -1;
 
 template <class P>
 struct alignas(kTileAlignment) Shared {
-  char q[P::kQueryBytes];
+  char q[P::kQueryBuffers][P::kQueryBytes];
   char k[P::kStages][P::kKeyBytes];
   char v[P::kStages][P::kKeyBytes];
-  uint64_t q_full, q_empty;  // guard `job` too
+  uint64_t q_full[P::kQueryBuffers], q_empty[P::kQueryBuffers];  // guard `job` too
   uint64_t k_full[P::kStages], k_empty[P::kStages];
   uint64_t v_full[P::kStages], v_empty[P::kStages];
-  Job job;
+  Job job[P::kQueryBuffers];
   float never_written;  // KeepBeforeWait
 };
 template <class P>
@@ -88,7 +99,6 @@ inline constexpr int kSharedBytes = sizeof(Shared<P>) + kTileAlignment;  // room
 
 struct Arguments {
   AttentionTileList list;
-  int* ticket = nullptr;  // jobs taken beyond the first of each block; starts at 0
   void* o = nullptr;
   int64_t o_stride = 0;
   float* lse = nullptr;
@@ -103,7 +113,7 @@ struct Arguments {
 
 struct KeyTiles {
   int first = 0;
-  int count = 0;
+  int last = 0;
 };
 // The key tiles that any query of the job sees.
 template <class P>
@@ -111,8 +121,7 @@ __device__ __forceinline__ KeyTiles KeyTilesOf(const Arguments& arguments, const
   const int last_row = min(job.row + P::kQueries, job.length) - 1;
   const int begin = max(0, job.row - arguments.sees.window + 1);
   const int end = min(last_row + arguments.sees.ahead, job.length);
-  const int first = begin / P::kKeys;
-  return {first, (end + P::kKeys - 1) / P::kKeys - first};
+  return {begin / P::kKeys, (end - 1) / P::kKeys};
 }
 
 // The item-th job: heads in sections; within one, all tiles in the order of the list, each for all heads.
@@ -122,7 +131,8 @@ __device__ __forceinline__ Job JobOf(const Arguments& arguments, unsigned tiles,
   const unsigned first_head = section * arguments.section_heads;
   const unsigned width = min(unsigned(arguments.section_heads), arguments.heads - first_head);
   const AttentionTile tile = arguments.list.tiles[rest / width];
-  return {tile.begin, tile.end - tile.begin, tile.row - tile.begin, int(first_head + rest % width)};
+  const int head = static_cast<int>(first_head + rest % width);
+  return {tile.begin, tile.end - tile.begin, tile.row - tile.begin, head, head / arguments.group};
 }
 
 // ---- The producer: one thread.
@@ -132,45 +142,58 @@ __device__ __forceinline__ void Produce(const Arguments& arguments, const CUtens
                                         const CUtensorMap& k_map, const CUtensorMap& v_map,
                                         Shared<P>& shared) {
   const unsigned tiles = *arguments.list.count, items = tiles * arguments.heads;
-  RingPosition<1> q;
+  RingPosition<P::kQueryBuffers> q;
   RingPosition<P::kStages> k, v;
-  const auto load = [](const CUtensorMap& map, char(&slot)[P::kKeyBytes], uint64_t* full, int token,
-                       int head) {
+  const auto load = [&](const CUtensorMap& map, const Job& job, int tile, char(&slot)[P::kKeyBytes],
+                        uint64_t* full) {
     ArriveExpect(full, P::kKeyBytes);
-    TmaLoad4D(slot, &map, full, 0, token, 0, head);
+    TmaLoad4D(slot, &map, full, 0, job.begin + tile * P::kKeys, 0, job.kv_head);
   };
-  unsigned item = blockIdx.x;
-  while (true) {
-    Wait(&shared.q_empty, q.parity ^ 1);
-    if (item >= items) {
-      shared.job.head = kNoMoreJobs;
-      Arrive(&shared.q_full);
+  const auto load_keys = [&](const Job& job, int tile) {
+    Wait(&shared.k_empty[k.slot], k.parity ^ 1);
+    load(k_map, job, tile, shared.k[k.slot], &shared.k_full[k.slot]);
+    k.Next();
+  };
+  const auto load_values = [&](const Job& job, int tile) {
+    Wait(&shared.v_empty[v.slot], v.parity ^ 1);
+    load(v_map, job, tile, shared.v[v.slot], &shared.v_full[v.slot]);
+    v.Next();
+  };
+  const auto job_of = [&](unsigned item) {
+    return item < items ? JobOf(arguments, tiles, item) : Job{.head = kNoMoreJobs};
+  };
+  // Announces a job, or the end, and loads its queries and first keys.
+  const auto begin = [&](const Job& job) {
+    Wait(&shared.q_empty[q.slot], q.parity ^ 1);
+    shared.job[q.slot] = job;
+    if (job.head == kNoMoreJobs) {
+      Arrive(&shared.q_full[q.slot]);
       return;
     }
-    const Job job = JobOf(arguments, tiles, item);
-    shared.job = job;
-    ArriveExpect(&shared.q_full, P::kQueryBytes);
-    TmaLoad4D(shared.q, &q_map, &shared.q_full, 0, job.begin + job.row, 0, job.head);
+    ArriveExpect(&shared.q_full[q.slot], P::kQueryBytes);
+    TmaLoad4D(shared.q[q.slot], &q_map, &shared.q_full[q.slot], 0, job.begin + job.row, 0, job.head);
     q.Next();
-    // Needed when this job's loads are issued, by when it has come.
-    item = gridDim.x + atomicAdd(arguments.ticket, 1);
-    const KeyTiles range = KeyTilesOf<P>(arguments, job);
-    const int kv_head = job.head / arguments.group;
+    load_keys(job, KeyTilesOf<P>(arguments, job).last);
+  };
+
+  Job job = job_of(blockIdx.x);
+  unsigned item = gridDim.x + atomicAdd(arguments.list.ticket, 1);
+  begin(job);
+  while (job.head != kNoMoreJobs) {
+    // The ticket was asked for when the job before began, so that it is not waited for.
+    const Job next = job_of(item);
+    item = gridDim.x + atomicAdd(arguments.list.ticket, 1);
     // Keys run one tile ahead of values, as the consumers' products do.
+    const KeyTiles range = KeyTilesOf<P>(arguments, job);
 #pragma unroll 1
-    for (int i = 0; i <= range.count; ++i) {
-      const int token = job.begin + (range.first + range.count - 1 - i) * P::kKeys;
-      if (i < range.count) {
-        Wait(&shared.k_empty[k.slot], k.parity ^ 1);
-        load(k_map, shared.k[k.slot], &shared.k_full[k.slot], token, kv_head);
-        k.Next();
-      }
-      if (i > 0) {
-        Wait(&shared.v_empty[v.slot], v.parity ^ 1);
-        load(v_map, shared.v[v.slot], &shared.v_full[v.slot], token + P::kKeys, kv_head);
-        v.Next();
-      }
+    for (int tile = range.last; tile > range.first; --tile) {
+      load_keys(job, tile - 1);
+      load_values(job, tile);
     }
+    if constexpr (P::kJoinsJobs) begin(next);
+    load_values(job, range.first);
+    if constexpr (!P::kJoinsJobs) begin(next);
+    job = next;
   }
 }
 
@@ -183,8 +206,8 @@ __device__ __forceinline__ void Release(uint64_t* empty) {
 }
 
 template <class P>
-__device__ __forceinline__ void StartScores(float (&s)[P::kKeys / 2], uint64_t q, uint32_t k_tile) {
-  const uint64_t k = KMajorDescriptor(k_tile);
+__device__ __forceinline__ void StartScores(float (&s)[P::kKeys / 2], uint32_t q_rows, uint32_t k_tile) {
+  const uint64_t q = KMajorDescriptor(q_rows), k = KMajorDescriptor(k_tile);
 #pragma unroll
   for (int panel = 0; panel < P::kHeadDim / kPanelColumns; ++panel) {
 #pragma unroll
@@ -267,94 +290,114 @@ inline constexpr int kPrivateBarrier = 4;
 
 template <class P, bool kSoftCap>
 __device__ __forceinline__ void Consume(const Arguments& arguments, Shared<P>& shared, int consumer) {
-  RingPosition<1> q;
+  RingPosition<P::kQueryBuffers> q;
   RingPosition<P::kStages> k, v;
   const int next_turn = kTurnBarrier + (consumer + 1) % P::kConsumers;
   // The first one's first turn.
   if (P::kTurns && consumer == P::kConsumers - 1) NamedArrive(next_turn, 2 * kWarpgroup);
   const int first_row = consumer * kWgmmaRows;
-  const int thread_row = AccumulatorRow(threadIdx.x % kWarpgroup, 0);
+  const int thread_row = first_row + AccumulatorRow(threadIdx.x % kWarpgroup, 0);
   const int thread_column = AccumulatorColumn(threadIdx.x % kWarpgroup, 0);
-  const uint64_t q_rows = KMajorDescriptor(SharedAddress(shared.q) + first_row * kPanelRowBytes);
   const float scale = kSoftCap ? 1.0f : arguments.scale;
+
+  // Of the job whose scores are made.
+  Job job;
+  KeyTiles range;
+  int tile = 0;
+  int q_slot = 0;
+  RowState rows;
 
   float s[P::kKeys / 2] = {};
   uint32_t p[P::kKeys / 4];
-  while (true) {
-    Wait(&shared.q_full, q.parity);
+  float o[P::kHeadDim / 2];
+  float rescale[kThreadRows];
+
+  // Goes on to the next job, whose queries it waits for. False: there is none.
+  const auto take_job = [&] {
+    Wait(&shared.q_full[q.slot], q.parity);
+    job = shared.job[q.slot];
+    if (job.head == kNoMoreJobs) return false;
+    range = KeyTilesOf<P>(arguments, job);
+    tile = range.last;
+    q_slot = q.slot;
     q.Next();
-    const Job job = shared.job;
-    if (job.head == kNoMoreJobs) break;
-    const KeyTiles range = KeyTilesOf<P>(arguments, job);
-    const int low_row = job.row + first_row, row = low_row + thread_row;
-
-    RowState rows;
-    float rescale[kThreadRows] = {1, 1};
-    float o[P::kHeadDim / 2] = {};
-    // Scores of a tile, complete, to weights.
-    const auto to_weights = [&](int tile) {
-      if constexpr (kSoftCap) SoftCapScores(arguments.cap, s);
-      const int begin = tile * P::kKeys, end = begin + P::kKeys;
-      if (end > min(low_row + arguments.sees.ahead, job.length) ||
-          begin < low_row + kWgmmaRows - arguments.sees.window) {
-        MaskScores(arguments.sees, job.length, row, begin + thread_column, s);
-      }
-      WeightsOf(s, scale, rows, rescale);
-    };
-
-    int tile = range.first + range.count - 1;
-    Wait(&shared.k_full[k.slot], k.parity);
-    WgmmaFence();
-    StartScores<P>(s, q_rows, SharedAddress(shared.k[k.slot]));
-    WgmmaCommit();
-    WgmmaWait<0>();
-    FenceRegisters(s);
+    return true;
+  };
+  const auto release_keys = [&] {
     Release(&shared.k_empty[k.slot]);
     k.Next();
-    if (range.count == 1) Release(&shared.q_empty);
-    to_weights(tile);
-    PackFragment(s, p);
-    rescale[0] = rescale[1] = 1;  // O is still zero
+    if (tile == range.first) Release(&shared.q_empty[q_slot]);
+  };
+  // Scores of a tile, complete, to weights.
+  const auto to_weights = [&] {
+    if constexpr (kSoftCap) SoftCapScores(arguments.cap, s);
+    const int low_row = job.row + first_row, begin = tile * P::kKeys, end = begin + P::kKeys;
+    if (end > min(low_row + arguments.sees.ahead, job.length) ||
+        begin < low_row + kWgmmaRows - arguments.sees.window) {
+      MaskScores(arguments.sees, job.length, job.row + thread_row, begin + thread_column, s);
+    }
+    WeightsOf<P::kHeadroom>(s, scale, rows, rescale);
+  };
+  const auto rescale_outputs = [&] {
+    if (P::kHeadroom == kFollowsMaxima || AnyRescales(rescale)) Rescale(o, rescale);
+  };
+  // After the weights of a job's first tile: O is zero, and only this tile can reach past the segment. Past
+  // the end of the row the copy engine has filled in zeros.
+  const auto begin_outputs = [&] {
+#pragma unroll
+    for (float& x : o) x = 0;
+    rescale[0] = rescale[1] = 1;
     const int valid = job.length - tile * P::kKeys;
-    // Past the end of the row the copy engine has filled in zeros.
     if (valid < P::kKeys && job.begin + job.length < arguments.tokens) {
       Wait(&shared.v_full[v.slot], v.parity);
       ClearRows<P>(shared.v[v.slot], valid, kPrivateBarrier + consumer);
     }
-
-    for (--tile; tile >= range.first; --tile) {
-      Wait(&shared.k_full[k.slot], k.parity);
-      if constexpr (P::kTurns) NamedSync(kTurnBarrier + consumer, 2 * kWarpgroup);
-      WgmmaFence();
-      StartScores<P>(s, q_rows, SharedAddress(shared.k[k.slot]));
-      WgmmaCommit();
-      if constexpr (P::kRescaleUnderScores) Rescale(o, rescale);
-      Wait(&shared.v_full[v.slot], v.parity);
-      FenceRegisters(o);
-      WgmmaFence();
-      StartOutputs<P>(o, p, SharedAddress(shared.v[v.slot]));
-      WgmmaCommit();
-      if constexpr (P::kTurns) NamedArrive(next_turn, 2 * kWarpgroup);
-      WgmmaWait<1>();
-      FenceRegisters(s);
-      Release(&shared.k_empty[k.slot]);
-      k.Next();
-      if (tile == range.first) Release(&shared.q_empty);
-      to_weights(tile);
-      FenceRegisters(s);
-      // The weights are made before the wait, beside the product, and packed after it, as it reads P until
-      // then.
-      KeepBeforeWait(rows.sum[0] + rows.sum[1], &shared.never_written);
-      WgmmaWait<0>();
-      FenceRegisters(s);
-      FenceRegisters(o);
-      Release(&shared.v_empty[v.slot]);
-      v.Next();
-      if constexpr (!P::kRescaleUnderScores) Rescale(o, rescale);
-      PackFragment(s, p);
-    }
-
-    if constexpr (P::kRescaleUnderScores) Rescale(o, rescale);
+  };
+  const auto first_weights = [&] {
+    Wait(&shared.k_full[k.slot], k.parity);
+    WgmmaFence();
+    StartScores<P>(s, SharedAddress(shared.q[q_slot]) + first_row * kPanelRowBytes,
+                   SharedAddress(shared.k[k.slot]));
+    WgmmaCommit();
+    WgmmaWait<0>();
+    FenceRegisters(s);
+    release_keys();
+    to_weights();
+    PackFragment(s, p);
+    begin_outputs();
+  };
+  // Starts the scores of `tile` and the product of the weights of the tile before; returns when the scores
+  // are there.
+  const auto start_products = [&] {
+    Wait(&shared.k_full[k.slot], k.parity);
+    if constexpr (P::kTurns) NamedSync(kTurnBarrier + consumer, 2 * kWarpgroup);
+    WgmmaFence();
+    StartScores<P>(s, SharedAddress(shared.q[q_slot]) + first_row * kPanelRowBytes,
+                   SharedAddress(shared.k[k.slot]));
+    WgmmaCommit();
+    if constexpr (P::kRescaleUnderScores) rescale_outputs();
+    Wait(&shared.v_full[v.slot], v.parity);
+    FenceRegisters(o);
+    WgmmaFence();
+    StartOutputs<P>(o, p, SharedAddress(shared.v[v.slot]));
+    WgmmaCommit();
+    if constexpr (P::kTurns) NamedArrive(next_turn, 2 * kWarpgroup);
+    WgmmaWait<1>();
+    FenceRegisters(s);
+    release_keys();
+  };
+  // Waits for O after the weights are made, beside the product; packs them when it reads P no more.
+  const auto end_products = [&] {
+    FenceRegisters(s);
+    KeepBeforeWait(rows.sum[0] + rows.sum[1], &shared.never_written);
+    WgmmaWait<0>();
+    FenceRegisters(s);
+    FenceRegisters(o);
+    Release(&shared.v_empty[v.slot]);
+    v.Next();
+  };
+  const auto last_product = [&] {
+    if constexpr (P::kRescaleUnderScores) rescale_outputs();
     Wait(&shared.v_full[v.slot], v.parity);
     WgmmaFence();
     StartOutputs<P>(o, p, SharedAddress(shared.v[v.slot]));
@@ -363,7 +406,43 @@ __device__ __forceinline__ void Consume(const Arguments& arguments, Shared<P>& s
     FenceRegisters(o);
     Release(&shared.v_empty[v.slot]);
     v.Next();
-    Finish<P>(arguments, job, row, o, rows, scale);
+  };
+
+  bool has_job = take_job();
+  if constexpr (P::kJoinsJobs) {
+    if (has_job) first_weights();
+  }
+  while (has_job) {
+    if constexpr (!P::kJoinsJobs) {
+      rows = RowState();
+      first_weights();
+    }
+    while (tile > range.first) {
+      --tile;
+      start_products();
+      to_weights();
+      end_products();
+      if constexpr (!P::kRescaleUnderScores) rescale_outputs();
+      PackFragment(s, p);
+    }
+    const Job done = job;
+    if constexpr (P::kJoinsJobs) {
+      has_job = take_job();
+      if (has_job) {
+        start_products();
+        const RowState done_rows = rows;
+        rows = RowState();
+        to_weights();
+        end_products();
+        PackFragment(s, p);
+        Finish<P>(arguments, done, done.row + thread_row, o, done_rows, scale);
+        begin_outputs();
+        continue;
+      }
+    }
+    last_product();
+    Finish<P>(arguments, done, done.row + thread_row, o, rows, scale);
+    if constexpr (!P::kJoinsJobs) has_job = take_job();
   }
   // Takes the turn that is left over, so that no barrier is left half full.
   if (P::kTurns && consumer == 0) NamedSync(kTurnBarrier, 2 * kWarpgroup);
@@ -381,8 +460,10 @@ __global__ void __launch_bounds__(P::kThreads, 1)
       *reinterpret_cast<Shared<P>*>(memory + (misaligned == 0 ? 0 : kTileAlignment - misaligned));
   if (threadIdx.x == 0) {
     constexpr int kConsumerWarps = P::kConsumers * (kWarpgroup / kWarp);
-    BarrierInit(&shared.q_full, 1);
-    BarrierInit(&shared.q_empty, kConsumerWarps);
+    for (int i = 0; i < P::kQueryBuffers; ++i) {
+      BarrierInit(&shared.q_full[i], 1);
+      BarrierInit(&shared.q_empty[i], kConsumerWarps);
+    }
     for (int i = 0; i < P::kStages; ++i) {
       BarrierInit(&shared.k_full[i], 1);
       BarrierInit(&shared.k_empty[i], kConsumerWarps);
@@ -395,6 +476,7 @@ __global__ void __launch_bounds__(P::kThreads, 1)
     PrefetchTensorMap(&v_map);
   }
   __syncthreads();
+  AwaitEarlierKernels();
   // From lane 0, so that the compiler knows it to be the same in a warp.
   const int warpgroup = __shfl_sync(kAllLanes, int(threadIdx.x) / kWarpgroup, 0);
   if (warpgroup == 0) {
@@ -425,12 +507,11 @@ int SectionHeads(const AttentionShape& shape) {
 template <class P, bool kSoftCap>
 void Launch(const Stream& stream, const AttentionShape& shape, const AttentionOperands& operands) {
   constexpr float kLog2E = 1.44269504088896341f;
-  const int64_t list_bytes = TileListBytes(shape, P::kQueries);
-  char* memory = ScratchOf<char>(stream, list_bytes + static_cast<int64_t>(sizeof(int)));
+  constexpr int kMostSharedBytes = 227 << 10;  // of a block
+  static_assert(kSharedBytes<P> <= kMostSharedBytes);
   Arguments arguments;
-  arguments.list = BuildTiles(stream, shape, P::kQueries, TileOrder::kQueries, memory);
-  arguments.ticket = reinterpret_cast<int*>(memory + list_bytes);
-  TANREN_CUDA(cudaMemsetAsync(arguments.ticket, 0, sizeof(int), Handle(stream)));
+  arguments.list = BuildTiles(stream, shape, P::kQueries, TileOrder::kQueries,
+                              Scratch(stream, TileListBytes(shape, P::kQueries)));
   arguments.o = operands.o.data.data;
   arguments.o_stride = operands.o.stride;
   arguments.lse = operands.lse;
@@ -458,10 +539,10 @@ void Launch(const Stream& stream, const AttentionShape& shape, const AttentionOp
   const int64_t jobs = MaxTiles(shape.tokens, shape.segments, P::kQueries) * shape.heads;
   const unsigned blocks =
       static_cast<unsigned>(std::min<int64_t>(jobs, CurrentArchitecture().multiprocessors));
-  kernel<<<blocks, P::kThreads, kSharedBytes<P>, Handle(stream)>>>(
-      arguments, map(operands.q, shape.heads, P::kQueries), map(operands.k, shape.kv_heads, P::kKeys),
-      map(operands.v, shape.kv_heads, P::kKeys));
-  TANREN_CUDA_LAUNCHED();
+  LaunchChainedWithMemory(stream, kernel, blocks, P::kThreads, kSharedBytes<P>, arguments,
+                          map(operands.q, shape.heads, P::kQueries),
+                          map(operands.k, shape.kv_heads, P::kKeys),
+                          map(operands.v, shape.kv_heads, P::kKeys));
 }
 
 template <class P>

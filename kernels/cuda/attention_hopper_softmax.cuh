@@ -35,7 +35,7 @@ struct SoftCapFactors {
 
 // The softmax so far of the thread's two rows.
 struct RowState {
-  float max[kThreadRows] = {kMinusInfinity, kMinusInfinity};  // of scores, before the scale
+  float max[kThreadRows] = {kMinusInfinity, kMinusInfinity};  // of scores, before the scale; see kHeadroom
   float sum[kThreadRows] = {0, 0};                            // of this thread's columns
 };
 
@@ -69,7 +69,12 @@ __device__ __forceinline__ void MaskScores(const Visibility& sees, int length, i
 
 // Scores to weights 2^(scale * (s - max)), in place. rescale: what sums under the former maximum are worth
 // now.
-template <int kCount>
+//
+// kHeadroom: a row's maximum is left as it is, and rescale is 1, where the true one is higher by at most this
+// exponent: weights up to 2^kHeadroom do no harm in fp32 and bf16, and what was summed need not be rescaled
+// (as FlashAttention-4 does). kFollowsMaxima: it is always the true one.
+inline constexpr int kFollowsMaxima = -1;
+template <int kHeadroom, int kCount>
 __device__ __forceinline__ void WeightsOf(float (&s)[kCount], float scale, RowState& rows,
                                           float (&rescale)[kThreadRows]) {
   constexpr int kParts = 2;  // independent chains of each row
@@ -87,9 +92,14 @@ __device__ __forceinline__ void WeightsOf(float (&s)[kCount], float scale, RowSt
     float top = fmaxf(part[r][0], part[r][1]);
     top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, 1));
     top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, 2));
+    bool stays = false;  // not if both are -inf
+    if constexpr (kHeadroom != kFollowsMaxima) {
+      stays = (top - rows.max[r]) * scale <= kHeadroom;
+      if (stays) top = rows.max[r];
+    }
     // A row that has seen no key yet has no maximum: all weights are 2^-inf = 0.
     anchor[r] = top == kMinusInfinity ? 0.0f : top * scale;
-    rescale[r] = Exp2(fmaf(rows.max[r], scale, -anchor[r]));
+    rescale[r] = stays ? 1.0f : Exp2(fmaf(rows.max[r], scale, -anchor[r]));
     rows.max[r] = top;
     part[r][0] = rows.sum[r] * rescale[r];
     part[r][1] = 0;
@@ -107,6 +117,11 @@ template <int kCount>
 __device__ __forceinline__ void Rescale(float (&o)[kCount], const float (&factor)[kThreadRows]) {
 #pragma unroll
   for (int i = 0; i < kCount; ++i) o[i] *= factor[RowOf(i)];
+}
+
+// Whether any row of the warp is to be rescaled: all lanes of the warp get the same answer.
+__device__ __forceinline__ bool AnyRescales(const float (&factor)[kThreadRows]) {
+  return __any_sync(kAllLanes, factor[0] != 1.0f || factor[1] != 1.0f);
 }
 
 // Transposes 4 words across the 4 lanes of a quad: lane l gets word l of lanes 0..3.

@@ -31,6 +31,7 @@ struct AttentionTile {
 struct AttentionTileList {
   const AttentionTile* tiles = nullptr;
   const int32_t* count = nullptr;
+  int32_t* ticket = nullptr;  // 0: for a kernel that counts the tiles it has taken
 };
 enum class TileOrder : uint8_t { kQueries, kKeys };
 

@@ -11,6 +11,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/attention_kernels.h"
+#include "kernels/cuda/chain.cuh"
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/device_math.cuh"
 #include "kernels/cuda/pack.cuh"
@@ -35,8 +36,8 @@ struct SegmentTiles {
   int32_t segment;
 };
 
-// Where things are in the memory of a list, in bytes: the count, the tiles, two arrays of segments to sort
-// between, and the levels.
+// Where things are in the memory of a list, in bytes: the count and the ticket, the tiles, two arrays of
+// segments to sort between, and the levels.
 struct ListLayout {
   ListLayout(const AttentionShape& shape, int64_t rows_per_tile) {
     tiles = kAlignment;
@@ -152,6 +153,7 @@ struct PlanArgs {
   bool queries = false;
   AttentionTile* tiles = nullptr;
   int32_t* count = nullptr;
+  int32_t* ticket = nullptr;
   SegmentTiles* segment_memory = nullptr;  // [2, segments], where shared memory is too small
   int32_t* level_memory = nullptr;         // null where shared memory suffices
 };
@@ -160,6 +162,7 @@ __global__ __launch_bounds__(kPlanThreads) void BuildTilesKernel(const PlanArgs 
   __shared__ SegmentTiles shared_segments[2 * kSharedSegments];
   __shared__ int32_t shared_levels[kSharedLevels];
   __shared__ unsigned bits_of_all;
+  AwaitEarlierKernels();
   const bool is_shared = args.segments <= kSharedSegments;
   SegmentTiles* const first = is_shared ? shared_segments : args.segment_memory;
   SegmentTiles* const second = first + (is_shared ? kSharedSegments : args.segments);
@@ -180,7 +183,10 @@ __global__ __launch_bounds__(kPlanThreads) void BuildTilesKernel(const PlanArgs 
   if (threadIdx.x % kWarp == 0) atomicOr(&bits_of_all, bits);
   int all_tiles = 0;
   BlockExclusiveSum(tiles, &all_tiles);  // its barriers also complete the array and the bits
-  if (threadIdx.x == 0) *args.count = all_tiles;
+  if (threadIdx.x == 0) {
+    *args.count = all_tiles;
+    *args.ticket = 0;
+  }
 
   SegmentTiles* const sorted =
       args.segments > 1 ? SortSegments(args.segments, bits_of_all, first, second) : first;
@@ -330,13 +336,13 @@ AttentionTileList BuildTiles(const Stream& stream, const AttentionShape& shape, 
                 .queries = order == TileOrder::kQueries,
                 .tiles = reinterpret_cast<AttentionTile*>(base + layout.tiles),
                 .count = reinterpret_cast<int32_t*>(base),
+                .ticket = reinterpret_cast<int32_t*>(base + kAlignment / 2),
                 .segment_memory = reinterpret_cast<SegmentTiles*>(base + layout.segments)};
   if (layout.most_levels > kSharedLevels) {
     args.level_memory = reinterpret_cast<int32_t*>(base + layout.levels);
   }
-  BuildTilesKernel<<<1, kPlanThreads, 0, Handle(stream)>>>(args);
-  TANREN_CUDA_LAUNCHED();
-  return {args.tiles, args.count};
+  LaunchChained(stream, BuildTilesKernel, 1, kPlanThreads, args);
+  return {args.tiles, args.count, args.ticket};
 }
 
 void AttentionRowDots(const Stream& stream, const AttentionShape& shape, const AttentionOperands& operands,

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/cuda/chain.cuh"
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/stream.h"
 #include "kernels/device.h"
@@ -254,6 +255,14 @@ const Architecture& CurrentArchitecture() {
     return result;
   }();
   return architecture;
+}
+
+bool KernelsOverlap() {
+  static const bool overlap = [] {
+    const char* value = std::getenv("TANREN_CHAIN");
+    return CurrentArchitecture().major >= 9 && (value == nullptr || value[0] != '0');
+  }();
+  return overlap;
 }
 
 }  // namespace cuda

@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "kernels/backend.h"
+#include "kernels/cuda/chain.cuh"
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/pack.cuh"
 #include "kernels/cuda/stream.h"
@@ -43,6 +44,7 @@ __global__ __launch_bounds__(kRowThreads) void MoveRowsKernel(int64_t count, int
                                                               RowIndex table, float scale, const From* from,
                                                               To* to) {
   constexpr bool kAdds = kMove == RowMove::kScaleAdd || kMove == RowMove::kScatterAdd;
+  AwaitEarlierKernels();
   const int64_t unit = int64_t{blockIdx.x} * kRowWarps + threadIdx.x / kWarp;
   const int64_t i = unit / segments;
   if (i >= count) return;
@@ -91,9 +93,8 @@ void MoveRowsAs(const Stream& stream, int64_t count, int64_t width, const RowInd
   const int64_t segments = CeilDiv(width, packed ? kSegment<n> : kSegment<1>);
   const int64_t blocks = CeilDiv(count * segments, kRowWarps);
   const auto kernel = packed ? MoveRowsKernel<kMove, From, To, n> : MoveRowsKernel<kMove, From, To, 1>;
-  kernel<<<static_cast<unsigned>(blocks), kRowThreads, 0, Handle(stream)>>>(count, width, segments, table,
-                                                                            scale, from, to);
-  TANREN_CUDA_LAUNCHED();
+  LaunchChained(stream, kernel, static_cast<unsigned>(blocks), kRowThreads, count, width, segments, table,
+                scale, from, to);
 }
 
 template <RowMove kMove>

@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <initializer_list>
 
+#include "kernels/cuda/chain.cuh"
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/pack.cuh"
 #include "kernels/cuda/stream.h"
@@ -34,6 +35,7 @@ struct FlatCut {
 
 template <class Op, int kCount>
 __global__ __launch_bounds__(kFlatThreads, 4) void FlatKernel(const Op op, const FlatCut cut) {
+  AwaitEarlierKernels();
   const int64_t first = int64_t{blockIdx.x} * (kFlatThreads * Op::kPacks) + threadIdx.x;
   typename Op::template Input<kCount> inputs[Op::kPacks];
 #pragma unroll
@@ -73,8 +75,7 @@ void LaunchFlat(const Stream& stream, int64_t count, std::initializer_list<int64
   }
   const int64_t blocks = std::max<int64_t>(1, CeilDiv(cut.packs, kFlatThreads * Op::kPacks));
   const auto kernel = packed ? FlatKernel<Op, Op::kPack> : FlatKernel<Op, 1>;
-  kernel<<<static_cast<unsigned>(blocks), kFlatThreads, 0, Handle(stream)>>>(op, cut);
-  TANREN_CUDA_LAUNCHED();
+  LaunchChained(stream, kernel, static_cast<unsigned>(blocks), kFlatThreads, op, cut);
 }
 
 }  // namespace tanren::kernels::cuda

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "kernels/backend.h"
+#include "kernels/cuda/chain.cuh"
 #include "kernels/cuda/norm_rows.cuh"
 
 namespace tanren::kernels {
@@ -45,6 +46,7 @@ constexpr int kThreadElements = 16;
 template <class T, class Shape, bool kWhole>
 __global__ __launch_bounds__(Shape::kThreads, Shape::kBlocks) void ForwardKernel(const ForwardTask<T> task) {
   constexpr int kCount = kPackOf<T>, kGroup = Shape::kGroup, kPacks = Shape::kPacks, kRows = Shape::kRows;
+  AwaitEarlierKernels();
   __shared__ SumExchange<Shape::kThreads, kRows> exchange[2];
   const int width = static_cast<int>(task.rows.width);
   const int64_t first_row =
@@ -150,6 +152,7 @@ __global__ __launch_bounds__(Shape::kThreads, Shape::kBlocks) void ForwardKernel
 template <class T, bool kWhole>
 __global__ __launch_bounds__(kWideThreads) void WideForwardKernel(const ForwardTask<T> task) {
   constexpr int kCount = kPackOf<T>;
+  AwaitEarlierKernels();
   __shared__ SumExchange<kWideThreads, 1> exchange[2];
   const int64_t width = task.rows.width;
   const int64_t row = blockIdx.x;
@@ -205,15 +208,13 @@ template <class Shape, class T>
 void Launch(const Stream& stream, const ForwardTask<T>& task, bool whole) {
   const int64_t blocks = CeilDiv(task.rows.rows, Shape::kGroups * Shape::kRows);
   const auto kernel = whole ? ForwardKernel<T, Shape, true> : ForwardKernel<T, Shape, false>;
-  kernel<<<static_cast<unsigned>(blocks), Shape::kThreads, 0, Handle(stream)>>>(task);
-  TANREN_CUDA_LAUNCHED();
+  LaunchChained(stream, kernel, static_cast<unsigned>(blocks), Shape::kThreads, task);
 }
 
 template <class T>
 void LaunchWide(const Stream& stream, const ForwardTask<T>& task, bool whole) {
   const auto kernel = whole ? WideForwardKernel<T, true> : WideForwardKernel<T, false>;
-  kernel<<<static_cast<unsigned>(task.rows.rows), kWideThreads, 0, Handle(stream)>>>(task);
-  TANREN_CUDA_LAUNCHED();
+  LaunchChained(stream, kernel, static_cast<unsigned>(task.rows.rows), kWideThreads, task);
 }
 
 template <class T>

@@ -7,9 +7,9 @@
 #include <cstdint>
 
 #include "kernels/backend.h"
+#include "kernels/cuda/chain.cuh"
 #include "kernels/cuda/check.h"
-#include "kernels/cuda/pack.cuh"
-#include "kernels/cuda/pack_float.cuh"
+#include "kernels/cuda/rotary.cuh"
 #include "kernels/cuda/stream.h"
 #include "kernels/rotary.h"
 
@@ -19,25 +19,13 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kHeadsPerThread = 4;
-constexpr int kAnglePack = kPackOf<float>;
-
-// `count` angles, in whole packs where a pack of pairs is.
-template <int kCount>
-__device__ __forceinline__ void LoadAngles(const float* from, float (&to)[kCount]) {
-  constexpr int n = kCount < kAnglePack ? kCount : kAnglePack;
-#pragma unroll
-  for (int first = 0; first < kCount; first += n) {
-    const Pack<float, n> pack = LoadPack<n>(from + first);
-#pragma unroll
-    for (int e = 0; e < n; ++e) to[first + e] = pack.at[e];
-  }
-}
 
 // Thread `head_lane` of `head_lanes` takes heads head_lane, head_lane + head_lanes, ...
 template <class T, int kCount>
 __global__ __launch_bounds__(kThreads, 3) void RotaryKernel(const RotaryArgs args, int64_t half,
                                                             int64_t half_packs, int64_t head_lanes,
                                                             float direction, T* x) {
+  AwaitEarlierKernels();
   const int64_t unit = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   const int64_t lanes = head_lanes * half_packs;
   const int64_t token = unit / lanes;
@@ -65,15 +53,9 @@ __global__ __launch_bounds__(kThreads, 3) void RotaryKernel(const RotaryArgs arg
 #pragma unroll
   for (int h = 0; h < kHeadsPerThread; ++h) {
     if (head_lane + h * head_lanes >= args.heads) continue;
-    Floats<kCount> a = ToFloats(first[h]), b = ToFloats(second[h]);
-#pragma unroll
-    for (int e = 0; e < kCount; ++e) {
-      const float turned = __fmaf_rn(-b.at[e], sine[e], __fmul_rn(a.at[e], cosine[e]));
-      b.at[e] = __fmaf_rn(a.at[e], sine[e], __fmul_rn(b.at[e], cosine[e]));
-      a.at[e] = turned;
-    }
-    StorePack(first_half + h * head_step, FromFloats<T>(a));
-    StorePack(second_half + h * head_step, FromFloats<T>(b));
+    Turn(cosine, sine, first[h], second[h]);
+    StorePack(first_half + h * head_step, first[h]);
+    StorePack(second_half + h * head_step, second[h]);
   }
 }
 
@@ -88,9 +70,8 @@ void Rotate(const Stream& stream, const RotaryArgs& args, float direction, T* x)
   const int64_t head_lanes = CeilDiv(args.heads, kHeadsPerThread);
   const int64_t blocks = CeilDiv(args.tokens * head_lanes * half_packs, kThreads);
   const auto kernel = packed ? RotaryKernel<T, n> : RotaryKernel<T, 1>;
-  kernel<<<static_cast<unsigned>(blocks), kThreads, 0, Handle(stream)>>>(args, half, half_packs, head_lanes,
-                                                                         direction, x);
-  TANREN_CUDA_LAUNCHED();
+  LaunchChained(stream, kernel, static_cast<unsigned>(blocks), kThreads, args, half, half_packs, head_lanes,
+                direction, x);
 }
 
 }  // namespace

@@ -18,6 +18,7 @@
 #include <limits>
 
 #include "kernels/backend.h"
+#include "kernels/cuda/chain.cuh"
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/pack.cuh"
 #include "kernels/cuda/sampling_distribution.cuh"
@@ -70,6 +71,7 @@ template <int kCount>
 __global__ __launch_bounds__(kSegmentThreads) void RangeKernel(unsigned segments, unsigned vocab,
                                                                int64_t stride, const float* logits,
                                                                Range* ranges, RowMass* masses) {
+  AwaitEarlierKernels();
   const int64_t row = blockIdx.x / segments;
   const unsigned segment = blockIdx.x % segments;
   float values[kThreadLogits];
@@ -96,6 +98,7 @@ __global__ __launch_bounds__(kSegmentThreads) void MassKernel(
     const Range* ranges, float unit, unsigned capacity, RowMass* masses, Key* lists) {
   __shared__ unsigned count_of_block;
   __shared__ Mass begin_of_block;
+  AwaitEarlierKernels();
   const int64_t row = blockIdx.x / segments;
   const unsigned segment = blockIdx.x % segments;
   float values[kThreadLogits];
@@ -151,6 +154,7 @@ __global__ __launch_bounds__(kDrawThreads,
                                                 const Range* ranges, float unit, unsigned capacity,
                                                 const RowMass* masses, Key* lists, SampleResult* results) {
   __shared__ DrawMemory memory;
+  AwaitEarlierKernels();
   const int64_t row = blockIdx.x;
   const SamplingParams& own = params[row];
   const Distribution distribution =
@@ -181,6 +185,7 @@ __global__ __launch_bounds__(kSegmentThreads) void ScoreKernel(unsigned segments
                                                                const SamplingParams* params,
                                                                const Range* ranges, float unit,
                                                                const RowMass* masses, SampleResult* results) {
+  AwaitEarlierKernels();
   const int64_t row = blockIdx.x;
   const Distribution distribution =
       ReadDistribution<kSegmentThreads>(ranges + row * segments, segments, params[row].temperature, unit);
@@ -236,15 +241,12 @@ void ForRows(const Stream& stream, int64_t rows, int64_t vocab, int64_t vocab_st
   for (int64_t first = 0; first < rows; first += kRowsAtOnce) {
     const auto count = static_cast<unsigned>(std::min(kRowsAtOnce, rows - first));
     const float* z = logits + first * vocab_stride;
-    range<<<count * segments, kSegmentThreads, 0, Handle(stream)>>>(segments, width, vocab_stride, z, ranges,
-                                                                    masses);
-    TANREN_CUDA_LAUNCHED();
-    mass<<<count * segments, kSegmentThreads, 0, Handle(stream)>>>(
-        segments, width, vocab_stride, z, params + first, ranges, unit, capacity, masses, lists);
-    TANREN_CUDA_LAUNCHED();
+    LaunchChained(stream, range, count * segments, kSegmentThreads, segments, width, vocab_stride, z, ranges,
+                  masses);
+    LaunchChained(stream, mass, count * segments, kSegmentThreads, segments, width, vocab_stride, z,
+                  params + first, ranges, unit, capacity, masses, lists);
     finish(Rows{count, segments, width, vocab_stride, z, params + first, results + first, unit, capacity,
                 ranges, masses, lists});
-    TANREN_CUDA_LAUNCHED();
   }
 }
 
@@ -255,17 +257,16 @@ void cuda::SampleTokens(const Stream& stream, int64_t rows, int64_t vocab, int64
                         const float* logits, const SamplingParams* params, SampleResult* results) {
   const auto capacity = static_cast<unsigned>(std::min<int64_t>(kListCapacity, vocab));
   ForRows(stream, rows, vocab, vocab_stride, logits, params, results, capacity, [&](const Rows& r) {
-    DrawKernel<<<r.count, kDrawThreads, 0, Handle(stream)>>>(r.segments, r.vocab, r.stride, r.logits,
-                                                             r.params, r.ranges, r.unit, r.capacity, r.masses,
-                                                             r.lists, r.results);
+    LaunchChained(stream, DrawKernel, r.count, kDrawThreads, r.segments, r.vocab, r.stride, r.logits,
+                  r.params, r.ranges, r.unit, r.capacity, r.masses, r.lists, r.results);
   });
 }
 
 void cuda::ScoreSamples(const Stream& stream, int64_t rows, int64_t vocab, int64_t vocab_stride,
                         const float* logits, const SamplingParams* params, SampleResult* results) {
   ForRows(stream, rows, vocab, vocab_stride, logits, params, results, /*capacity=*/0, [&](const Rows& r) {
-    ScoreKernel<<<r.count, kSegmentThreads, 0, Handle(stream)>>>(r.segments, r.stride, r.logits, r.params,
-                                                                 r.ranges, r.unit, r.masses, r.results);
+    LaunchChained(stream, ScoreKernel, r.count, kSegmentThreads, r.segments, r.stride, r.logits, r.params,
+                  r.ranges, r.unit, r.masses, r.results);
   });
 }
 

@@ -71,7 +71,6 @@ class Generator {
     results_ = results;
     while (true) {
       Activity::Own().Tick();
-      kernels::Fill(model_.mesh.stream, slots_.size() * row_bytes_, 0, model_.sample_rows.data);
       std::vector<size_t> started;
       for (size_t s = 0; s < slots_.size(); ++s) {
         if (slots_[s].has_value() || waiting.empty()) continue;
@@ -80,8 +79,8 @@ class Generator {
         started.push_back(s);
       }
       if (!started.empty()) {
-        Prefill(started);
-        TANREN_RETURN_IF_ERROR(Sample(started));
+        StageSampling(started);
+        TANREN_RETURN_IF_ERROR(Sample(started, Prefill(started)));
         continue;  // an answer of one token may have freed its slot
       }
       std::vector<size_t> busy;
@@ -89,8 +88,8 @@ class Generator {
         if (slots_[s].has_value()) busy.push_back(s);
       }
       if (busy.empty()) return absl::OkStatus();
-      Decode(busy);
-      TANREN_RETURN_IF_ERROR(Sample(busy));
+      StageSampling(busy);
+      TANREN_RETURN_IF_ERROR(Sample(busy, Decode(busy)));
     }
   }
 
@@ -104,9 +103,10 @@ class Generator {
     RepetitionTracker repetition;
   };
 
-  // Fills the slots' caches with their prompts; the last hidden state of each becomes the slot's row to
-  // sample from. Prompts follow each other without gaps, so that short ones share a step.
-  void Prefill(const std::vector<size_t>& started) {
+  // Fills the slots' caches with their prompts and returns the last hidden state of each in its slot's row,
+  // zeros in the others. Prompts follow each other without gaps, so that short ones share a step.
+  ConstBuffer Prefill(const std::vector<size_t>& started) {
+    kernels::Fill(model_.mesh.stream, slots_.size() * row_bytes_, 0, model_.sample_rows.data);
     const int64_t rows = options_.prefill_tokens;
     std::vector<int32_t> ids, slots, positions;
     std::vector<std::pair<int64_t, size_t>> ends;  // row of a prompt's last token, and its slot
@@ -137,9 +137,11 @@ class Generator {
       slots_[slot]->length = length;
     }
     if (!ids.empty()) compute();
+    return model_.sample_rows;
   }
 
-  void Decode(const std::vector<size_t>& busy) {
+  // One more token of each busy slot: the hidden states of all slots.
+  ConstBuffer Decode(const std::vector<size_t>& busy) {
     const int64_t rows = static_cast<int64_t>(slots_.size());
     std::vector<int32_t> ids(rows, 0), slots(rows, -1), positions(rows, 0);
     for (size_t s : busy) {
@@ -147,19 +149,16 @@ class Generator {
       slots[s] = static_cast<int32_t>(s);
       positions[s] = static_cast<int32_t>(slots_[s]->length++);
     }
-    const ConstBuffer hidden =
-        model_.decoder.Step(rows, ids.data(), slots.data(), positions.data(), model_.cache);
-    kernels::CopyRows(model_.mesh.stream, 1, rows * row_bytes_, model_.sample_rows.data, rows * row_bytes_,
-                      hidden.data, rows * row_bytes_);
+    return model_.decoder.Step(rows, ids.data(), slots.data(), positions.data(), model_.cache);
   }
 
-  // Logits of all slots over the whole vocabulary, on every tensor rank.
-  void MakeLogits() {
+  // Logits of all slots over the whole vocabulary, on every tensor rank, from hidden states [slots, width].
+  void MakeLogits(ConstBuffer hidden) {
     const int64_t rows = static_cast<int64_t>(slots_.size());
     const int64_t local = model_.decoder.local().vocab;
     const int64_t size = model_.mesh.tensor->size();
-    model_.decoder.vocabulary_head().Forward(model_.mesh.stream, rows, {model_.sample_rows, width_},
-                                             ConstBuffer(), {Buffer(model_.logits_local), local});
+    model_.decoder.vocabulary_head().Forward(model_.mesh.stream, rows, {hidden, width_}, ConstBuffer(),
+                                             {Buffer(model_.logits_local), local});
     if (size == 1) return;
     model_.mesh.tensor->AllGather(model_.mesh.stream, "logits", ConstBuffer(model_.logits_local),
                                   Buffer(model_.logits_gathered), rows * local);
@@ -197,18 +196,23 @@ class Generator {
     kernels::ScoreSamples(stream, rows, vocab, stride, model_.logits, params, samples);
   }
 
-  absl::Status Sample(const std::vector<size_t>& busy) {
-    MakeLogits();
+  // How the slots' next tokens are drawn, sent ahead of the step so that no copy lies between its kernels.
+  void StageSampling(const std::vector<size_t>& busy) {
     const int64_t rows = static_cast<int64_t>(slots_.size());
-    const int64_t stride = model_.decoder.local().vocab * model_.mesh.tensor->size();
     kernels::SamplingParams* params = model_.sampling.host();
     std::fill_n(params, rows, kernels::SamplingParams());
     for (size_t s : busy) {
       params[s] = requests_[slots_[s]->request].sampling;
       params[s].index = (*results_)[slots_[s]->request].tokens.size();
     }
+    model_.sampling.ToDevice(model_.mesh.stream, rows);
+  }
+
+  absl::Status Sample(const std::vector<size_t>& busy, ConstBuffer hidden) {
+    MakeLogits(hidden);
+    const int64_t rows = static_cast<int64_t>(slots_.size());
+    const int64_t stride = model_.decoder.local().vocab * model_.mesh.tensor->size();
     const Stream& stream = model_.mesh.stream;
-    model_.sampling.ToDevice(stream, rows);
     if (const float cap = model_.options.shape.logit_soft_cap; cap > 0) {
       kernels::SoftCap(stream, stride * rows, cap, model_.logits);
     }

@@ -209,6 +209,28 @@ TYPED_TEST(LinearTest, FewRowsOfWholeVectors) {
       CheckForward<TypeParam, float>(layer, rows, !flag, VectorGap);
     }
   }
+  Layer<TypeParam> wide(4130, 72);
+  for (const int64_t rows : {1, 7, 8}) CheckForward<TypeParam, float>(wide, rows, true, VectorGap);
+}
+
+// Of up to 8 rows in bf16 on a GPU: a row has the same bits however many others there are.
+TEST(LinearRowsTest, ARowDoesNotDependOnTheOthers) {
+  if (!OnCuda()) GTEST_SKIP() << "the CPU's products choose their blocking by the number of rows";
+  for (const int64_t out : {37, 4130}) {
+    constexpr int64_t kIn = 520, kMost = 8;
+    const auto weight = RandomNormal<BFloat16>(out * kIn), x = RandomNormal<BFloat16>(kMost * kIn);
+    Linear linear(out, kIn, DType::kBF16, TestStream().device);
+    linear.Bind(weight.data(), nullptr, false);
+    linear.Pack(TestStream());
+    std::vector<float> all(kMost * out);
+    linear.Forward(TestStream(), kMost, {x.data(), kIn}, {}, {all.data(), out});
+    for (const int64_t rows : {1, 3, 5}) {
+      std::vector<float> some(rows * out);
+      linear.Forward(TestStream(), rows, {x.data(), kIn}, {}, {some.data(), out});
+      EXPECT_TRUE(SameBits(some, std::vector<float>(all.begin(), all.begin() + rows * out)))
+          << rows << " rows";
+    }
+  }
 }
 
 // Everything begins one element into its memory.

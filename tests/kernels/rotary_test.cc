@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "kernels/attention.h"
 #include "tests/kernels/test_stream.h"
 #include "tests/kernels/testing.h"
 #include "tests/reference/rotary.h"
@@ -93,6 +94,37 @@ TYPED_TEST(RotaryTest, DoesNotDependOnAlignment) {
   std::vector<T> compact;
   for (int64_t t = 0; t < tokens; ++t) compact.insert(compact.end(), row(t), row(t) + width);
   EXPECT_TRUE(SameBits(compact, aligned));
+}
+
+// RotaryAppend is Rotary and then CacheAppend, bit for bit; heads of whole packs and others, idle rows.
+TYPED_TEST(RotaryTest, TurnedOnTheWayToTheCache) {
+  using T = TypeParam;
+  for (const int64_t head_dim : {64, 128, 48, 34}) {
+    SCOPED_TRACE(head_dim);
+    const int64_t tokens = 19, heads = 6, kv_heads = 2, slots = 4, max_tokens = 300;
+    const int64_t stride = (heads + 2 * kv_heads) * head_dim;
+    const Problem problem(tokens, heads + kv_heads, head_dim, stride);
+    std::vector<int32_t> slot_of;
+    for (int64_t t = 0; t < tokens; ++t) slot_of.push_back(t % 5 == 3 ? -1 : static_cast<int32_t>(t % slots));
+    CachedAttentionShape shape{.tokens = tokens,
+                               .heads = heads,
+                               .kv_heads = kv_heads,
+                               .head_dim = head_dim,
+                               .max_tokens = max_tokens,
+                               .slots = slot_of.data(),
+                               .positions = problem.positions.data()};
+    std::vector<T> qkv = RandomNormal<T>(tokens * stride), turned = qkv;
+    std::vector<T> k = Poisoned<T>(slots * kv_heads * max_tokens * head_dim), v = k, expected_k = k,
+                   expected_v = k;
+    Rotary(TestStream(), problem.args, turned.data(), false);
+    CacheAppend(TestStream(), shape, {turned.data() + heads * head_dim, stride},
+                {turned.data() + (heads + kv_heads) * head_dim, stride}, expected_k.data(),
+                expected_v.data());
+    RotaryAppend(TestStream(), problem.args, shape, qkv.data(), k.data(), v.data());
+    EXPECT_TRUE(SameBits(qkv, turned));
+    EXPECT_TRUE(SameBits(k, expected_k));
+    EXPECT_TRUE(SameBits(v, expected_v));
+  }
 }
 
 TYPED_TEST(RotaryTest, NothingToDo) {
