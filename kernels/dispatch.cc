@@ -140,7 +140,7 @@ void HeadNormBackward(const Stream& stream, const HeadNormArgs& args, ConstBuffe
   Of(stream)->HeadNormBackward(stream, args, dy, x, rstd, dx, dweight);
 }
 
-void AdamW(const Stream& stream, const AdamWArgs& args, const float* g, float* w, float* m, float* v,
+void AdamW(const Stream& stream, const AdamWArgs& args, const float* g, float* w, Buffer m, Buffer v,
            Buffer w_model) {
   Of(stream)->AdamW(stream, args, g, w, m, v, w_model);
 }

@@ -325,6 +325,10 @@ int BenchKernels(const BenchOptions& options) {
       table.Row("adamw", 7.5 * bytes, [&] {
         kernels::AdamW(stream, args, g.as<float>(), w.as<float>(), m.as<float>(), v.as<float>(), model);
       });
+      const Buffer narrow_m(m.buffer().data, DType::kBF16), narrow_v(v.buffer().data, DType::kBF16);
+      table.Row("adamw, bf16 moments", 5.5 * bytes, [&] {
+        kernels::AdamW(stream, args, g.as<float>(), w.as<float>(), narrow_m, narrow_v, model);
+      });
       table.Row("cast fp32 to bf16", 1.5 * bytes, [&] { kernels::Cast(stream, count, g, model); });
     }
     {

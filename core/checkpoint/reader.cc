@@ -10,6 +10,7 @@
 #include "core/checkpoint/gather.h"
 #include "core/checkpoint/run_directory.h"
 #include "core/checkpoint/safetensors.h"
+#include "kernels/reduce.h"
 
 namespace tanren {
 namespace {
@@ -221,14 +222,23 @@ absl::StatusOr<std::string> CheckpointReader::ConfigText() const {
   return ReadSmallFile(directory_, "resolved.yaml", kMaxConfigBytes);
 }
 
-absl::Status CheckpointReader::CheckPiece(const TensorPiece& piece) const {
+bool CheckpointReader::Converts(const TensorPiece& piece, const ReadOptions& options) const {
+  const auto is_float = [](DType dtype) { return dtype == DType::kF32 || dtype == DType::kBF16; };
+  const int index = IndexOf(piece.info());
+  if (index < 0 || !options.may_be_converted) return false;
+  const TensorInfo& stored = manifest_.tensors[index];
+  return stored.dtype != piece.dtype && is_float(stored.dtype) && is_float(piece.dtype) &&
+         options.may_be_converted(stored);
+}
+
+absl::Status CheckpointReader::CheckPiece(const TensorPiece& piece, const ReadOptions& options) const {
   const TensorInfo info = piece.info();
   TANREN_RETURN_IF_ERROR(CheckTensorInfo(info));
   TANREN_RETURN_IF_ERROR(At(TensorKey(info), CheckRegion(piece.global_shape, piece.region())));
   const int index = IndexOf(info);
   if (index < 0) return absl::OkStatus();
   const TensorInfo& stored = manifest_.tensors[index];
-  if (stored.shape != info.shape || stored.dtype != info.dtype) {
+  if (stored.shape != info.shape || (stored.dtype != info.dtype && !Converts(piece, options))) {
     return InvalidInput("%s: %s is %s %s in the checkpoint, %s %s in this run", path(), TensorKey(info),
                         NameOf(stored.dtype), ShapeToString(stored.shape), NameOf(info.dtype),
                         ShapeToString(info.shape));
@@ -251,13 +261,16 @@ absl::StatusOr<ReadReport> CheckpointReader::Read(Comm& world, absl::Span<const 
                                                   const ReadOptions& options) {
   ReadReport report;
   absl::Status status;
-  std::vector<TensorPiece> present;
+  std::vector<TensorPiece> as_stored, converted;
   for (const TensorPiece& piece : wanted) {
-    if (status.ok()) status = CheckPiece(piece);
+    if (status.ok()) status = CheckPiece(piece, options);
     if (!status.ok()) break;
     const TensorInfo info = piece.info();
-    if (IndexOf(info) >= 0) {
-      present.push_back(piece);
+    if (Converts(piece, options)) {
+      converted.push_back(piece);
+      report.converted_tensors.push_back(TensorKey(info));
+    } else if (IndexOf(info) >= 0) {
+      as_stored.push_back(piece);
     } else if (options.may_be_new && options.may_be_new(info)) {
       report.new_tensors.push_back(TensorKey(info));
     } else {
@@ -265,7 +278,7 @@ absl::StatusOr<ReadReport> CheckpointReader::Read(Comm& world, absl::Span<const 
                             TensorKey(info));
     }
   }
-  const std::vector<int32_t> wanted_by_any = WantedByAnyRank(world, present);
+  const std::vector<int32_t> wanted_by_any = WantedByAnyRank(world, wanted);
   for (size_t t = 0; t < wanted_by_any.size(); ++t) {
     const TensorInfo& info = manifest_.tensors[t];
     if (wanted_by_any[t]) continue;
@@ -277,11 +290,18 @@ absl::StatusOr<ReadReport> CheckpointReader::Read(Comm& world, absl::Span<const 
   }
   // Names and shapes are settled on all ranks before any rank moves data.
   TANREN_RETURN_IF_ERROR(AgreeStatus(world, "checkpoint_tensors", status));
-  TANREN_RETURN_IF_ERROR(AgreeStatus(world, "checkpoint_read", ReadLocal(present)));
-  std::sort(report.new_tensors.begin(), report.new_tensors.end());
-  report.new_tensors.erase(std::unique(report.new_tensors.begin(), report.new_tensors.end()),
-                           report.new_tensors.end());
-  for (const TensorPiece& piece : present) report.bytes += piece.bytes();
+  status = ReadLocal(as_stored);
+  for (const TensorPiece& piece : converted) {
+    if (status.ok()) status = ReadConverted(piece);
+  }
+  TANREN_RETURN_IF_ERROR(AgreeStatus(world, "checkpoint_read", status));
+  for (std::vector<std::string>* names : {&report.new_tensors, &report.converted_tensors}) {
+    std::sort(names->begin(), names->end());
+    names->erase(std::unique(names->begin(), names->end()), names->end());
+  }
+  for (const std::vector<TensorPiece>* pieces : {&as_stored, &converted}) {
+    for (const TensorPiece& piece : *pieces) report.bytes += piece.bytes();
+  }
   return report;
 }
 
@@ -309,6 +329,23 @@ absl::Status CheckpointReader::ReadLocal(absl::Span<const TensorPiece> wanted) c
       }
       TANREN_RETURN_IF_ERROR(gatherer.Gather(*opened, manifest_.chunks[c], &found->second));
     }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckpointReader::ReadConverted(const TensorPiece& piece) const {
+  const DType from = manifest_.tensors[IndexOf(piece.info())].dtype;
+  const int64_t slice = kStagingBytes / SizeOf(from);
+  std::vector<char> stored(static_cast<size_t>(std::min(slice, piece.elements()) * SizeOf(from)));
+  for (int64_t begin = piece.range_begin; begin < piece.range_end; begin += slice) {
+    TensorPiece part = piece;
+    part.range_begin = begin;
+    part.range_end = std::min(begin + slice, piece.range_end);
+    part.dtype = from;
+    part.data = stored.data();
+    TANREN_RETURN_IF_ERROR(ReadLocal({&part, 1}));
+    char* const to = static_cast<char*>(piece.data) + (begin - piece.range_begin) * SizeOf(piece.dtype);
+    kernels::Cast(Stream(), part.elements(), ConstBuffer(stored.data(), from), Buffer(to, piece.dtype));
   }
   return absl::OkStatus();
 }

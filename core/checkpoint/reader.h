@@ -29,12 +29,15 @@ struct OpenOptions {
 struct ReadOptions {
   std::function<bool(const TensorInfo&)> may_be_new;      // wanted, absent: the pieces stay as they are
   std::function<bool(const TensorInfo&)> may_be_dropped;  // present, wanted by no rank
+  // Stored in fp32 and wanted in bf16, which rounds to nearest, or the other way round, which is exact.
+  std::function<bool(const TensorInfo& stored)> may_be_converted;
 };
 
 struct ReadReport {
   std::vector<std::string> new_tensors;  // keys, see TensorKey
   std::vector<std::string> dropped_tensors;
-  int64_t bytes = 0;  // that this rank received
+  std::vector<std::string> converted_tensors;  // among this rank's pieces
+  int64_t bytes = 0;                           // that this rank received
 };
 
 class CheckpointReader {
@@ -89,7 +92,11 @@ class CheckpointReader {
   absl::Status CheckHashes() const;
   // Indices of the tensors that any rank's pieces name.
   std::vector<int32_t> WantedByAnyRank(Comm& world, absl::Span<const TensorPiece> pieces) const;
-  absl::Status CheckPiece(const TensorPiece& piece) const;
+  absl::Status CheckPiece(const TensorPiece& piece, const ReadOptions& options = {}) const;
+  // Stored in another element type than the piece's, which the options allow.
+  bool Converts(const TensorPiece& piece, const ReadOptions& options) const;
+  // ReadLocal() of a piece that is converted, a part at a time.
+  absl::Status ReadConverted(const TensorPiece& piece) const;
   absl::Status CompareLocal(absl::Span<const TensorPiece> pieces, const ProducePart& produce) const;
   int IndexOf(const TensorInfo& tensor) const;
 

@@ -132,10 +132,10 @@ struct StatePiece {
   std::vector<int64_t> box_size;
   int64_t range_begin = 0;
   int64_t range_end = 0;
-  float* data = nullptr;  // fp32, owned by the engine (see StateAccess)
+  Buffer data;  // weights in fp32, moments as AdamWOptions::moments; the engine's memory (see StateAccess)
 };
 
-// The state of one model as pieces of fp32 memory. For a model whose weights are not fp32 and that has no
+// The state of one model as pieces of host memory. For a model whose weights are not fp32 and that has no
 // optimizer, the pieces are a temporary copy. Over all ranks the pieces cover every tensor exactly once.
 class StateAccess {
  public:

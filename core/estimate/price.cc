@@ -57,9 +57,11 @@ class Pricer {
     rank_flops_ += ((3 + again) * RankTokens(work.trained_tokens) + RankTokens(work.scored_tokens)) *
                    forward / mesh_.tensor;
     if (work.trained_tokens > 0) {
-      // AdamW reads and writes 28 bytes a weight; a data rank owns its share of a tensor rank's weights.
+      // AdamW reads gradients, and reads and writes weights and moments; a data rank owns its share of a
+      // tensor rank's weights.
       const double owned = ParametersOf(model) / mesh_.world();
-      price_.optimizer_seconds += 28 * owned / machine_.memory_bytes_per_second;
+      const double bytes = 12.0 + 4.0 * static_cast<double>(SizeOf(model.optimizer.moments));
+      price_.optimizer_seconds += bytes * owned / machine_.memory_bytes_per_second;
       Add(TrainTraffic(model, engine_, mesh_, ShapeOf(work.trained_tokens)));
     }
     if (work.scored_tokens > 0) Add(ScoreTraffic(model, engine_, mesh_, ShapeOf(work.scored_tokens)));
@@ -141,7 +143,9 @@ class Pricer {
 double CheckpointBytes(const EngineOptions& engine) {
   double bytes = 0;
   for (const ModelOptions& model : engine.models) {
-    if (model.saved) bytes += ParametersOf(model) * (model.trainable ? 12 : 4);
+    if (!model.saved) continue;
+    const int64_t moments = model.trainable ? 2 * SizeOf(model.optimizer.moments) : 0;
+    bytes += ParametersOf(model) * static_cast<double>(4 + moments);
   }
   return bytes;
 }

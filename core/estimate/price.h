@@ -1,9 +1,9 @@
 // What a run costs on a stated machine: floors of its steps, its checkpoints, and what failures take.
 //
 // A step's floor (docs/estimate.md): 6 N + 6 L h S flops a trained token, a third of that a scored one, over
-// the stated rate; 28 bytes a weight of the optimizer, of this rank's share, over the stated bandwidth; the
-// ring's bytes over the stated links. Floors of work that does not overlap are added; nothing here was
-// measured.
+// the stated rate; 28 bytes a weight of the optimizer (20 with moments in bf16), of this rank's share, over
+// the stated bandwidth; the ring's bytes over the stated links. Floors of work that does not overlap are
+// added; nothing here was measured.
 #ifndef TANREN_CORE_ESTIMATE_PRICE_H_
 #define TANREN_CORE_ESTIMATE_PRICE_H_
 
@@ -71,8 +71,8 @@ struct Price {
 Price PriceRun(const config::Config& config, const EngineOptions& engine, const MeshShape& mesh,
                const Machine& machine, const AnswerLengths& lengths = {});
 
-// The bytes of tensors in one checkpoint: weights and both moments in fp32 of trained models, weights of
-// frozen ones that are kept in it.
+// The bytes of tensors in one checkpoint: weights in fp32, and of trained models both moments as they are
+// stored; frozen ones where they are kept in it.
 double CheckpointBytes(const EngineOptions& engine);
 
 }  // namespace tanren

@@ -281,7 +281,7 @@ absl::Status FillPieces(const HfModel& model, std::span<const StatePiece> pieces
                           ShapeToString(place->shape), piece.model, ShapeToString(piece.shape));
     }
     const Region region{Box{piece.box_begin, piece.box_size}, piece.range_begin, piece.range_end};
-    TANREN_RETURN_IF_ERROR(model.Read(piece.name, region, piece.data));
+    TANREN_RETURN_IF_ERROR(model.Read(piece.name, region, piece.data.as<float>()));
   }
   if (!any) return InvalidInput("%s: the pieces to fill hold no weight", model.directory());
   return absl::OkStatus();

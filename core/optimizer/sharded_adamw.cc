@@ -6,6 +6,7 @@
 #include "core/base/status.h"
 #include "kernels/device.h"
 #include "kernels/optimizer.h"
+#include "kernels/random.h"
 #include "kernels/reduce.h"
 
 namespace tanren {
@@ -22,6 +23,12 @@ int64_t StagedElements(const Parameter& parameter) {
 int64_t StagedOffset(const Parameter& parameter) {
   if (parameter.sync != TensorSync::kSubgroup) return 0;
   return parameter.begin * (parameter.count / parameter.local_shape[0]);
+}
+
+// Of one parameter's moments: the same on all ranks that hold the same part of it, whose copies must stay
+// equal, and another for each other part.
+uint64_t RoundingSeed(const Parameter& parameter, uint64_t seed) {
+  return kernels::RandomBits(seed, StreamOfName(parameter.name), static_cast<uint64_t>(parameter.begin));
 }
 
 }  // namespace
@@ -50,8 +57,8 @@ int64_t ShardedAdamW::StagingCount() const {
 
 void ShardedAdamW::Layout(Arena& arena) {
   if (weight_dtype_ != DType::kF32) master_ = arena.Take<float>("master weights", shard_count_);
-  first_moment_ = arena.Take<float>("first moments", shard_count_);
-  second_moment_ = arena.Take<float>("second moments", shard_count_);
+  first_moment_ = arena.Take("first moments", options_.moments, shard_count_);
+  second_moment_ = arena.Take("second moments", options_.moments, shard_count_);
   staging_ = arena.Take<float>("tensor-axis gradient sums", StagingCount());
   squares_.Layout(arena, "gradient norm", static_cast<int64_t>(owned_.size()));
 }
@@ -129,6 +136,8 @@ ShardedAdamW::StepResult ShardedAdamW::Step(double learning_rate) {
     for (const Owned& piece : owned_) {
       args.count = piece.count;
       args.weight_decay = piece.parameter->decay ? static_cast<float>(options_.weight_decay) : 0;
+      args.rounding_seed = RoundingSeed(*piece.parameter, options_.rounding_seed);
+      args.first_index = piece.begin - piece.parameter->offset;
       kernels::AdamW(mesh_.stream, args, gradients_ + piece.begin, master(piece), first_moment(piece),
                      second_moment(piece), Buffer());
     }
@@ -139,20 +148,16 @@ ShardedAdamW::StepResult ShardedAdamW::Step(double learning_rate) {
 }
 
 void ShardedAdamW::PublishWeights() {
-  const int64_t size = SizeOf(weight_dtype_);
-  const auto at = [&](int64_t element) {
-    return Buffer(static_cast<char*>(weights_.data) + element * size, weight_dtype_);
-  };
   if (master_) {
     for (const Owned& piece : owned_) {
-      kernels::Cast(mesh_.stream, piece.count, ConstBuffer(master(piece)), at(piece.begin));
+      kernels::Cast(mesh_.stream, piece.count, ConstBuffer(master(piece)), ElementAt(weights_, piece.begin));
     }
   }
   if (mesh_.data->size() == 1) return;
   for (const Bucket& bucket : parameters_.buckets()) {
     const Bucket shard = parameters_.Shard(bucket, mesh_.data->rank());
-    mesh_.data->AllGather(mesh_.stream, "weight bucket", at(shard.begin), at(bucket.begin),
-                          shard.end - shard.begin);
+    mesh_.data->AllGather(mesh_.stream, "weight bucket", ElementAt(weights_, shard.begin),
+                          ElementAt(weights_, bucket.begin), shard.end - shard.begin);
   }
 }
 

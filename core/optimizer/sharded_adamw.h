@@ -1,9 +1,10 @@
 // AdamW with optimizer state partitioned over the data axis (ZeRO stage 1, Rajbhandari et al. 2020).
 //
-// Data rank d owns part d of every bucket of the flat parameter order: its fp32 master weights and moments.
-// A step sums gradients along the tensor axis where parameters are replicated there, reduce-scatters buckets
-// along the data axis (last layer first), clips by the global norm, updates the owned parts and all-gathers
-// the new weights. With fp32 weights the owned part of the weights is the master itself.
+// Data rank d owns part d of every bucket of the flat parameter order: its fp32 master weights and its
+// moments, in fp32 or bf16. A step sums gradients along the tensor axis where parameters are replicated
+// there, reduce-scatters buckets along the data axis (last layer first), clips by the global norm, updates
+// the owned parts and all-gathers the new weights. With fp32 weights the owned part of the weights is the
+// master itself.
 #ifndef TANREN_CORE_OPTIMIZER_SHARDED_ADAMW_H_
 #define TANREN_CORE_OPTIMIZER_SHARDED_ADAMW_H_
 
@@ -23,6 +24,11 @@ struct AdamWOptions {
   double epsilon = 1e-8;
   double weight_decay = 0.1;  // on parameters with Parameter::decay
   double clip_norm = 1;       // 0: no clipping
+
+  // What the moments are stored in, kF32 or kBF16. In bf16 they are rounded at random (kernels/optimizer.h):
+  // the same in every run of one seed, at any number of data ranks.
+  DType moments = DType::kF32;
+  uint64_t rounding_seed = 1;
 };
 
 class ShardedAdamW {
@@ -59,13 +65,16 @@ class ShardedAdamW {
 
   const std::vector<Owned>& owned() const { return owned_; }
   float* master(const Owned& piece) const;
-  float* first_moment(const Owned& piece) const { return first_moment_ + piece.shard_begin; }
-  float* second_moment(const Owned& piece) const { return second_moment_ + piece.shard_begin; }
+  Buffer first_moment(const Owned& piece) const { return ElementAt(first_moment_, piece.shard_begin); }
+  Buffer second_moment(const Owned& piece) const { return ElementAt(second_moment_, piece.shard_begin); }
 
  private:
   void SyncTensorAxis();
   double GradientNorm();
   int64_t StagingCount() const;
+  static Buffer ElementAt(Buffer buffer, int64_t element) {
+    return Buffer(buffer.as<char>() + element * SizeOf(buffer.dtype), buffer.dtype);
+  }
 
   const ParameterSet& parameters_;
   Mesh mesh_;
@@ -78,8 +87,7 @@ class ShardedAdamW {
   Buffer weights_;
   float* gradients_ = nullptr;
   float* master_ = nullptr;  // null with fp32 weights
-  float* first_moment_ = nullptr;
-  float* second_moment_ = nullptr;
+  Buffer first_moment_, second_moment_;
   Staged<double> squares_;    // per owned piece, of its gradient
   float* staging_ = nullptr;  // tensor-axis sums
 };

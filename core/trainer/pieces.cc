@@ -21,9 +21,9 @@ std::vector<TensorPiece> ToTensorPieces(std::span<const StatePiece> pieces) {
   std::vector<TensorPiece> out;
   out.reserve(pieces.size());
   for (const StatePiece& piece : pieces) {
-    out.push_back(TensorPiece{piece.model, piece.name, RoleOf(piece.role), DType::kF32, piece.shape,
+    out.push_back(TensorPiece{piece.model, piece.name, RoleOf(piece.role), piece.data.dtype, piece.shape,
                               Box{piece.box_begin, piece.box_size}, piece.range_begin, piece.range_end,
-                              piece.data});
+                              piece.data.data});
   }
   return out;
 }

@@ -10,7 +10,7 @@
 
 namespace tanren {
 
-// The same memory under the checkpoint's names, as float32.
+// The same memory under the checkpoint's names.
 std::vector<TensorPiece> ToTensorPieces(std::span<const StatePiece> pieces);
 
 }  // namespace tanren

@@ -73,6 +73,9 @@ absl::StatusOr<EngineOptions> EngineOptionsFromConfig(const config::Config& conf
   policy.optimizer.epsilon = config.optimizer().epsilon();
   policy.optimizer.weight_decay = config.optimizer().weight_decay();
   policy.optimizer.clip_norm = config.optimizer().clip_norm();
+  policy.optimizer.moments =
+      config.optimizer().moments() == config::OptimizerConfig::bf16 ? DType::kBF16 : DType::kF32;
+  policy.optimizer.rounding_seed = static_cast<uint64_t>(config.seed());
   policy.init_seed = static_cast<uint64_t>(config.seed());
   policy.init_from = config.init().from();
   policy.generates = config.samples().interval_steps() > 0 && config.samples().prompts_size() > 0;

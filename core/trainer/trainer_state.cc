@@ -141,6 +141,9 @@ absl::StatusOr<std::unique_ptr<CheckpointReader>> Trainer::LoadState(const std::
   LoadRequest request;
   request.run_dir = config_.run_directory();
   request.resume = resume;
+  request.read.may_be_converted = [](const TensorInfo& stored) {
+    return stored.role == Role::kFirstMoment || stored.role == Role::kSecondMoment;
+  };
   std::vector<std::unique_ptr<StateAccess>> accesses;
   TANREN_ASSIGN_OR_RETURN(LoadResult loaded, LoadCheckpoint(world(), request, [&](const CheckpointReader&) {
                             accesses.clear();
@@ -150,6 +153,13 @@ absl::StatusOr<std::unique_ptr<CheckpointReader>> Trainer::LoadState(const std::
     for (const std::string& warning : loaded.warnings) std::fprintf(stderr, "warning: %s\n", warning.c_str());
   }
   if (loaded.reader == nullptr) return nullptr;
+  if (world().rank() == 0 && !loaded.report.converted_tensors.empty()) {
+    std::printf("moments of %s were stored in another type and are %s (optimizer.moments)\n",
+                loaded.reader->path().c_str(),
+                config_.optimizer().moments() == config::OptimizerConfig::bf16
+                    ? "rounded from float32 to bfloat16"
+                    : "converted from bfloat16 to float32");
+  }
   TANREN_RETURN_IF_ERROR(AgreeStatus(world(), "resumed state", RestoreState(*loaded.reader)));
   for (auto& access : accesses) access->Commit();
   return std::move(loaded.reader);

@@ -7,6 +7,7 @@
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 // clang-format off: the order matters
 #include "hwy/highway.h"
+#include "kernels/cpu/philox-inl.h"
 // clang-format on
 
 #include <algorithm>
@@ -29,39 +30,8 @@ inline constexpr uint64_t kPermutationDomain = 0x7065726D75746521u;
 HWY_BEFORE_NAMESPACE();
 namespace tanren::kernels {
 namespace HWY_NAMESPACE {
-namespace hn = hwy::HWY_NAMESPACE;
-
-using U64 = hn::ScalableTag<uint64_t>;
 using F64 = hn::ScalableTag<double>;
-using VU64 = hn::Vec<U64>;
 using VF64 = hn::Vec<F64>;
-
-// Product of the low 32 bits of each lane with a constant.
-HWY_INLINE VU64 MultiplyLow32(VU64 a, uint32_t b) {
-#if HWY_TARGET == HWY_SCALAR
-  return VU64((a.raw & 0xffffffffu) * b);
-#else
-  const hn::RepartitionToNarrow<U64> d32;
-  return hn::MulEven(hn::BitCast(d32, a), hn::Set(d32, b));
-#endif
-}
-
-// Blocks of Philox, one a lane; c0..c3 hold a word in their low 32 bits, and garbage above.
-HWY_INLINE void PhiloxRounds(VU64& c0, VU64& c1, VU64& c2, VU64& c3, uint64_t seed) {
-  const U64 d;
-  uint32_t k0 = static_cast<uint32_t>(seed);
-  uint32_t k1 = static_cast<uint32_t>(seed >> 32);
-  for (int round = 0; round < 10; ++round) {
-    const VU64 product0 = MultiplyLow32(c0, kPhiloxMultiplier0);
-    const VU64 product1 = MultiplyLow32(c2, kPhiloxMultiplier1);
-    c0 = hn::Xor(hn::Xor(hn::ShiftRight<32>(product1), c1), hn::Set(d, k0));
-    c1 = product1;
-    c2 = hn::Xor(hn::Xor(hn::ShiftRight<32>(product0), c3), hn::Set(d, k1));
-    c3 = product0;
-    k0 += kPhiloxWeyl0;
-    k1 += kPhiloxWeyl1;
-  }
-}
 
 // The upper 52 bits as a double in [1, 2).
 HWY_INLINE VF64 OneToTwo(VU64 bits) {
@@ -137,13 +107,8 @@ void NormalBlocks(uint64_t seed, uint64_t stream_id, uint64_t first_block, int64
   alignas(64) float cosines[HWY_MAX_BYTES / 8];
   alignas(64) float sines[HWY_MAX_BYTES / 8];
   for (int64_t block = 0; block < blocks; block += lanes) {
-    const VU64 index = hn::Iota(du, first_block + static_cast<uint64_t>(block));
-    VU64 c0 = index, c1 = hn::ShiftRight<32>(index);
-    VU64 c2 = hn::Set(du, stream_id), c3 = hn::Set(du, stream_id >> 32);
-    PhiloxRounds(c0, c1, c2, c3, seed);
-    const VU64 low = hn::Set(du, 0xffffffffu);
-    const VU64 first = hn::Or(hn::And(c0, low), hn::ShiftLeft<32>(c1));
-    const VU64 second = hn::Or(hn::And(c2, low), hn::ShiftLeft<32>(c3));
+    VU64 first, second;
+    PhiloxBlocks(seed, stream_id, hn::Iota(du, first_block + static_cast<uint64_t>(block)), first, second);
     const VF64 u = hn::Sub(hn::Set(d, 2.0), OneToTwo(first));   // (0, 1]
     const VF64 t = hn::Sub(OneToTwo(second), hn::Set(d, 1.0));  // [0, 1)
     const VF64 radius = hn::Mul(hn::Sqrt(hn::Mul(Log(u), hn::Set(d, -2.0))), hn::Set(d, std));

@@ -38,26 +38,30 @@ HWY_INLINE hn::Vec<D> LoadF32(D d, const BFloat16* from) {
 
 HWY_INLINE void StoreF32(F32 d, VF32 v, float* to) { hn::StoreU(v, d, to); }
 
+// Lanes that fit sixteen bits, as bf16 numbers.
+template <class VU32>
+HWY_INLINE void StoreBits(F32 d, VU32 bits, BFloat16* to) {
+#if HWY_TARGET == HWY_EMU128 || HWY_TARGET == HWY_SCALAR
+  alignas(16) uint32_t lanes[HWY_MAX_BYTES / 4];
+  hn::Store(bits, hn::RebindToUnsigned<F32>(), lanes);
+  for (size_t i = 0; i < hn::Lanes(d); ++i) to[i].bits = static_cast<uint16_t>(lanes[i]);
+#else
+  // The saturation of DemoteTo (from int32) changes nothing.
+  const hn::Rebind<uint16_t, F32> du16;
+  const hn::RebindToSigned<F32> di32;
+  hn::StoreU(hn::DemoteTo(du16, hn::BitCast(di32, bits)), du16, reinterpret_cast<uint16_t*>(to));
+#endif
+}
+
 // Rounds to nearest, ties to even, as BFloat16(float) does; NaN stays NaN.
 HWY_INLINE void StoreF32(F32 d, VF32 v, BFloat16* to) {
   const hn::RebindToUnsigned<F32> du32;
-  const hn::Rebind<uint16_t, F32> du16;
   const auto word = hn::BitCast(du32, v);
   const auto upper = hn::ShiftRight<16>(word);
   const auto tie = hn::And(upper, hn::Set(du32, 1u));
   const auto rounded = hn::ShiftRight<16>(hn::Add(word, hn::Add(tie, hn::Set(du32, 0x7fffu))));
   const auto is_nan = hn::RebindMask(du32, hn::IsNaN(v));
-  const auto bits = hn::IfThenElse(is_nan, hn::Or(upper, hn::Set(du32, 0x40u)), rounded);
-#if HWY_TARGET == HWY_EMU128 || HWY_TARGET == HWY_SCALAR
-  alignas(16) uint32_t lanes[HWY_MAX_BYTES / 4];
-  hn::Store(bits, du32, lanes);
-  for (size_t i = 0; i < hn::Lanes(d); ++i) to[i].bits = static_cast<uint16_t>(lanes[i]);
-  (void)du16;
-#else
-  // Every value fits sixteen bits, so the saturation of DemoteTo (from int32) changes nothing.
-  const hn::RebindToSigned<F32> di32;
-  hn::StoreU(hn::DemoteTo(du16, hn::BitCast(di32, bits)), du16, reinterpret_cast<uint16_t*>(to));
-#endif
+  StoreBits(d, hn::IfThenElse(is_nan, hn::Or(upper, hn::Set(du32, 0x40u)), rounded), to);
 }
 
 // The first `count` lanes (count < Lanes(d)); the others are zero.

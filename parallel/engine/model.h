@@ -91,8 +91,7 @@ class Model {
   char* host_weights_ = nullptr;  // of an offloaded model: the weights themselves
 };
 
-// The pieces of the model's state on this rank, in fp32 memory: the optimizer's shards, or a copy for a
-// frozen model.
+// The pieces of the model's state on this rank: the optimizer's shards, or a copy in fp32 for a frozen model.
 std::unique_ptr<StateAccess> AccessState(Model& model);
 
 }  // namespace tanren

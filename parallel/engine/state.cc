@@ -39,7 +39,7 @@ class TrainableState final : public StateAccess {
       const int64_t begin = owned.begin - owned.parameter->offset;
       if (!FillRange(*owned.parameter, begin, begin + owned.count, &piece)) continue;
       piece.role = StatePiece::Role::kWeight;
-      piece.data = OnHost(optimizer.master(owned), owned.count);
+      piece.data = OnHost(Buffer(optimizer.master(owned)), owned.count);
       pieces_.push_back(piece);
       piece.role = StatePiece::Role::kFirstMoment;
       piece.data = OnHost(optimizer.first_moment(owned), owned.count);
@@ -55,8 +55,8 @@ class TrainableState final : public StateAccess {
   void Commit() override {
     SpreadReplicas();
     for (const HostCopy& copy : copies_) {
-      kernels::CopyToDevice(model_.mesh.stream, copy.device, copy.values.data(),
-                            static_cast<int64_t>(copy.values.size() * sizeof(float)));
+      kernels::CopyToDevice(model_.mesh.stream, copy.device, copy.bytes.data(),
+                            static_cast<int64_t>(copy.bytes.size()));
     }
     model_.optimizer->PublishWeights();
     model_.WeightsChanged();
@@ -65,24 +65,25 @@ class TrainableState final : public StateAccess {
  private:
   // The state on a GPU has a copy on the host, which is what is written to a checkpoint or read from one.
   struct HostCopy {
-    float* device = nullptr;
-    std::vector<float> values;
+    void* device = nullptr;
+    std::vector<char> bytes;
   };
 
   // On the CPU the state itself.
-  float* OnHost(float* state, int64_t count) {
+  Buffer OnHost(Buffer state, int64_t count) {
     const Stream& stream = model_.mesh.stream;
     if (stream.device == Device::kCpu) return state;
-    HostCopy& copy = copies_.emplace_back(HostCopy{state, std::vector<float>(count)});
-    kernels::CopyToHost(stream, copy.values.data(), state, count * int64_t{sizeof(float)});
-    return copy.values.data();
+    const int64_t bytes = count * SizeOf(state.dtype);
+    HostCopy& copy = copies_.emplace_back(HostCopy{state.data, std::vector<char>(bytes)});
+    kernels::CopyToHost(stream, copy.bytes.data(), state.data, bytes);
+    return Buffer(copy.bytes.data(), state.dtype);
   }
 
   // The host memory of a piece of state that OnHost() has seen, or a new copy of it: replicas that this rank
   // does not own.
-  float* FindOnHost(float* state, int64_t count) {
+  Buffer FindOnHost(Buffer state, int64_t count) {
     for (HostCopy& copy : copies_) {
-      if (copy.device == state) return copy.values.data();
+      if (copy.device == state.data) return Buffer(copy.bytes.data(), state.dtype);
     }
     return OnHost(state, count);
   }
@@ -101,22 +102,23 @@ void TrainableState::SpreadReplicas() {
   if (tensor.size() == 1) return;
   ShardedAdamW& optimizer = *model_.optimizer;
   const int64_t copies = std::max<int64_t>(1, tensor.size() / model_.options.shape.kv_heads);
-  std::vector<float> gathered;
+  std::vector<char> gathered;
   // Tensor ranks of one data rank own the same flat ranges, because their local shapes are equal.
   for (const ShardedAdamW::Owned& owned : optimizer.owned()) {
     const Parameter& parameter = *owned.parameter;
     if (parameter.sync == TensorSync::kNone) continue;
-    for (float* state :
-         {optimizer.master(owned), optimizer.first_moment(owned), optimizer.second_moment(owned)}) {
-      float* data = FindOnHost(state, owned.count);
+    for (const Buffer& state :
+         {Buffer(optimizer.master(owned)), optimizer.first_moment(owned), optimizer.second_moment(owned)}) {
+      const Buffer data = FindOnHost(state, owned.count);
       if (parameter.sync != TensorSync::kSubgroup) {
-        tensor.Broadcast(Stream(), "replicated state", Buffer(data), owned.count, 0);
+        tensor.Broadcast(Stream(), "replicated state", data, owned.count, 0);
         continue;
       }
-      gathered.resize(owned.count * tensor.size());
-      tensor.AllGather(Stream(), "key/value state", ConstBuffer(data), Buffer(gathered.data()), owned.count);
+      const int64_t bytes = owned.count * SizeOf(data.dtype);
+      gathered.resize(bytes * tensor.size());
+      tensor.AllGather(Stream(), "key/value state", data, Buffer(gathered.data(), data.dtype), owned.count);
       const int64_t source = tensor.rank() / copies * copies;
-      std::copy_n(gathered.begin() + source * owned.count, owned.count, data);
+      std::copy_n(gathered.begin() + source * bytes, bytes, data.as<char>());
     }
   }
 }
@@ -137,7 +139,7 @@ class FrozenState final : public StateAccess {
       if (!FillRange(all[i], 0, all[i].count, &piece)) continue;
       values_[i].resize(all[i].count);
       model.ReadWeights(all[i], values_[i].data());
-      piece.data = values_[i].data();
+      piece.data = Buffer(values_[i].data());
       pieces_.push_back(piece);
     }
   }

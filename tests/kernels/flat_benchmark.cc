@@ -26,19 +26,21 @@ void SetBytes(benchmark::State& state, double bytes) {
       benchmark::Counter(bytes / triad, benchmark::Counter::kIsIterationInvariantRate);
 }
 
-template <class T>
+template <class Model, class Moment>
 void AdamWStep(benchmark::State& state) {
-  std::vector<float> g(kCount, 0.01f), w(kCount, 1), m(kCount), v(kCount);
-  std::vector<T> w_model(kCount);
+  std::vector<float> g(kCount, 0.01f), w(kCount, 1);
+  std::vector<Moment> m(kCount), v(kCount);
+  std::vector<Model> w_model(kCount);
   AdamWArgs args{.count = kCount, .learning_rate = 1e-3f, .weight_decay = 0.1f};
   for (auto _ : state) {
     AdamW({}, args, g.data(), w.data(), m.data(), v.data(), w_model.data());
     ++args.step;
   }
-  SetBytes(state, (28.0 + sizeof(T)) * kCount);
+  SetBytes(state, (12.0 + 4 * sizeof(Moment) + sizeof(Model)) * kCount);
 }
-BENCHMARK(AdamWStep<float>)->Apply(Clock)->Unit(benchmark::kMillisecond);
-BENCHMARK(AdamWStep<BFloat16>)->Apply(Clock)->Unit(benchmark::kMillisecond);
+BENCHMARK(AdamWStep<float, float>)->Apply(Clock)->Unit(benchmark::kMillisecond);
+BENCHMARK(AdamWStep<BFloat16, float>)->Apply(Clock)->Unit(benchmark::kMillisecond);
+BENCHMARK(AdamWStep<BFloat16, BFloat16>)->Apply(Clock)->Unit(benchmark::kMillisecond);
 
 void SquareSum(benchmark::State& state) {
   const std::vector<float> x(kCount, 0.5f);

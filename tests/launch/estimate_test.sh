@@ -18,6 +18,15 @@ awk -v p="$priced" -v w="$written" 'BEGIN { exit !(p <= w && w < p * 1.1) }' || 
 parameters=$(sed -nE 's/^ *"parameters": ([0-9.]+),?$/\1/p' run.json)
 awk -v p="$priced" -v n="$parameters" 'BEGIN { exit !(p == 12 * n) }' || fail "not 12 bytes a weight"
 
+expect_exit 0 narrow.log "$TANREN" launch -n 2 train config.yaml run_directory=narrow train.steps=2 schedule.warmup_steps=0 \
+  optimizer.moments=bf16
+expect_exit 0 narrow.log "$TANREN" estimate config.yaml optimizer.moments=bf16 --world-size 2 --tflops 0.1 --json narrow.json
+priced=$(sed -nE 's/^ *"checkpoint_bytes": ([0-9.]+),?$/\1/p' narrow.json)
+written=$(cat narrow/step-*/*.safetensors | wc -c)
+echo "with moments in bf16: priced $priced bytes, written $written with headers"
+awk -v p="$priced" -v w="$written" 'BEGIN { exit !(p <= w && w < p * 1.1) }' || fail "the checkpoint has another size"
+awk -v p="$priced" -v n="$parameters" 'BEGIN { exit !(p == 8 * n) }' || fail "not 8 bytes a weight with moments in bf16"
+
 # --- a dry run of another size is the same paper ------------------------------------------------------------------
 expect_exit 0 large.log "$TANREN" estimate config.yaml run_directory=run parallel.tensor=2 --world-size 64
 expect_exit 0 dry.log "$TANREN" train config.yaml run_directory=run parallel.tensor=2 --dry-run --world-size 64

@@ -79,6 +79,19 @@ paste -d' ' <(losses at_1x4 | tail -n 5) <(losses at_3x1 | tail -n 5) |
   awk '{d = $2 - $4; if (d < 0) d = -d; if ($1 != $3 || d > 1e-4 * $2) bad = 1} END {exit bad}' ||
   fail "losses after resuming at 1x4 and 3x1 differ"
 
+# --- moments in bf16: resumed bit for bit, and converted where the config changes ------------------------------
+expect_exit 0 narrow.log run narrow 2 optimizer.moments=bf16 train.steps=40
+expect_exit 75 requeued.log run narrow_stopped 2 optimizer.moments=bf16 train.steps=40 train.stop_after=13
+expect_exit 0 requeued.log run narrow_stopped 2 optimizer.moments=bf16 train.steps=40
+same_run narrow narrow_stopped 40
+expect_exit 75 narrowed.log run narrowed 2 optimizer.moments=bf16 train.stop_after=25 --resume undisturbed/step-00000020
+expect_text narrowed.log "rounded from float32 to bfloat16 (optimizer.moments)"
+expect_exit 75 widened.log run widened 1 train.stop_after=30 --resume narrowed/step-00000025
+expect_text widened.log "converted from bfloat16 to float32 (optimizer.moments)"
+paste -d' ' <(losses undisturbed | sed -n 21,30p) <(losses narrowed; losses widened) |
+  awk '{d = $2 - $4; if (d < 0) d = -d; if ($1 != $3 || d > 2e-2 * $2) bad = 1} END {exit bad || NR != 10}' ||
+  fail "losses after a conversion of the moments differ"
+
 # --- one rank with 16 micro-batches and four ranks with 4 each --------------------------------------------------
 expect_exit 75 accumulate.log run one_rank 1 batch.micro_batches=16 train.stop_after=20
 expect_exit 75 accumulate.log run four_ranks 4 batch.micro_batches=16 train.stop_after=20

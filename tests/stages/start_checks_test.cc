@@ -33,7 +33,9 @@ data: {examples: [{path: examples.jsonl}]}
 void Nudge(Engine& engine) {
   const std::unique_ptr<StateAccess> state = engine.State("policy");
   for (const StatePiece& piece : state->pieces()) {
-    if (piece.role == StatePiece::Role::kWeight && piece.name == "final_norm.weight") piece.data[0] += 0.5f;
+    if (piece.role == StatePiece::Role::kWeight && piece.name == "final_norm.weight") {
+      piece.data.as<float>()[0] += 0.5f;
+    }
   }
   state->Commit();
 }

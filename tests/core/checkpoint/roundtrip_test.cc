@@ -110,6 +110,75 @@ TEST(RoundTripTest, WholeTensorsAreReadableBySafetensorsUnderTheirNames) {
   EXPECT_NE(slice->header().Find("policy/wte@1,0+1,3"), nullptr);
 }
 
+TEST(RoundTripTest, MomentsAreConvertedWhereThatIsDeclared) {
+  std::mt19937_64 random(testing::FreshSeed());
+  // The second is read in more than one part.
+  const std::vector<std::vector<int64_t>> shapes = {{5, 7}, {3, kStagingBytes / 4}, {0}};
+  for (const DType from : {DType::kF32, DType::kBF16}) {
+    const DType to = from == DType::kF32 ? DType::kBF16 : DType::kF32;
+    std::vector<GlobalTensor> saved;
+    for (size_t i = 0; i < shapes.size(); ++i) {
+      GlobalTensor tensor;
+      tensor.info = {"policy", absl::StrCat("t", i), i % 2 ? Role::kSecondMoment : Role::kFirstMoment, from,
+                     shapes[i]};
+      const int64_t elements = Box::Whole(shapes[i]).elements();
+      tensor.data.resize(static_cast<size_t>(elements * SizeOf(from)));
+      for (int64_t e = 0; e < elements; ++e) {
+        const float value = std::ldexp(static_cast<float>(random() % 100000) - 5e4f, -20);
+        const BFloat16 rounded(value);
+        if (from == DType::kF32) memcpy(tensor.data.data() + 4 * e, &value, 4);
+        if (from == DType::kBF16) memcpy(tensor.data.data() + 2 * e, &rounded, 2);
+      }
+      saved.push_back(std::move(tensor));
+    }
+    std::vector<GlobalTensor> wanted = saved;
+    for (GlobalTensor& tensor : wanted) {
+      tensor.info.dtype = to;
+      const int64_t elements = Box::Whole(tensor.info.shape).elements();
+      std::vector<char> values(static_cast<size_t>(elements * SizeOf(to)));
+      for (int64_t e = 0; e < elements; ++e) {
+        float value = 0;
+        BFloat16 narrow;
+        if (from == DType::kF32) {
+          memcpy(&value, tensor.data.data() + 4 * e, 4);
+          narrow = BFloat16(value);
+          memcpy(values.data() + 2 * e, &narrow, 2);
+        } else {
+          memcpy(&narrow, tensor.data.data() + 2 * e, 2);
+          value = static_cast<float>(narrow);
+          memcpy(values.data() + 4 * e, &value, 4);
+        }
+      }
+      tensor.data = std::move(values);
+    }
+    ScratchDirectory scratch;
+    ASSERT_TRUE(testing::SaveAt(scratch.path(), 1, saved, 2, 1).ok());
+    const auto load = [&](const std::function<bool(const TensorInfo&)>& may_be_converted) {
+      absl::StatusOr<LoadResult> result = absl::UnknownError("not run");
+      OnRanks(3, [&](Comm& world) {
+        const RankPieces mine = testing::MakePieces(wanted, 3, 1, world.rank(), false);
+        LoadRequest request{scratch.path(), "auto", {}};
+        request.read.may_be_converted = may_be_converted;
+        auto loaded = LoadCheckpoint(world, request, [&](const CheckpointReader&) { return mine.pieces; });
+        for (size_t i = 0; loaded.ok() && i < wanted.size(); ++i) {
+          EXPECT_EQ(*mine.memory[i], testing::NaiveSlice(wanted[i], mine.pieces[i])) << i;
+        }
+        if (world.rank() == 0) result = std::move(loaded);
+      });
+      return result;
+    };
+    const auto loaded = load([](const TensorInfo&) { return true; });
+    ASSERT_TRUE(loaded.ok()) << loaded.status();
+    EXPECT_EQ(loaded->report.converted_tensors.size(), wanted.size());
+    for (const auto& refused :
+         {load(nullptr), load([](const TensorInfo& stored) { return stored.role == Role::kFirstMoment; })}) {
+      EXPECT_EQ(refused.status().code(), absl::StatusCode::kInvalidArgument);
+      EXPECT_THAT(std::string(refused.status().message()),
+                  HasSubstr(absl::StrCat(" in the checkpoint, ", NameOf(to))));
+    }
+  }
+}
+
 TEST(RoundTripTest, NewAndDroppedTensorsMustBeDeclared) {
   std::mt19937_64 random(testing::FreshSeed());
   ScratchDirectory scratch;

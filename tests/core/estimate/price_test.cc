@@ -118,6 +118,13 @@ TEST(Price, LlamaOn4096Ranks) {
   EXPECT_NEAR(price.best_interval_steps * price.step_seconds, 901.7, price.step_seconds);
 }
 
+TEST(Price, MomentsInBf16SaveBandwidthAndStorage) {
+  const OneRun run = RunOf(kLlama, {"optimizer.moments=bf16"});
+  const Price price = PriceRun(run.config, run.engine, Shape(8, 8), Stated());
+  EXPECT_EQ(price.checkpoint_bytes, 8 * kParameters);
+  EXPECT_NEAR(price.optimizer_seconds, 20 * kParameters / 64 / 4e12, 1e-9);
+}
+
 // All of it again for the layers, and their exchanges but for the last.
 TEST(Price, RecomputationCosts) {
   const OneRun run = RunOf(kLlama, {"train.recompute=full"});

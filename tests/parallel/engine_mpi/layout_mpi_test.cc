@@ -422,7 +422,7 @@ std::vector<double> TrainBesideFrozen(Engine& engine) {
     const std::unique_ptr<StateAccess> state = engine.State("reward");
     for (const StatePiece& piece : state->pieces()) {
       for (int64_t i = piece.range_begin; i < piece.range_end; ++i) {
-        float& value = piece.data[i - piece.range_begin];
+        float& value = piece.data.as<float>()[i - piece.range_begin];
         seen.push_back(value);
         value *= 1.25f;
       }

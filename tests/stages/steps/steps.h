@@ -86,7 +86,7 @@ class Steps : public testing::Test {
         stored.push_back(piece);
       } else if (piece.role == StatePiece::Role::kWeight) {
         const auto score = golden_["score"].get<std::vector<float>>();
-        std::copy(score.begin() + piece.range_begin, score.begin() + piece.range_end, piece.data);
+        std::copy(score.begin() + piece.range_begin, score.begin() + piece.range_end, piece.data.as<float>());
       }
     }
     const absl::Status filled = FillPieces(*model, stored);
