@@ -38,6 +38,13 @@ void AddBenchVerb(CLI::App& app, int* exit_code) {
   attention->add_flag("--mixed", options->mixed, "Segments of many lengths, the longest as given");
   AddBench(*bench, "gemm", "The matrix products of published models", options, BenchMatmul, exit_code);
   AddBench(*bench, "kernels", "Memory-bound kernels beside a copy", options, BenchKernels, exit_code);
+  auto* collectives =
+      AddBench(*bench, "collectives", "Collectives between the ranks of `tanren launch -n N bench ...`",
+               options, BenchCollectives, exit_code);
+  collectives->add_option("--sizes", options->sizes, "Bytes of the whole buffer")
+      ->delimiter(',')
+      ->capture_default_str();
+  collectives->add_option("--tensor", options->tensor, "Ranks of the tensor axis")->capture_default_str();
   for (const auto& [name, text, run] :
        {std::tuple{"step", "A training step on random tokens", &BenchStep},
         std::tuple{"decode", "Greedy generation from random tokens", &BenchDecode}}) {

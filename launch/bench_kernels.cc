@@ -24,16 +24,11 @@ struct Setting {
 
 absl::StatusOr<Setting> Start(const BenchOptions& options) {
   Setting setting;
-  if (options.precision != "bf16" && options.precision != "fp32") {
-    return InvalidInput("--precision: %s; use bf16 or fp32", options.precision);
-  }
-  setting.dtype = options.precision == "bf16" ? DType::kBF16 : DType::kF32;
-  if (options.device == "cuda") {
-    if (kernels::DeviceCount() == 0) return InvalidInput("--device cuda: %s", kernels::WhyNoDevice());
+  TANREN_ASSIGN_OR_RETURN(setting.dtype, DTypeOf(options));
+  TANREN_ASSIGN_OR_RETURN(const Device device, DeviceOf(options));
+  if (device == Device::kCuda) {
     setting.stream = kernels::MakeCudaStream(0);
     std::printf("device       %s\n", kernels::PropertiesOf(0).name.c_str());
-  } else if (options.device != "cpu") {
-    return InvalidInput("--device: %s; use cpu or cuda", options.device);
   }
   return setting;
 }

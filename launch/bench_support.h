@@ -14,8 +14,22 @@
 #include "kernels/device.h"
 #include "kernels/random.h"
 #include "kernels/reduce.h"
+#include "launch/bench_verb.h"
 
 namespace tanren {
+
+// What the options name, or why it can't be used.
+inline absl::StatusOr<DType> DTypeOf(const BenchOptions& options) {
+  if (options.precision == "bf16") return DType::kBF16;
+  if (options.precision == "fp32") return DType::kF32;
+  return InvalidInput("--precision: %s; use bf16 or fp32", options.precision);
+}
+inline absl::StatusOr<Device> DeviceOf(const BenchOptions& options) {
+  if (options.device == "cpu") return Device::kCpu;
+  if (options.device != "cuda") return InvalidInput("--device: %s; use cpu or cuda", options.device);
+  if (kernels::DeviceCount() == 0) return InvalidInput("--device cuda: %s", kernels::WhyNoDevice());
+  return Device::kCuda;
+}
 
 // Memory that lives as long as the block.
 class BenchMemory {

@@ -30,6 +30,10 @@ struct BenchOptions {
   int64_t steps = 10;
   int64_t batch = 1;     // decode: sequences at once
   int64_t prompt = 128;  // decode: tokens of a prompt
+
+  // collectives
+  std::vector<int64_t> sizes = {65536, 1048576, 16777216, 134217728};  // bytes
+  int64_t tensor = 1;                                                  // ranks of the tensor axis
 };
 
 // Exit codes as of every verb.
@@ -38,6 +42,7 @@ int BenchMatmul(const BenchOptions& options);
 int BenchKernels(const BenchOptions& options);
 int BenchStep(const BenchOptions& options);
 int BenchDecode(const BenchOptions& options);
+int BenchCollectives(const BenchOptions& options);
 
 }  // namespace tanren
 

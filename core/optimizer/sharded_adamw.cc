@@ -139,9 +139,9 @@ ShardedAdamW::StepResult ShardedAdamW::Step(double learning_rate) {
       args.rounding_seed = RoundingSeed(*piece.parameter, options_.rounding_seed);
       args.first_index = piece.begin - piece.parameter->offset;
       kernels::AdamW(mesh_.stream, args, gradients_ + piece.begin, master(piece), first_moment(piece),
-                     second_moment(piece), Buffer());
+                     second_moment(piece), master_ ? ElementAt(weights_, piece.begin) : Buffer());
     }
-    PublishWeights();
+    GatherWeights();
   }
   kernels::Fill(mesh_.stream, parameters_.flat_count() * int64_t{sizeof(float)}, 0, gradients_);
   return result;
@@ -153,6 +153,10 @@ void ShardedAdamW::PublishWeights() {
       kernels::Cast(mesh_.stream, piece.count, ConstBuffer(master(piece)), ElementAt(weights_, piece.begin));
     }
   }
+  GatherWeights();
+}
+
+void ShardedAdamW::GatherWeights() {
   if (mesh_.data->size() == 1) return;
   for (const Bucket& bucket : parameters_.buckets()) {
     const Bucket shard = parameters_.Shard(bucket, mesh_.data->rank());

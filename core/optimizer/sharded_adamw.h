@@ -71,6 +71,8 @@ class ShardedAdamW {
  private:
   void SyncTensorAxis();
   double GradientNorm();
+  // The data ranks' parts of the weights to all of them.
+  void GatherWeights();
   int64_t StagingCount() const;
   static Buffer ElementAt(Buffer buffer, int64_t element) {
     return Buffer(buffer.as<char>() + element * SizeOf(buffer.dtype), buffer.dtype);
