@@ -56,6 +56,7 @@ void AddBenchVerb(CLI::App& app, int* exit_code) {
         ->capture_default_str();
     verb->add_option("--batch", options->batch, "Decode: sequences at once")->capture_default_str();
     verb->add_option("--prompt", options->prompt, "Decode: tokens of a prompt")->capture_default_str();
+    verb->add_flag("--parts", options->parts, "Decode: the kernels of a step instead, together and by kind");
   }
 }
 

@@ -7,6 +7,7 @@
 #include "core/loss/next_token.h"
 #include "core/proto/config.pb.h"
 #include "core/trainer/setup.h"
+#include "launch/bench_decode_parts.h"
 #include "launch/bench_support.h"
 #include "launch/bench_verb.h"
 #include "parallel/engine/mesh_engine.h"
@@ -110,7 +111,26 @@ absl::Status RunSteps(const BenchOptions& options) {
   return absl::OkStatus();
 }
 
+absl::Status RunDecodeParts(const BenchOptions& options) {
+  if (options.batch < 1 || options.prompt < 1 || options.steps < 1) {
+    return InvalidInput("--batch %d, --prompt %d, --steps %d: each is at least 1", options.batch,
+                        options.prompt, options.steps);
+  }
+  TANREN_ASSIGN_OR_RETURN(const DType dtype, DTypeOf(options));
+  TANREN_ASSIGN_OR_RETURN(const Bench bench, Prepare(options));
+  const Mesh& mesh = bench.runtime->mesh();
+  if (mesh.world->size() > 1) return InvalidInput("--parts: one rank, not %d", mesh.world->size());
+  const int64_t position = options.prompt + options.steps / 2;
+  std::printf("%s, %s, batch %lld, %lld tokens in the cache\n", options.model.c_str(),
+              bench.runtime->DescribeDevice().c_str(), static_cast<long long>(options.batch),
+              static_cast<long long>(position));
+  PrintDecodeParts(mesh.stream, dtype, bench.engine.models[0].shape, options.batch, position,
+                   options.prompt + options.steps);
+  return absl::OkStatus();
+}
+
 absl::Status RunDecode(const BenchOptions& options) {
+  if (options.parts) return RunDecodeParts(options);
   // Nothing is trained: a small micro-batch keeps the memory for the cache.
   TANREN_ASSIGN_OR_RETURN(Bench bench,
                           Prepare(options, {"batch.micro_batch_tokens=256", "data.sequence_length=64"}));

@@ -30,6 +30,7 @@ struct BenchOptions {
   int64_t steps = 10;
   int64_t batch = 1;     // decode: sequences at once
   int64_t prompt = 128;  // decode: tokens of a prompt
+  bool parts = false;    // decode: the kernels of a step instead, together and by kind
 
   // collectives
   std::vector<int64_t> sizes = {65536, 1048576, 16777216, 134217728};  // bytes

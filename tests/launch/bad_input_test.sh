@@ -60,6 +60,7 @@ refused "rollout.repetition_penalty" train rollout.repetition_penalty=0.5
 # Devices and benchmarks.
 refused "use cpu or cuda" "$TANREN" bench kernels --device gpu
 refused "use bf16 or fp32" "$TANREN" bench attention --precision fp8
+refused "each is at least 1" "$TANREN" bench decode "$SOURCE/configs/models/gpt2_124m.yaml" --parts --batch 0
 refused "a world of one moves nothing" "$TANREN" bench collectives
 refused "do not fit" "$TANREN" bench attention --precision fp32 --head-dims 64 --lengths 64 --tokens 32 --width 64
 "$TANREN" doctor --directory "$WORK" >doctor.log 2>&1 || true
