@@ -12,6 +12,7 @@
 #include "core/plugin/load.h"
 #include "core/proto/config.pb.h"
 #include "core/tensor/arena.h"
+#include "core/trainer/launch_agreement.h"
 #include "core/trainer/setup.h"
 #include "core/trainer/trainer.h"
 #include "kernels/device.h"
@@ -93,10 +94,21 @@ absl::Status AgreePlugins(Comm& world) {
                    : InvalidInput("plugins: loads %s, and rank 0 %s; give every rank the same", own, first));
 }
 
+// Which rank is where, and what is odd about it, once, on rank 0.
+void TellPlaces(Runtime& runtime) {
+  if (runtime.world().size() == 1) return;
+  const std::vector<RankPlace> places = GatherPlaces(runtime.world(), runtime.DescribePlace());
+  if (runtime.world().rank() != 0) return;
+  std::printf("%s", RankTable(places, runtime.mesh().shape).c_str());
+  for (const std::string& warning : PlaceWarnings(places)) std::fprintf(stderr, "warning: %s\n", warning.c_str());
+}
+
 absl::StatusOr<Trainer::Outcome> RunJob(Runtime& runtime, const TrainOptions& options) {
+  TANREN_RETURN_IF_ERROR(AgreeBuild(runtime.world()));
   Job job;
   TANREN_RETURN_IF_ERROR(
       AgreeStatus(runtime.world(), "input", PrepareJob(options.config, options.overrides, &job)));
+  TANREN_RETURN_IF_ERROR(AgreeConfig(runtime.world(), job.config));
   TANREN_RETURN_IF_ERROR(AgreePlugins(runtime.world()));
   TANREN_RETURN_IF_ERROR(runtime.StartWatchdog(OptionsOf(job.config.watchdog())));
   TANREN_RETURN_IF_ERROR(runtime.BuildMesh(MeshShapeOf(job.config.parallel()), DeviceOf(job.config)));
@@ -116,6 +128,8 @@ absl::StatusOr<Trainer::Outcome> RunJob(Runtime& runtime, const TrainOptions& op
         AgreeStatus(runtime.world(), "plan", plan.ok() ? CheckMemory(*plan, limit) : plan.status()));
     return Trainer::Outcome::kFinished;
   }
+  TANREN_RETURN_IF_ERROR(AgreeDirectory(runtime.world(), job.config.run_directory()));
+  TellPlaces(runtime);
   double rate = MeasureMatmulRate(mesh.stream, job.engine.models[0].dtype);
   runtime.world().AllReduce(Stream(), "matrix product rate", Buffer(&rate), 1, ReduceOp::kSum);
   TANREN_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine, MakeMeshEngine(job.engine, mesh, limit));

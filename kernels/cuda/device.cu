@@ -111,6 +111,9 @@ DeviceProperties PropertiesOf(int device) {
   TANREN_CUDA(cudaGetDeviceProperties(&from, device));
   DeviceProperties to;
   to.name = from.name;
+  char bus[32] = {};
+  TANREN_CUDA(cudaDeviceGetPCIBusId(bus, sizeof(bus), device));
+  to.bus = bus;
   to.major = from.major;
   to.minor = from.minor;
   to.multiprocessors = from.multiProcessorCount;

@@ -362,6 +362,12 @@ std::string Runtime::DescribeDevice() const {
                          properties.name, properties.memory_bytes / 1073741824.0);
 }
 
+std::string Runtime::DescribePlace() const {
+  if (state_->stream.device == Device::kCpu) return tanren::Describe(state_->place.cores);
+  const kernels::DeviceProperties properties = kernels::PropertiesOf(state_->device);
+  return absl::StrCat("GPU ", properties.bus, ", ", properties.name);
+}
+
 std::string Runtime::Describe() const {
   const Place& place = state_->place;
   return absl::StrFormat("world %d on %d node%s, %d per node; rank %d: %s%s, %d thread%s", state_->world_size,

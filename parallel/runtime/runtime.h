@@ -50,6 +50,9 @@ class Runtime {
   int node_size() const;
   // "GPU 0 of 1, NVIDIA H100 80GB HBM3"; "CPU" without a GPU. After BuildMesh.
   std::string DescribeDevice() const;
+  // "GPU 0000:1B:00.0, NVIDIA H100 80GB HBM3", the same text for all ranks of this node that compute on it,
+  // or the rank's processors. After BuildMesh.
+  std::string DescribePlace() const;
 
   // Collective. Divides the world into the mesh; data = 0 stands for what is left by the other axes. An
   // error, the same on every rank, when the axes do not multiply to the world, when ranks ask for different

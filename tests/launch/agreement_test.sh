@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Ranks that differ are refused at the start: another build, another configuration, a directory that is not shared. The
+# table of ranks is printed.
+HERE=$(cd "$(dirname "$0")" && pwd)
+source "$HERE/common.sh"
+make_data
+write_config
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
+export OMPI_MCA_btl_vader_single_copy_mechanism=none OMP_NUM_THREADS=1
+
+# each: the ranks' own command lines, in the order of ranks.
+pair() {  # pair LOG FIRST... : SECOND...
+  local log=$1
+  shift
+  expect_exit 2 "$log" timeout 60 mpirun -n 1 "$@"
+}
+
+train=(train config.yaml "run_directory=$WORK/run")
+
+# The linker's hash, one of its letters changed.
+build_id=$(readelf -n "$TANREN" | sed -nE "s|^ *Build ID: ||p")
+cp "$TANREN" other-tanren
+[ -n "$build_id" ] || fail "the binary has no build id"
+BUILD_ID=$build_id perl -0777 -pi -e '
+  my $old = pack("H*", $ENV{BUILD_ID}); my $new = $old; substr($new, 0, 1) ^= "\x01"; s/\Q$old\E/$new/ or die "not found"' other-tanren
+pair build.log "$TANREN" "${train[@]}" : -n 1 ./other-tanren "${train[@]}"
+expect_text build.log "error: rank 1: on $(hostname) another build of tanren runs"
+expect_text build.log "$build_id"
+
+pair config.log "$TANREN" "${train[@]}" : -n 1 "$TANREN" "${train[@]}" optimizer.learning_rate=1e-3 train.steps=81
+expect_text config.log "error: rank 1: on $(hostname) another configuration was read than on rank 0"
+expect_text config.log "train.steps: 81 and not 80"
+expect_text config.log "optimizer.learning_rate: 0.001 and not 0.003"
+
+# The same relative path, in two places.
+mkdir elsewhere
+ln -s "$WORK"/* elsewhere/
+here=("$TANREN" train config.yaml run_directory=relative)
+pair directory.log -wdir "$WORK" "${here[@]}" : -n 1 -wdir "$WORK/elsewhere" "${here[@]}"
+expect_text directory.log "error: rank 1: run_directory: on $(hostname), $WORK/elsewhere/relative doesn't show what rank 0 wrote"
+[ -z "$(ls -A relative)" ] || fail "a mark was left behind"
+
+expect_exit 0 table.log "$TANREN" launch -n 2 "${train[@]}" train.steps=6
+expect_text table.log "rank 1    data 1   tensor 0   $(hostname), process "
+! grep -q "^warning: the clock" table.log || fail "one host's clock differs from itself"
+[ -z "$(find run -name '.seen-by*')" ] || fail "a mark was left behind"
