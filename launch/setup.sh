@@ -13,7 +13,7 @@ build_packages=(
   libabsl-dev libyaml-cpp-dev libcli11-dev nlohmann-json3-dev libsimdjson-dev
   libdnnl-dev libhwy-dev
   libsentencepiece-dev libpcre2-dev libutf8proc-dev
-  libzstd-dev zlib1g-dev libisal-dev libssl-dev
+  libzstd-dev zlib1g-dev libisal-dev libssl-dev libcpp-httplib-dev
 )
 test_packages=(libgtest-dev libgmock-dev)
 

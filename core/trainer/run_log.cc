@@ -3,14 +3,18 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <cstdio>
+#include <memory>
 #include <optional>
 #include <utility>
 
 #include "core/base/status.h"
+#include "core/report/build_info.h"
 #include "core/report/console.h"
 #include "core/report/environment.h"
 #include "core/report/event_writer.h"
 #include "core/report/metrics_log.h"
+#include "core/report/metrics_server.h"
 #include "core/report/rank_log.h"
 #include "core/report/samples_log.h"
 #include "core/report/step_table.h"
@@ -49,8 +53,11 @@ absl::StatusOr<RunFiles> OpenFiles(const RunLog::Options& options, int64_t step)
 
 class FullLog final : public RunLog {
  public:
-  FullLog(const Options& options, RunFiles files)
-      : options_(options), files_(std::move(files)), table_(&Console::Standard(), options.steps) {}
+  FullLog(const Options& options, RunFiles files, std::unique_ptr<MetricsServer> server)
+      : options_(options),
+        files_(std::move(files)),
+        server_(std::move(server)),
+        table_(&Console::Standard(), options.steps) {}
 
   absl::Status Rewind(int64_t step) override {
     TANREN_ASSIGN_OR_RETURN(files_, OpenFiles(options_, step));
@@ -125,6 +132,7 @@ class FullLog final : public RunLog {
   void Write(const MetricsRecord& line) {
     Note(files_.metrics.Write(line));
     if (files_.events) Note(files_.events->Write(line));
+    if (server_) server_->Update(line);
   }
   // A full disk must not end a run that could still be saved elsewhere or go on: it is said, once a failure.
   void Note(const absl::Status& status) {
@@ -133,6 +141,7 @@ class FullLog final : public RunLog {
 
   Options options_;
   RunFiles files_;
+  std::unique_ptr<MetricsServer> server_;  // null: not asked for
   StepTable table_;
 };
 
@@ -148,7 +157,19 @@ absl::StatusOr<std::unique_ptr<RunLog>> RunLog::Open(const Options& options) {
   facts.threads = options.threads;
   TANREN_RETURN_IF_ERROR(WriteEnvironment(options.run_directory, facts));
   TANREN_ASSIGN_OR_RETURN(RunFiles files, OpenFiles(options, options.resumed_step));
-  return std::make_unique<FullLog>(options, std::move(files));
+  std::unique_ptr<MetricsServer> server;
+  if (options.metrics_port > 0) {
+    MetricsServer::Options serving;
+    serving.port = options.metrics_port;
+    serving.stall_seconds = options.stall_seconds;
+    serving.labels = {{"stage", options.stage},
+                      {"run_directory", options.run_directory},
+                      {"version", ThisBuild().version},
+                      {"build", ThisBuild().build_id}};
+    TANREN_ASSIGN_OR_RETURN(server, MetricsServer::Start(serving));
+    std::printf("metrics     http://127.0.0.1:%d/metrics and /health\n", server->port());
+  }
+  return std::make_unique<FullLog>(options, std::move(files), std::move(server));
 }
 
 int64_t PeakResidentBytes() {

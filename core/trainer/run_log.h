@@ -42,6 +42,9 @@ class RunLog {
     double peak_flops_per_second = 0;  // of all ranks, measured; 0: unknown, no utilisation is shown
     int64_t resumed_step = 0;          // records of later steps are removed: those steps will be done again
     bool tensorboard = true;
+    int metrics_port = 0;         // 0: figures are not served
+    double stall_seconds = 1800;  // of /health
+    std::string stage;
     std::vector<std::string> command_line;
   };
   static absl::StatusOr<std::unique_ptr<RunLog>> Open(const Options& options);

@@ -70,6 +70,9 @@ absl::Status Trainer::Start() {
   log.peak_flops_per_second = options_.peak_flops_per_second;
   log.resumed_step = step_;
   log.tensorboard = config_.log().tensorboard();
+  log.metrics_port = static_cast<int>(config_.log().metrics_port());
+  log.stall_seconds = config_.watchdog().quiet_seconds();
+  log.stage = config_.stage();
   log.command_line = options_.command_line;
   absl::StatusOr<std::unique_ptr<RunLog>> opened = RunLog::Open(log);
   TANREN_RETURN_IF_ERROR(AgreeStatus(world(), "run log", opened.status()));

@@ -261,6 +261,21 @@ Discouraged SampleDiscouraged(const std::vector<float>& row, const std::vector<T
   return out;
 }
 
+// Thousands of equal small weights beside a large one, all rounded the same way where they are added one by
+// one.
+TEST(SamplingTest, SmallWeightsBesideALargeOneCount) {
+  ForEachInstructionSet([] {
+    for (const float distance : {9.0f, 9.7f, 10.3f, 11.0f}) {
+      std::vector<float> logits(5000, 1.0f);
+      logits[1234] = 1.0f + distance;
+      const double expected = -std::log1p(4999 * std::exp(-static_cast<double>(distance)));
+      const SampleResult result = SampleMany(logits, {{.temperature = 0}}).front();
+      EXPECT_EQ(result.token, 1234);
+      EXPECT_NEAR(result.logp, expected, 1e-5);
+    }
+  });
+}
+
 // Tokens follow the penalised distribution, log-probabilities the plain one; rows without penalties are those
 // of SampleTokens alone.
 TEST(TokenPenalties, DrawFromThePenalisedAndScoreThePlainDistribution) {
