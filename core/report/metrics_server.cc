@@ -1,5 +1,6 @@
 #include "core/report/metrics_server.h"
 
+#include <fcntl.h>
 #include <httplib.h>
 #include <pthread.h>
 #include <signal.h>
@@ -83,10 +84,12 @@ class Serving final : public MetricsServer {
  public:
   explicit Serving(const Options& options) : options_(options) {
     server_.new_task_queue = [] { return new httplib::ThreadPool(kServingThreads); };
-    // Without the library's SO_REUSEPORT, by which two runs would share a port.
+    // Without the library's SO_REUSEPORT, by which two runs would share a port; and not for the commands that
+    // a run starts, which would hold it when the run is gone.
     server_.set_socket_options([](int socket) {
       const int yes = 1;
       setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
+      fcntl(socket, F_SETFD, FD_CLOEXEC);
     });
     server_.set_read_timeout(5);
     server_.set_write_timeout(5);

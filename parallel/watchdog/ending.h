@@ -14,6 +14,10 @@ namespace tanren {
 // process ended, which says more than the watchdog's.
 inline constexpr double kLossGraceSeconds = 3;
 
+// A launcher that ends a job ends its ranks one after the other. A rank that sees another gone waits so long
+// before it speaks of it, for it may be the next.
+inline constexpr double kLossSettleSeconds = 0.25;
+
 // "watchdog: <text>" on stderr, in one write.
 void WatchdogSays(const std::string& text);
 

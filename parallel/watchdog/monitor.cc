@@ -1,7 +1,9 @@
 #include "parallel/watchdog/monitor.h"
 
 #include <algorithm>
+#include <chrono>
 #include <mutex>
+#include <thread>
 #include <utility>
 
 #include "core/base/status.h"
@@ -98,6 +100,7 @@ class Monitor final : public Watchdog {
 
   void Act(const WatchVerdict& verdict, double now) {
     const bool lost = verdict.kind == WatchVerdict::Kind::kLost;
+    if (lost) std::this_thread::sleep_for(std::chrono::duration<double>(kLossSettleSeconds));
     WatchdogSays(absl::StrCat(Describe(verdict, views_), "; the job ends with exit code ", kExitWatchdog,
                               lost ? " or that rank's" : ""));
     if (!lost) End(verdict.ranks);

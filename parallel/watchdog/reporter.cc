@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <chrono>
+#include <thread>
 #include <utility>
 
 #include "core/base/status.h"
@@ -63,7 +65,7 @@ class Reporter final : public Watchdog {
     }
     views_[0].lost = !alive;
     const double patience = rank_ == 1 ? 0 : kTurnSeconds;
-    if (!alive) Sleep(patience);
+    if (!alive) Sleep(std::max(patience, kLossSettleSeconds));
     if (const std::optional<WatchVerdict> verdict = JudgeAlive(views_, limits_, now - patience)) {
       WatchdogSays(absl::StrCat(Describe(*verdict, views_), "; rank ", rank_, " ends the job with exit code ",
                                 kExitWatchdog));
