@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cctype>
 #include <chrono>
 #include <cmath>
@@ -129,10 +130,13 @@ class Serving final : public MetricsServer {
       }
     }
     const WithoutSignals without_signals;
-    listener_ = std::thread([this] { server_.listen_after_bind(); });
+    listener_ = std::thread([this] {
+      server_.listen_after_bind();
+      served_ = true;
+    });
     watcher_ = std::thread([this] { WatchProgress(); });
     // stop() would pass a server by that has not begun to serve.
-    while (!server_.is_running()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    while (!server_.is_running() && !served_) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     return absl::OkStatus();
   }
 
@@ -189,6 +193,7 @@ class Serving final : public MetricsServer {
   httplib::Server server_;
   int port_ = 0;
   std::thread listener_, watcher_;
+  std::atomic<bool> served_{false};  // the listener has ended
 
   std::mutex mutex_;  // guards all below
   std::condition_variable changed_;
@@ -217,7 +222,12 @@ std::string PrometheusText(const std::vector<std::pair<std::string, double>>& fi
 }
 
 absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(const Options& options) {
+  // The library ignores SIGPIPE for the whole process. A run may be piped into `head`, and the threads here
+  // block all signals.
+  struct sigaction pipe = {};
+  sigaction(SIGPIPE, nullptr, &pipe);
   auto server = std::make_unique<Serving>(options);
+  sigaction(SIGPIPE, &pipe, nullptr);
   TANREN_RETURN_IF_ERROR(server->Listen());
   return server;
 }

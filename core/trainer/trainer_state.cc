@@ -162,6 +162,7 @@ absl::StatusOr<std::unique_ptr<CheckpointReader>> Trainer::LoadState(const std::
                 config_.optimizer().moments() == config::OptimizerConfig::bf16
                     ? "rounded from float32 to bfloat16"
                     : "converted from bfloat16 to float32");
+    std::fflush(stdout);
   }
   TANREN_RETURN_IF_ERROR(AgreeStatus(world(), "resumed state", RestoreState(*loaded.reader)));
   for (auto& access : accesses) access->Commit();

@@ -124,7 +124,8 @@ void cpu::CacheAppend(const Stream&, const CachedAttentionShape& shape, ConstHea
 
 void cpu::RotaryAppend(const Stream& stream, const RotaryArgs& rotary, const CachedAttentionShape& shape,
                        Buffer qkv, Buffer k_cache, Buffer v_cache) {
-  TANREN_KERNEL_CHECK(rotary.tokens == shape.tokens && rotary.heads == shape.heads + shape.kv_heads);
+  TANREN_KERNEL_CHECK(rotary.tokens == shape.tokens && rotary.heads == shape.heads + shape.kv_heads &&
+                      rotary.head_dim == shape.head_dim && rotary.positions == shape.positions);
   const auto head = [&](int64_t index) {
     const int64_t bytes = index * shape.head_dim * SizeOf(qkv.dtype);
     return ConstHeads{ConstBuffer(qkv.as<char>() + bytes, qkv.dtype), rotary.stride};

@@ -116,7 +116,8 @@ bool LaunchRotaryAppend(const Stream& stream, const RotaryArgs& rotary, const Ca
 void RotaryAppend(const Stream& stream, const RotaryArgs& rotary, const CachedAttentionShape& shape,
                   Buffer qkv, Buffer k_cache, Buffer v_cache) {
   TANREN_CUDA_REQUIRE(rotary.tokens == shape.tokens && rotary.heads == shape.heads + shape.kv_heads &&
-                      rotary.head_dim == shape.head_dim && shape.head_dim % 2 == 0);
+                      rotary.head_dim == shape.head_dim && rotary.positions == shape.positions &&
+                      shape.head_dim % 2 == 0);
   TANREN_CUDA_REQUIRE(IsF32OrBF16(qkv.dtype) && k_cache.dtype == qkv.dtype && v_cache.dtype == qkv.dtype);
   if (shape.tokens == 0) return;
   const bool done = qkv.dtype == DType::kF32

@@ -178,18 +178,8 @@ void LaunchOf(const Stream& stream, const AttentionShape& shape, const Attention
   }
 }
 
-// Whether this build holds the kernel for this device: compiled for anything but sm_90a its body is empty,
-// which shows in its registers.
 bool IsCompiledForDevice() {
-  static const bool compiled = [] {
-    cudaFuncAttributes attributes;
-    if (cudaFuncGetAttributes(&attributes, HopperBackwardKernel<128, true, false>) != cudaSuccess) {
-      cudaGetLastError();
-      return false;
-    }
-    constexpr int kFewRegisters = 64;
-    return attributes.numRegs > kFewRegisters;
-  }();
+  static const bool compiled = hopper::HasBody(HopperBackwardKernel<128, true, false>);
   return compiled;
 }
 

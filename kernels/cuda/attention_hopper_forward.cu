@@ -25,7 +25,7 @@
 // them. Rows of neighbouring segments that a tile holds are masked out of S; as 0 * NaN is not 0, their
 // values are also cleared in shared memory.
 //
-// The plans are the fastest of some fifty that were timed on an H100 (docs/benchmarks/gpu.md). Not done:
+// The plans were chosen among some sixty that were timed on an H100 (docs/benchmarks/gpu.md). Not done:
 // thread-block clusters with multicast of K and V, packing the query heads of a group into one tile.
 #include <algorithm>
 
@@ -554,6 +554,11 @@ void LaunchPlan(const Stream& stream, const AttentionShape& shape, const Attenti
   }
 }
 
+bool IsCompiledForDevice() {
+  static const bool compiled = HasBody(HopperForwardKernel<Plan128, false>);
+  return compiled;
+}
+
 }  // namespace
 
 bool HopperAttentionForwardSupports(const AttentionShape& shape, const AttentionOperands& operands) {
@@ -563,8 +568,8 @@ bool HopperAttentionForwardSupports(const AttentionShape& shape, const Attention
   const auto supported = [d](const ConstBuffer& data, int64_t stride) {
     return data.dtype == DType::kBF16 && TensorMapSupports(data.data, stride, d);
   };
-  return CurrentArchitecture().major == 9 && (d == 64 || d == 128 || d == 256) && shape.tokens < kMaxTokens &&
-         shape.scale > 0 && supported(operands.q.data, operands.q.stride) &&
+  return CurrentArchitecture().major == 9 && IsCompiledForDevice() && (d == 64 || d == 128 || d == 256) &&
+         shape.tokens < kMaxTokens && shape.scale > 0 && supported(operands.q.data, operands.q.stride) &&
          supported(operands.k.data, operands.k.stride) && supported(operands.v.data, operands.v.stride) &&
          supported(operands.o.data, operands.o.stride);
 }

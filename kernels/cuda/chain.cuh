@@ -5,16 +5,17 @@
 // the kernel before it on the stream has begun; AwaitEarlierKernels then holds it until that kernel has ended
 // and its writes are seen.
 //
-// A chained kernel keeps three rules:
-//   - Every thread of it calls AwaitEarlierKernels exactly once, before any return. A kernel thus ends after
-//   all that
-//     came before it, so that waiting for the last one is waiting for all.
-//   - Before that call it touches no memory that the stream's work writes. PrefetchToL2 is allowed, of
-//   anything: it
-//     fills a cache that all processors share, so that what is read afterwards is what was written.
-//   - What it reads after the call is not read through the read-only path (__ldg) unless no kernel of the
-//   step writes
-//     it.
+// A chained kernel keeps three rules.
+//
+// Every thread of it calls AwaitEarlierKernels exactly once, before any return. A kernel thus ends after all
+// that came before it, so that waiting for the last one is waiting for all.
+//
+// Before that call it touches no memory that the stream's work writes. PrefetchToL2 is allowed, of anything:
+// it fills a cache that all processors share, so that what is read afterwards is what was written.
+//
+// What it reads after the call is not read through the read-only path (__ldg) unless no kernel of the step
+// writes it.
+//
 // Graphs record such launches as they are.
 #ifndef TANREN_KERNELS_CUDA_CHAIN_CUH_
 #define TANREN_KERNELS_CUDA_CHAIN_CUH_

@@ -85,7 +85,7 @@ std::string FindWhyNoDevice() {
     TANREN_CUDA(cudaGetDeviceProperties(&properties, 0));
     return std::string("this build has no machine code for ") + properties.name + " (compute capability " +
            std::to_string(properties.major) + "." + std::to_string(properties.minor) +
-           "); build with -DCMAKE_CUDA_ARCHITECTURES=native";
+           "); build with -DCMAKE_CUDA_ARCHITECTURES=90a-real for Hopper, native for others";
   }
   return "";
 }
@@ -263,7 +263,11 @@ const Architecture& CurrentArchitecture() {
 bool KernelsOverlap() {
   static const bool overlap = [] {
     const char* value = std::getenv("TANREN_CHAIN");
-    return CurrentArchitecture().major >= 9 && (value == nullptr || value[0] != '0');
+    // The code must wait too, which that compiled for an older architecture does not.
+    cudaFuncAttributes attributes;
+    TANREN_CUDA(cudaFuncGetAttributes(&attributes, ProbeKernel));
+    return CurrentArchitecture().major >= 9 && attributes.ptxVersion >= 90 &&
+           (value == nullptr || value[0] != '0');
   }();
   return overlap;
 }

@@ -437,6 +437,19 @@ __device__ __forceinline__ void PackFragment(const float (&from)[kCount], uint32
 
 #endif  // __CUDACC__
 
+// Whether this build holds a kernel of this vocabulary for this device: compiled for anything but sm_90a its
+// body is empty, which shows in its registers.
+template <class... Parameters>
+bool HasBody(void (*kernel)(Parameters...)) {
+  constexpr int kFewRegisters = 64;
+  cudaFuncAttributes attributes;
+  if (cudaFuncGetAttributes(&attributes, kernel) != cudaSuccess) {
+    cudaGetLastError();
+    return false;
+  }
+  return attributes.numRegs > kFewRegisters;
+}
+
 }  // namespace tanren::kernels::cuda::hopper
 
 #endif  // TANREN_KERNELS_CUDA_HOPPER_CUH_

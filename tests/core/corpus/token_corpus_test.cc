@@ -220,7 +220,7 @@ TEST(TokenCorpus, ReadsBeyondTwoToTheThirtyTwoTokens) {
 TEST(TokenCorpus, EveryFlippedBitIsFound) {
   std::mt19937_64 random(FreshSeed());
   TemporaryDirectory directory;
-  WriteCorpus(directory / "c", *TokenizerOfSize(257), RandomDocuments(257, 5, 30, &random), 33, &random);
+  WriteCorpus(directory / "c", *TokenizerOfSize(257), RandomDocuments(257, 15, 30, &random), 33, &random);
   for (const std::string name : {"shard-00000.tokens", "shard-00001.tokens", "corpus.json"}) {
     const std::string path = directory / ("c/" + name);
     const std::string sound = ReadAll(path);
