@@ -78,9 +78,9 @@ struct CachedAttentionShape {
 // Writes k, v of the new tokens into their cache places (idle rows are skipped).
 void CacheAppend(const Stream& stream, const CachedAttentionShape& shape, ConstHeads k, ConstHeads v,
                  Buffer k_cache, Buffer v_cache);
-// Rotary of the queries and keys of [query | key | value] rows (their stride is rotary.stride, their
-// positions are the shape's), in place, and then CacheAppend of the keys and values: one kernel where the
-// backend has it.
+// Rotary of the queries and keys of [query | key | value] rows (their stride is rotary.stride; the
+// positions of both arguments are one array, valid for idle rows too), in place, and then CacheAppend of the
+// keys and values: one kernel where the backend has it.
 void RotaryAppend(const Stream& stream, const RotaryArgs& rotary, const CachedAttentionShape& shape,
                   Buffer qkv, Buffer k_cache, Buffer v_cache);
 void CachedAttention(const Stream& stream, const CachedAttentionShape& shape, ConstHeads q,

@@ -320,6 +320,9 @@ int BenchKernels(const BenchOptions& options) {
       table.Row("adamw", 7.5 * bytes, [&] {
         kernels::AdamW(stream, args, g.as<float>(), w.as<float>(), m.as<float>(), v.as<float>(), model);
       });
+      for (const BenchMemory* moments : {&m, &v}) {  // their fp32 bits are no numbers in bf16
+        kernels::Fill(stream, count * int64_t{sizeof(float)}, 0, moments->buffer().data);
+      }
       const Buffer narrow_m(m.buffer().data, DType::kBF16), narrow_v(v.buffer().data, DType::kBF16);
       table.Row("adamw, bf16 moments", 5.5 * bytes, [&] {
         kernels::AdamW(stream, args, g.as<float>(), w.as<float>(), narrow_m, narrow_v, model);

@@ -82,8 +82,8 @@ class Decoder {
   void Backward(Buffer dhidden);
 
   // One generation step over `rows` new tokens (decode_slots or prefill_tokens of them): appends to the cache
-  // and returns final hidden states [rows, width]. slots[i] < 0 marks an idle row. The three arrays are the
-  // host's.
+  // and returns final hidden states [rows, width], which are valid until the next step. slots[i] < 0 marks an
+  // idle row. The three arrays are the host's.
   ConstBuffer Step(int64_t rows, const int32_t* ids, const int32_t* slots, const int32_t* positions,
                    KeyValueCache& cache);
 

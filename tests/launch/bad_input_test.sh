@@ -63,6 +63,14 @@ refused "use bf16 or fp32" "$TANREN" bench attention --precision fp8
 refused "each is at least 1" "$TANREN" bench decode "$SOURCE/configs/models/gpt2_124m.yaml" --parts --batch 0
 refused "a world of one moves nothing" "$TANREN" bench collectives
 refused "do not fit" "$TANREN" bench attention --precision fp32 --head-dims 64 --lengths 64 --tokens 32 --width 64
+# And what they are for.
+expect_exit 0 collectives.log "$TANREN" launch -n 2 bench collectives --precision fp32 --sizes 4096
+for name in all-reduce reduce-scatter all-gather broadcast; do
+  grep -qE "^data +2 ranks +$name +4096 bytes .* bus +[0-9.]+ GB/s$" collectives.log || fail "no figure of $name"
+done
+echo '{layers: 1, width: 32, heads: 2, kv_heads: 1, head_dim: 16, mlp_width: 64, context_length: 64, vocab_size: 100}' >tiny.yaml
+expect_exit 0 parts.log "$TANREN" bench decode tiny.yaml --parts --precision fp32 --prompt 8 --steps 8
+[ "$(grep -c '^part ' parts.log)" -eq 14 ] || fail "not all parts of a decoding step"
 "$TANREN" doctor --directory "$WORK" >doctor.log 2>&1 || true
 if grep -q '^gpu  *none' doctor.log; then
   # No fall-back to the CPU: the reason is said.
