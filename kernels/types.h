@@ -129,6 +129,10 @@ struct Buffer {
   Buffer(T* pointer) : data(pointer), dtype(kDTypeOf<T>) {}  // NOLINT: meant to convert
 
   explicit operator bool() const { return data != nullptr; }
+  // What begins at that element; null of null.
+  Buffer At(int64_t element) const {
+    return Buffer(data == nullptr ? nullptr : static_cast<char*>(data) + element * SizeOf(dtype), dtype);
+  }
   operator ConstBuffer() const { return ConstBuffer(data, dtype); }  // NOLINT: meant to convert
   template <class T>
   T* as() const {

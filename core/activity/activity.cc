@@ -1,9 +1,9 @@
 #include "core/activity/activity.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 
+#include "core/base/clock.h"
 #include "core/base/status.h"
 
 namespace tanren {
@@ -13,10 +13,6 @@ namespace {
 template <class T>
 void Add(std::atomic<T>& value, T amount) {
   value.store(value.load(std::memory_order_relaxed) + amount, std::memory_order_relaxed);
-}
-
-double Now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
 constinit Activity own;
@@ -135,12 +131,12 @@ void Activity::Enter(int axis, const char* collective, bool counted) {
   for (int w = 0; w < kNameWords; ++w) own_axis.collective[w].store(words[w], std::memory_order_relaxed);
   if (counted) Add(own_axis.entered, uint64_t{1});
   own_axis.inside.store(1, std::memory_order_relaxed);
-  entered_seconds_ = Now();
+  entered_seconds_ = SteadySeconds();
   calls_.store(calls_.load(std::memory_order_relaxed) + 1, std::memory_order_release);
 }
 
 void Activity::Leave(int axis) {
-  inside_seconds_ += Now() - entered_seconds_;
+  inside_seconds_ += SteadySeconds() - entered_seconds_;
   axes_[axis].inside.store(0, std::memory_order_relaxed);
   calls_.store(calls_.load(std::memory_order_relaxed) + 1, std::memory_order_release);
 }
@@ -161,12 +157,12 @@ void Activity::BeginStep(int64_t step) {
   step_.store(step, std::memory_order_relaxed);
   Set(Phase::kStep);
   Tick();
-  step_begin_ = Now();
+  step_begin_ = SteadySeconds();
   step_begin_inside_ = inside_seconds_;
 }
 
 void Activity::EndStep() {
-  const double seconds = Now() - step_begin_;
+  const double seconds = SteadySeconds() - step_begin_;
   const double inside = inside_seconds_ - step_begin_inside_;
   const int64_t number = timed_steps_.load(std::memory_order_relaxed);
   recent_[number % kRecentSteps] = seconds;

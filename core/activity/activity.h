@@ -62,7 +62,13 @@ class Activity {
   // From any thread.
   ActivityRecord Read() const;
   // Something was done, a micro-batch or a file: what does that for minutes must say so. From any thread.
-  void Tick() { ticks_.fetch_add(1, std::memory_order_relaxed); }
+  void Tick() {
+    if (background_thread_ && phase_.load(std::memory_order_relaxed) != Phase::kSave) return;
+    ticks_.fetch_add(1, std::memory_order_relaxed);
+  }
+  // The calling thread writes checkpoints beside the one that runs the job. Its ticks are no progress of the
+  // job, except while the job waits for it.
+  static void MarkBackgroundThread() { background_thread_ = true; }
 
   // All others from one thread. A slot for the calls of one communicator; at most kMaxAxes.
   int AddAxis(const std::string& axis, int group);
@@ -78,6 +84,7 @@ class Activity {
 
  private:
   static constexpr int kRecentSteps = 16;
+  static inline thread_local bool background_thread_ = false;
   static constexpr int kNameWords = sizeof(AxisActivity::collective) / sizeof(uint64_t);
   struct Axis {
     char axis[sizeof(AxisActivity::axis)] = {};  // written once, before `group` is published

@@ -4,9 +4,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <iterator>
+#include <thread>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
@@ -29,6 +31,7 @@ FaultAction ActionOf(std::string_view name) {
   if (name == "enospc") return FaultAction::kEnospc;
   if (name == "short") return FaultAction::kShort;
   if (name == "partial") return FaultAction::kPartial;
+  if (name == "delay") return FaultAction::kDelay;
   if (name == "flip") return FaultAction::kFlip;
   if (name == "nan") return FaultAction::kNaN;
   return FaultAction::kNone;
@@ -89,6 +92,7 @@ FaultAction FaultPlan::Hit(std::string_view point) {
     kill(getpid(), SIGKILL);
     for (;;) pause();  // the signal is on its way
   }
+  if (action == FaultAction::kDelay) std::this_thread::sleep_for(std::chrono::milliseconds(300));
   return action;
 }
 

@@ -9,6 +9,7 @@
 //   short    the operation (a write) stores half of its bytes and then makes no progress
 //   partial  the operation (a write) stores half of its bytes once; a correct writer goes on
 //   fsync    the same as eio, for the point "fsync"
+//   delay    the operation comes 0.3 s later, so that steps go on beside a save
 // Of AREA step there is the point "replica", reached behind each step, with the action
 //   flip     one bit of this rank's copy of the weights of the first model changes
 //   nan      one of them is not a number any more
@@ -25,7 +26,7 @@
 
 namespace tanren {
 
-enum class FaultAction { kNone, kKill, kEio, kEnospc, kShort, kPartial, kFlip, kNaN };
+enum class FaultAction { kNone, kKill, kEio, kEnospc, kShort, kPartial, kDelay, kFlip, kNaN };
 
 class FaultPlan {
  public:

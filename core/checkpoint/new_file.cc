@@ -22,6 +22,7 @@ absl::Status SaveFaults::Point(std::string_view point, std::string_view path) {
   switch (plan_.Hit(point)) {
     case FaultAction::kNone:
     case FaultAction::kPartial:
+    case FaultAction::kDelay:
     case FaultAction::kFlip:
     case FaultAction::kNaN:
     case FaultAction::kKill:
@@ -93,6 +94,7 @@ absl::Status NewFile::Flush() {
     TANREN_RETURN_IF_ERROR(WriteOut(buffer_.get(), done));
     switch (faults_->HitWrite()) {
       case FaultAction::kNone:
+      case FaultAction::kDelay:
       case FaultAction::kFlip:
       case FaultAction::kNaN:
       case FaultAction::kKill:

@@ -205,9 +205,12 @@ absl::StatusOr<CheckpointSave> CheckpointSave::Begin(Comm& world, const SaveRequ
   TANREN_RETURN_IF_ERROR(AgreeStatus(world, "save_pieces", status));
   save.run_ = *std::move(run);
   TANREN_RETURN_IF_ERROR(save.AgreeOnRequest(world));
-  for (const TensorPiece& piece : request.pieces) save.total_bytes_ += piece.bytes();
-  world.AllReduce(Stream{}, "save_tensor_bytes", &save.total_bytes_, 1, ReduceOp::kSum);
+  SaveReport& report = save.report_;
+  report.path = save.run_.PathOf(save.name_);
+  for (const TensorPiece& piece : request.pieces) report.bytes += piece.bytes();
+  world.AllReduce(Stream{}, "save_tensor_bytes", &report.bytes, 1, ReduceOp::kSum);
   TANREN_RETURN_IF_ERROR(save.CheckExisting(world));
+  report.already_committed = save.already_committed_;
   if (!save.already_committed_) TANREN_RETURN_IF_ERROR(save.PrepareDirectory(world));
   return save;
 }
@@ -287,29 +290,27 @@ absl::Status CheckpointSave::WriteShards() {
   return temporary_.Sync();
 }
 
-absl::StatusOr<SaveReport> CheckpointSave::Commit(Comm& world, const absl::Status& written) {
-  SaveReport report;
-  report.path = run_.PathOf(name_);
-  report.bytes = total_bytes_;
-  report.already_committed = already_committed_;
+absl::Status CheckpointSave::Gather(Comm& world, const absl::Status& written) {
   absl::Status status = AgreeStatus(world, "save_written", written);
-  if (status.ok() && already_committed_) return report;
-  if (status.ok()) {
-    const std::vector<std::string> parts = AllGatherStrings(world, "save_parts", EncodeManifest(part_));
-    if (rank_ == 0) {
-      status = PublishManifest(parts);
-      if (status.ok()) status = PublishDirectory();
-    }
-    status = AgreeStatus(world, "save_commit", status);
-  }
   if (!status.ok()) {
     Abandon(&status);
     return status;
   }
-  if (rank_ == 0 && request_.directory_name.empty()) AfterCommit(&report);
-  // No rank goes on, and perhaps ends, while rank 0 still prunes.
-  world.Barrier("save_end");
-  return report;
+  if (!already_committed_) parts_ = AllGatherStrings(world, "save_parts", EncodeManifest(part_));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<SaveReport> CheckpointSave::End(Comm& world, absl::Status published) {
+  // Also: no rank goes on, and perhaps ends, while rank 0 still prunes.
+  absl::Status status = AgreeStatus(world, "save_commit", published);
+  if (status.ok()) return report_;
+  Abandon(&status);
+  return status;
+}
+
+absl::StatusOr<SaveReport> CheckpointSave::Commit(Comm& world, const absl::Status& written) {
+  TANREN_RETURN_IF_ERROR(Gather(world, written));
+  return End(world, Publish());
 }
 
 absl::StatusOr<SaveReport> SaveCheckpoint(Comm& world, const SaveRequest& request) {

@@ -56,8 +56,8 @@ struct SaveReport {
   std::vector<std::string> warnings;  // what failed after the commit (LATEST, retention); rank 0
 };
 
-// One save in three parts, so that a writer thread can do the second: only Begin and Commit communicate, and
-// the main threads call them.
+// One save in parts, so that a thread of its own can do those that take long: WriteShards and Publish, which
+// do not communicate. The main threads call the others.
 class CheckpointSave {
  public:
   // Collective. Agrees, checks, and makes the temporary directory. Refuses a step that is committed with
@@ -67,7 +67,17 @@ class CheckpointSave {
   // This rank's shards, written, checksummed and synced. No communication.
   absl::Status WriteShards();
 
-  // Collective; `written` is the result of WriteShards on this rank.
+  // Collective; `written` is the result of WriteShards on this rank. Abandons the save where a rank failed.
+  absl::Status Gather(Comm& world, const absl::Status& written);
+
+  // On rank 0 the manifest, COMMIT, the rename, LATEST and the retention; nothing on other ranks. No
+  // communication.
+  absl::Status Publish();
+
+  // Collective; `published` is the result of Publish on this rank.
+  absl::StatusOr<SaveReport> End(Comm& world, absl::Status published);
+
+  // The last three in a row.
   absl::StatusOr<SaveReport> Commit(Comm& world, const absl::Status& written);
 
  private:
@@ -93,10 +103,10 @@ class CheckpointSave {
   absl::Status MergeParts(const std::vector<std::string>& parts, Manifest* manifest);
   absl::Status CheckSizes(const Manifest& manifest);
   // Both on rank 0 only.
-  absl::Status PublishManifest(const std::vector<std::string>& parts);
+  absl::Status PublishManifest();
   absl::Status PublishDirectory();
   void Abandon(absl::Status* status);
-  void AfterCommit(SaveReport* report);
+  void AfterCommit();
 
   SaveRequest request_;
   SaveFaults* faults_ = nullptr;
@@ -106,8 +116,9 @@ class CheckpointSave {
   std::vector<char> staging_;
   std::vector<int> tensor_of_piece_;
   std::vector<Shard> shards_;
-  Manifest part_;  // this rank's files, tensors and chunks
-  int64_t total_bytes_ = 0;
+  Manifest part_;                   // this rank's files, tensors and chunks
+  std::vector<std::string> parts_;  // those of all ranks, once gathered
+  SaveReport report_;
   bool already_committed_ = false, replaces_damaged_ = false, renamed_ = false;
 };
 

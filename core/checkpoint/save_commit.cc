@@ -92,9 +92,17 @@ absl::Status CheckpointSave::CheckSizes(const Manifest& manifest) {
   return absl::OkStatus();
 }
 
-absl::Status CheckpointSave::PublishManifest(const std::vector<std::string>& parts) {
+absl::Status CheckpointSave::Publish() {
+  if (rank_ != 0 || already_committed_) return absl::OkStatus();
+  TANREN_RETURN_IF_ERROR(PublishManifest());
+  TANREN_RETURN_IF_ERROR(PublishDirectory());
+  if (request_.directory_name.empty()) AfterCommit();
+  return absl::OkStatus();
+}
+
+absl::Status CheckpointSave::PublishManifest() {
   Manifest manifest;
-  TANREN_RETURN_IF_ERROR(MergeParts(parts, &manifest));
+  TANREN_RETURN_IF_ERROR(MergeParts(parts_, &manifest));
   TANREN_RETURN_IF_ERROR(At("save", ValidateManifest(manifest)));
   TANREN_RETURN_IF_ERROR(CheckSizes(manifest));
   const std::string bytes = EncodeManifest(manifest);
@@ -133,18 +141,18 @@ void CheckpointSave::Abandon(absl::Status* status) {
       absl::StrCat(status->message(), "; and the unfinished save stays behind: ", removed.message()));
 }
 
-void CheckpointSave::AfterCommit(SaveReport* report) {
+void CheckpointSave::AfterCommit() {
   const std::string temporary = absl::StrCat("LATEST.tmp-", RandomSuffix());
   absl::Status latest = faults_->Point("latest", run_.PathOf("LATEST"));
   if (latest.ok()) latest = WriteSmallFile(run_, temporary, name_ + "\n", nullptr);
   if (latest.ok()) latest = run_.Replace(temporary, "LATEST");
   if (latest.ok()) latest = run_.Sync();
-  if (!latest.ok()) report->warnings.push_back(absl::StrCat("LATEST was not updated: ", latest.message()));
+  if (!latest.ok()) report_.warnings.push_back(absl::StrCat("LATEST was not updated: ", latest.message()));
   absl::StatusOr<std::vector<std::string>> removed = ApplyRetention(run_, request_.retention, faults_);
   if (removed.ok()) {
-    report->removed = *std::move(removed);
+    report_.removed = *std::move(removed);
   } else {
-    report->warnings.push_back(
+    report_.warnings.push_back(
         absl::StrCat("old checkpoints were not removed: ", removed.status().message()));
   }
 }

@@ -64,6 +64,9 @@ struct EngineOptions {
   // Frozen models that do not generate keep their weights in host memory (page-locked beside a GPU) and are
   // copied into one memory of the device, which they share, when they compute. Changes no result.
   bool offload_frozen = false;
+  // Plans host memory (page-locked beside a GPU) for Snapshot(): as much as the trainable models' state
+  // takes.
+  bool snapshots = false;
 };
 
 // The memory of one rank, exact: what the arenas will hold.
@@ -76,7 +79,7 @@ struct MemoryPlan {
   std::vector<Entry> entries;  // largest first inside each arena; models that share memory are added up
   std::vector<Entry> arenas;   // the memory of each, in the order of the entries; without labels
   int64_t total_bytes = 0;     // sum of the arenas' high-water marks (buffers that share memory count once)
-  int64_t host_bytes = 0;      // beside a GPU: host memory of offloaded weights, not in the total
+  int64_t host_bytes = 0;  // beside a GPU: host memory of offloaded weights and snapshots, not in the total
   std::string ToString() const;
 };
 
@@ -187,6 +190,9 @@ class Engine {
 
   // Weights, and moments of a trainable model.
   virtual std::unique_ptr<StateAccess> State(const std::string& model) = 0;
+  // A copy of it that later steps do not change, in planned memory: it is valid until the next Snapshot of
+  // the model, and while the engine is. Only to be read. Where EngineOptions::snapshots is false, State().
+  virtual std::unique_ptr<StateAccess> Snapshot(const std::string& model) = 0;
   // Optimizer updates done so far.
   virtual int64_t updates(const std::string& model) const = 0;
   virtual void set_updates(const std::string& model, int64_t updates) = 0;

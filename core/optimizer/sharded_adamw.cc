@@ -139,7 +139,7 @@ ShardedAdamW::StepResult ShardedAdamW::Step(double learning_rate) {
       args.rounding_seed = RoundingSeed(*piece.parameter, options_.rounding_seed);
       args.first_index = piece.begin - piece.parameter->offset;
       kernels::AdamW(mesh_.stream, args, gradients_ + piece.begin, master(piece), first_moment(piece),
-                     second_moment(piece), master_ ? ElementAt(weights_, piece.begin) : Buffer());
+                     second_moment(piece), master_ ? weights_.At(piece.begin) : Buffer());
     }
     GatherWeights();
   }
@@ -150,7 +150,7 @@ ShardedAdamW::StepResult ShardedAdamW::Step(double learning_rate) {
 void ShardedAdamW::PublishWeights() {
   if (master_) {
     for (const Owned& piece : owned_) {
-      kernels::Cast(mesh_.stream, piece.count, ConstBuffer(master(piece)), ElementAt(weights_, piece.begin));
+      kernels::Cast(mesh_.stream, piece.count, ConstBuffer(master(piece)), weights_.At(piece.begin));
     }
   }
   GatherWeights();
@@ -160,8 +160,8 @@ void ShardedAdamW::GatherWeights() {
   if (mesh_.data->size() == 1) return;
   for (const Bucket& bucket : parameters_.buckets()) {
     const Bucket shard = parameters_.Shard(bucket, mesh_.data->rank());
-    mesh_.data->AllGather(mesh_.stream, "weight bucket", ElementAt(weights_, shard.begin),
-                          ElementAt(weights_, bucket.begin), shard.end - shard.begin);
+    mesh_.data->AllGather(mesh_.stream, "weight bucket", weights_.At(shard.begin), weights_.At(bucket.begin),
+                          shard.end - shard.begin);
   }
 }
 

@@ -64,9 +64,10 @@ class ShardedAdamW {
   void set_updates(int64_t updates) { updates_ = updates; }
 
   const std::vector<Owned>& owned() const { return owned_; }
+  int64_t shard_count() const { return shard_count_; }  // elements of all owned shards, padding included
   float* master(const Owned& piece) const;
-  Buffer first_moment(const Owned& piece) const { return ElementAt(first_moment_, piece.shard_begin); }
-  Buffer second_moment(const Owned& piece) const { return ElementAt(second_moment_, piece.shard_begin); }
+  Buffer first_moment(const Owned& piece) const { return first_moment_.At(piece.shard_begin); }
+  Buffer second_moment(const Owned& piece) const { return second_moment_.At(piece.shard_begin); }
 
  private:
   void SyncTensorAxis();
@@ -74,9 +75,6 @@ class ShardedAdamW {
   // The data ranks' parts of the weights to all of them.
   void GatherWeights();
   int64_t StagingCount() const;
-  static Buffer ElementAt(Buffer buffer, int64_t element) {
-    return Buffer(buffer.as<char>() + element * SizeOf(buffer.dtype), buffer.dtype);
-  }
 
   const ParameterSet& parameters_;
   Mesh mesh_;

@@ -1,12 +1,12 @@
 #include "core/report/progress.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "core/base/clock.h"
 #include "core/report/units.h"
 
 namespace tanren {
@@ -14,10 +14,6 @@ namespace {
 
 constexpr int kBarCharacters = 12;
 constexpr double kRateMemorySeconds = 15;
-
-double SteadySeconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 }  // namespace
 

@@ -77,6 +77,7 @@ class FullLog final : public RunLog {
     if (options_.peak_flops_per_second > 0) {
       line.Add("mfu", record.flops_per_second / options_.peak_flops_per_second);
     }
+    if (record.save_wait_seconds > 0) line.Add("save_wait_seconds", record.save_wait_seconds);
     if (record.result.skipped) line.Add("skipped", 1);
     const auto count = [&](const char* name, int64_t value) {
       if (value > 0) line.Add(name, static_cast<double>(value));

@@ -26,6 +26,7 @@ struct StepRecord {
   double flops_per_second = 0;  // model flops of the step, all ranks
   double total_tokens = 0;
   double total_seconds = 0;
+  double save_wait_seconds = 0;      // that the run waited for saves since the last record
   std::vector<SlowRank> slow_ranks;  // reported since the last record
   FaultCounts faults;                // so far
   StageStep result;

@@ -90,6 +90,7 @@ absl::StatusOr<EngineOptions> EngineOptionsFromConfig(const config::Config& conf
   options.micro_batch_tokens = config.batch().micro_batch_tokens();
   options.head_chunk_tokens = config.train().head_chunk_tokens();
   options.offload_frozen = config.init().offload();
+  options.snapshots = config.checkpoint().async() && config.checkpoint().interval_steps() > 0;
   options.bucket_bytes = config.parallel().bucket_bytes();
   options.models.push_back(std::move(policy));
   return options;

@@ -1,9 +1,9 @@
 #include "core/trainer/trainer.h"
 
-#include <chrono>
 #include <utility>
 
 #include "core/activity/activity.h"
+#include "core/base/clock.h"
 #include "core/base/status.h"
 #include "core/proto/config.pb.h"
 #include "core/trainer/requests.h"
@@ -12,38 +12,21 @@
 namespace tanren {
 namespace {
 
-double Now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
 double FlopsPerToken(const ModelShape& shape, int64_t sequence_length) {
   return 3 * ForwardFlops(shape, MeanKeys(shape, static_cast<double>(sequence_length)));
 }
 
 }  // namespace
 
-Trainer::Trainer(const TrainerOptions& options)
-    : options_(options),
-      config_(*options.config),
-      engine_(*options.engine),
-      stage_(*options.stage),
-      schedule_(ScheduleFromConfig(*options.config)),
-      faults_(options.config->faults()),
-      step_faults_(FaultPlan::FromEnvironment()) {
-  step_faults_.set_rank(world().rank());
-}
-
-Trainer::~Trainer() = default;
-
 absl::Status Trainer::TrainOneStep() {
   StepRecord record;
   record.learning_rate = LearningRate(schedule_, step_);
-  const double begin = Now();
+  const double begin = SteadySeconds();
   {
     const DoingStep doing(step_ + 1);
     TANREN_ASSIGN_OR_RETURN(record.result, stage_.Step(engine_, step_, record.learning_rate));
   }
-  record.step_seconds = Now() - begin;
+  record.step_seconds = SteadySeconds() - begin;
   seconds_ += record.step_seconds;
   tokens_ += record.result.tokens;
   ++step_;
@@ -61,6 +44,7 @@ absl::Status Trainer::TrainOneStep() {
                                                                      config_.data().sequence_length());
   record.total_tokens = tokens_;
   record.total_seconds = seconds_;
+  record.save_wait_seconds = std::exchange(save_wait_seconds_, 0);
   record.slow_ranks = std::exchange(slow_ranks_, {});
   record.faults = faults_.counts();
   log_->Step(record);
@@ -139,14 +123,6 @@ absl::Status Trainer::Sample() {
   return absl::OkStatus();
 }
 
-bool Trainer::StopAgreed() {
-  int32_t stop = options_.stop_requested && options_.stop_requested() ? 1 : 0;
-  const int64_t stop_after = config_.train().stop_after();
-  if (stop_after > 0 && step_ >= stop_after) stop = 1;
-  world().AllReduce(Stream(), "stop request", Buffer(&stop), 1, ReduceOp::kMax);
-  return stop != 0;
-}
-
 void Trainer::HeedSlowRanks() {
   if (!options_.slow_ranks) return;
   for (SlowRank& slow : options_.slow_ranks()) {
@@ -156,6 +132,7 @@ void Trainer::HeedSlowRanks() {
 }
 
 absl::StatusOr<Trainer::Outcome> Trainer::Stop() {
+  TANREN_RETURN_IF_ERROR(FinishSave());
   // A commit among steps that go wrong would be gone back to in place of one before them.
   if (faults_.bad_in_a_row() > 0 && saved_step_ >= 0) {
     log_->Info(absl::StrCat(
@@ -163,7 +140,7 @@ absl::StatusOr<Trainer::Outcome> Trainer::Stop() {
         " bad steps in a row, which are not saved; run again to continue from step ", saved_step_));
     return Outcome::kStopped;
   }
-  TANREN_RETURN_IF_ERROR(Save());
+  TANREN_RETURN_IF_ERROR(Save(Then::kWait));
   if (saved_step_ != step_) return NotSaved();
   log_->Info(
       absl::StrCat("stopped at step ", step_, " of ", config_.train().steps(), "; run again to continue"));
@@ -171,7 +148,7 @@ absl::StatusOr<Trainer::Outcome> Trainer::Stop() {
 }
 
 absl::Status Trainer::EndByGuard() {
-  TANREN_RETURN_IF_ERROR(Save());
+  TANREN_RETURN_IF_ERROR(Save(Then::kWait));
   const std::string saved = saved_step_ == step_ ? absl::StrCat("step ", step_, " is saved")
                                                  : std::string(View(NotSaved().message()));
   return absl::AbortedError(absl::StrCat("a guard ended the run, ", guard_stop_, " (", saved,
@@ -185,26 +162,36 @@ absl::Status Trainer::NotSaved() const {
 
 absl::StatusOr<Trainer::Outcome> Trainer::Run() {
   TANREN_RETURN_IF_ERROR(Start());
+  absl::StatusOr<Outcome> outcome = Steps();
+  // What ends a run early is no reason to lose a save; the ranks agree on it, so all are here.
+  const absl::Status saved = FinishSave();
+  return outcome.ok() && !saved.ok() ? saved : outcome;
+}
+
+absl::StatusOr<Trainer::Outcome> Trainer::Steps() {
   const int64_t steps = config_.train().steps();
   const auto due = [this](int64_t interval) { return interval > 0 && step_ % interval == 0; };
   if (fresh_) TANREN_RETURN_IF_ERROR(stage_.Begin(engine_));
   while (step_ < steps) {
     if (!guard_stop_.empty()) return EndByGuard();
-    if (StopAgreed()) return Stop();
+    TANREN_ASSIGN_OR_RETURN(const bool stop, StopAgreed());
+    if (stop) return Stop();
     HeedSlowRanks();
     TANREN_RETURN_IF_ERROR(TrainOneStep());
     if (std::exchange(went_back_, false)) continue;
     // What was learned is safe before anything else is tried with it. Where steps go wrong it is not: the run
     // goes back behind them, or saves as soon as one is well.
     save_is_due_ |= due(config_.checkpoint().interval_steps());
-    if (save_is_due_ && faults_.bad_in_a_row() == 0) TANREN_RETURN_IF_ERROR(Save());
+    if (save_is_due_ && faults_.bad_in_a_row() == 0) {
+      TANREN_RETURN_IF_ERROR(Save(step_ < steps ? Then::kGoOn : Then::kWait));
+    }
     if (due(config_.validation().interval_steps())) TANREN_RETURN_IF_ERROR(Validate());
     if (due(config_.samples().interval_steps())) {
       const absl::Status sampled = Sample();
       if (!sampled.ok()) log_->Warning(absl::StrCat("step ", step_, ": no samples: ", sampled.message()));
     }
   }
-  TANREN_RETURN_IF_ERROR(Save());
+  TANREN_RETURN_IF_ERROR(Save(Then::kWait));
   if (saved_step_ != step_) return NotSaved();
   if (config_.validation().interval_steps() > 0) TANREN_RETURN_IF_ERROR(Validate());
   if (!guard_stop_.empty()) return EndByGuard();

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "core/checkpoint/background_save.h"
 #include "core/checkpoint/fault.h"
 #include "core/checkpoint/piece.h"
 #include "core/checkpoint/run_directory.h"
@@ -75,17 +76,27 @@ class Trainer {
   absl::Status Validate();
   absl::StatusOr<std::vector<GenerationRequest>> SampleRequests() const;
   absl::Status Sample();
-  absl::Status Save();
-  bool StopAgreed();
+  enum class Then : uint8_t { kGoOn, kWait };
+  // The current step. kGoOn: writing may go on beside the next steps (checkpoint.async). Waits for the save
+  // under way, for there is one at a time.
+  absl::Status Save(Then then);
+  absl::Status StartSave(Then then);
+  absl::Status FinishSave();  // of the one under way, if any
+  absl::Status EndSave(const absl::StatusOr<SaveReport>& report);
+  // Between steps: whether to stop. Takes a save under way on, when all ranks have done their part of it.
+  absl::StatusOr<bool> StopAgreed();
+  absl::StatusOr<Outcome> Steps();
   void HeedSlowRanks();
   absl::StatusOr<Outcome> Stop();
   absl::Status Heed(const std::vector<std::string>& warnings, const std::string& stop);
   absl::Status NotSaved() const;
   absl::Status EndByGuard();  // saves; what it returns is never OK
 
-  // The tensors of all models on this rank. `accesses` keeps temporary copies alive.
-  std::vector<TensorPiece> Pieces(std::vector<std::unique_ptr<StateAccess>>* accesses);
+  // The tensors of all models on this rank. `accesses` keeps temporary copies alive. `snapshot`: pieces that
+  // later steps do not change.
+  std::vector<TensorPiece> Pieces(std::vector<std::unique_ptr<StateAccess>>* accesses, bool snapshot = false);
   std::map<std::string, std::string> StateToSave() const;
+  struct SaveUnderWay;
   Comm& world() { return *engine_.mesh().world; }
 
   TrainerOptions options_;
@@ -113,7 +124,9 @@ class Trainer {
   int64_t compared_step_ = -1;
   FaultPlan step_faults_;
   int64_t failed_saves_in_a_row_ = 0;
-  std::vector<SlowRank> slow_ranks_;  // warned of, and not yet in a record
+  std::unique_ptr<SaveUnderWay> saving_;  // null: none
+  double save_wait_seconds_ = 0;          // that steps waited for saves since the last record
+  std::vector<SlowRank> slow_ranks_;      // warned of, and not yet in a record
 };
 
 }  // namespace tanren

@@ -38,17 +38,6 @@ absl::StatusOr<double> NumberOf(const CheckpointReader& reader, const std::strin
 
 }  // namespace
 
-std::vector<TensorPiece> Trainer::Pieces(std::vector<std::unique_ptr<StateAccess>>* accesses) {
-  std::vector<TensorPiece> pieces;
-  for (const ModelOptions& model : engine_.options().models) {
-    if (!model.saved) continue;
-    accesses->push_back(engine_.State(model.name));
-    std::vector<TensorPiece> more = ToTensorPieces(accesses->back()->pieces());
-    std::move(more.begin(), more.end(), std::back_inserter(pieces));
-  }
-  return pieces;
-}
-
 absl::Status Trainer::Start() {
   const std::string& run_directory = config_.run_directory();
   TANREN_ASSIGN_OR_RETURN(lock_, RunLock::AcquireForJob(world(), run_directory, "tanren train"));
@@ -194,6 +183,7 @@ absl::Status Trainer::Resume() {
 }
 
 absl::Status Trainer::RollBack() {
+  TANREN_RETURN_IF_ERROR(FinishSave());  // it may be the one to go back to
   const int64_t from = step_;
   const std::string what =
       absl::StrFormat("%d steps in a row, up to step %d, went wrong (%s)", config_.faults().patience(), from,
@@ -276,63 +266,6 @@ absl::Status Trainer::RestoreState(const CheckpointReader& reader) {
     if (key.rfind("source.", 0) == 0) sources_[key.substr(7)] = value;
   }
   return stage_.RestoreState(stage_state);
-}
-
-std::map<std::string, std::string> Trainer::StateToSave() const {
-  std::map<std::string, std::string> state;
-  state["trainer.tokens"] = absl::StrFormat("%.0f", tokens_);
-  state["trainer.faults"] = faults_.SaveState();
-  for (const ModelOptions& model : engine_.options().models) {
-    if (model.trainable) state["updates." + model.name] = std::to_string(engine_.updates(model.name));
-  }
-  for (const auto& [key, value] : stage_.SaveState()) state["stage." + key] = value;
-  for (const auto& [model, identity] : sources_) state["source." + model] = identity;
-  return state;
-}
-
-absl::Status Trainer::CompareReplicas() {
-  if (world().size() == 1 || compared_step_ == step_) return absl::OkStatus();
-  compared_step_ = step_;
-  const absl::Status same = CheckReplicas(engine_);
-  return same.ok() ? same : At(absl::StrCat("step ", step_), same);
-}
-
-absl::Status Trainer::Save() {
-  save_is_due_ = false;
-  if (saved_step_ == step_) return absl::OkStatus();
-  // Damage is not to get into a commit.
-  if (config_.faults().replica_check_steps() > 0) TANREN_RETURN_IF_ERROR(CompareReplicas());
-  const Doing saving(Phase::kSave);
-  std::vector<std::unique_ptr<StateAccess>> accesses;
-  const std::vector<TensorPiece> pieces = Pieces(&accesses);
-  SaveRequest request;
-  request.run_dir = config_.run_directory();
-  request.run_id = run_id_;
-  request.stage = config_.stage();
-  request.step = step_;
-  request.mesh = engine_.mesh().shape;
-  request.pieces = pieces;
-  request.state = StateToSave();
-  request.config_text = options_.config_text;
-  request.tokenizer = tokenizer_files_;
-  request.retention = {static_cast<int>(config_.checkpoint().keep()),
-                       config_.checkpoint().keep_every_steps()};
-  const double begin = Now();
-  absl::StatusOr<SaveReport> report = SaveCheckpoint(world(), request);
-  if (!report.ok()) {
-    // The ranks agree on the failure, so all go on, or all give up.
-    if (++failed_saves_in_a_row_ >= config_.checkpoint().max_failed_saves()) return report.status();
-    log_->Warning(absl::StrCat("step ", step_, " was not saved (", failed_saves_in_a_row_,
-                               " in a row): ", report.status().message()));
-    return absl::OkStatus();
-  }
-  failed_saves_in_a_row_ = 0;
-  saved_step_ = step_;
-  rollbacks_in_a_row_ = steps_to_skip_ = 0;
-  for (const std::string& warning : report->warnings) log_->Warning(warning);
-  log_->Info(
-      absl::StrFormat("saved %s (%.1f MiB, %.2f s)", report->path, report->bytes / 1048576.0, Now() - begin));
-  return absl::OkStatus();
 }
 
 }  // namespace tanren

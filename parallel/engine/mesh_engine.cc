@@ -169,6 +169,9 @@ class MeshEngine final : public Engine {
   }
 
   std::unique_ptr<StateAccess> State(const std::string& name) override { return AccessState(Find(name)); }
+  std::unique_ptr<StateAccess> Snapshot(const std::string& name) override {
+    return SnapshotState(Find(name));
+  }
   WeightsDigest DigestWeights(const std::string& name) override { return Find(name).DigestWeights(); }
   void DamageWeightsForTest(const std::string& name, Damage damage) override {
     Find(name).DamageWeights(damage);
@@ -184,7 +187,8 @@ class MeshEngine final : public Engine {
 
  private:
   std::vector<Arena*> Arenas() {
-    return {&weights_, &shared_.arena, &gradients_, &optimizer_, &activations_, &generation_, &offloaded_};
+    return {&weights_,     &shared_.arena, &gradients_, &optimizer_,
+            &activations_, &generation_,   &offloaded_, &snapshots_};
   }
 
   void Layout() {
@@ -197,6 +201,8 @@ class MeshEngine final : public Engine {
       activations_.Release(mark);
     }
     for (auto& model : models_) model->LayoutGeneration(generation_, options_);
+    if (!options_.snapshots) return;
+    for (auto& model : models_) model->LayoutSnapshot(snapshots_);
   }
 
   void MakePlan() {
@@ -230,6 +236,7 @@ class MeshEngine final : public Engine {
   Arena weights_{"weights", mesh_.stream.device};
   SharedWeights shared_{Arena("shared frozen weights", mesh_.stream.device)};
   Arena offloaded_{"offloaded weights", Device::kCpu, /*pinned=*/mesh_.stream.device != Device::kCpu};
+  Arena snapshots_{"snapshots", Device::kCpu, /*pinned=*/mesh_.stream.device != Device::kCpu};
   Arena gradients_{"gradients", mesh_.stream.device};
   Arena optimizer_{"optimizer", mesh_.stream.device};
   Arena activations_{"activations", mesh_.stream.device};

@@ -38,6 +38,7 @@ class Model {
   void LayoutState(StateArenas& arenas);
   void LayoutActivations(Arena& arena);
   void LayoutGeneration(Arena& arena, const EngineOptions& engine);
+  void LayoutSnapshot(Arena& arena);
 
   // After all arenas are committed: connects the parts and sets the start values.
   void Start();
@@ -69,6 +70,13 @@ class Model {
   Buffer weights;                           // [flat count]
   float* gradients = nullptr;               // [flat count]; null when frozen
 
+  // Of a trainable model, host memory in the order of the optimizer's shards; without data where no snapshots
+  // are planned.
+  struct Snapshot {
+    Buffer master, first_moment, second_moment;
+  };
+  Snapshot snapshot;
+
   Staged<uint64_t> digest;  // [1 + parameters]
 
   // Generation.
@@ -93,6 +101,8 @@ class Model {
 
 // The pieces of the model's state on this rank: the optimizer's shards, or a copy in fp32 for a frozen model.
 std::unique_ptr<StateAccess> AccessState(Model& model);
+// A copy of them in the model's snapshot memory; the same as AccessState() where there is none.
+std::unique_ptr<StateAccess> SnapshotState(Model& model);
 
 }  // namespace tanren
 

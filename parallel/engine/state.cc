@@ -123,6 +123,37 @@ void TrainableState::SpreadReplicas() {
   }
 }
 
+// What a checkpoint is written from while the model trains on.
+class TrainableSnapshot final : public StateAccess {
+ public:
+  explicit TrainableSnapshot(Model& model) {
+    ShardedAdamW& optimizer = *model.optimizer;
+    for (const ShardedAdamW::Owned& owned : optimizer.owned()) {
+      StatePiece piece;
+      piece.model = model.options.name;
+      FillBox(*owned.parameter, &piece);
+      const int64_t begin = owned.begin - owned.parameter->offset;
+      if (!FillRange(*owned.parameter, begin, begin + owned.count, &piece)) continue;
+      const auto copy = [&](StatePiece::Role role, Buffer state, Buffer snapshot) {
+        piece.role = role;
+        piece.data = snapshot.At(owned.shard_begin);
+        kernels::CopyToHost(model.mesh.stream, piece.data.data, state.data,
+                            owned.count * SizeOf(state.dtype));
+        pieces_.push_back(piece);
+      };
+      copy(StatePiece::Role::kWeight, Buffer(optimizer.master(owned)), model.snapshot.master);
+      copy(StatePiece::Role::kFirstMoment, optimizer.first_moment(owned), model.snapshot.first_moment);
+      copy(StatePiece::Role::kSecondMoment, optimizer.second_moment(owned), model.snapshot.second_moment);
+    }
+  }
+
+  std::span<const StatePiece> pieces() const override { return pieces_; }
+  void Commit() override { TANREN_CHECK_MSG(false, "a snapshot is only read"); }
+
+ private:
+  std::vector<StatePiece> pieces_;
+};
+
 // A frozen model keeps no fp32 copy: its pieces are whole local boxes in temporary memory, dealt over the
 // data axis parameter by parameter.
 class FrozenState final : public StateAccess {
@@ -185,6 +216,13 @@ class FrozenState final : public StateAccess {
 std::unique_ptr<StateAccess> AccessState(Model& model) {
   if (model.optimizer) return std::make_unique<TrainableState>(model);
   return std::make_unique<FrozenState>(model);
+}
+
+std::unique_ptr<StateAccess> SnapshotState(Model& model) {
+  if (model.optimizer && model.snapshot.master.data != nullptr) {
+    return std::make_unique<TrainableSnapshot>(model);
+  }
+  return AccessState(model);
 }
 
 }  // namespace tanren

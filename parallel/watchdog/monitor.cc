@@ -6,6 +6,7 @@
 #include <thread>
 #include <utility>
 
+#include "core/base/clock.h"
 #include "core/base/status.h"
 #include "parallel/runtime/runtime.h"
 #include "parallel/watchdog/ending.h"
@@ -21,7 +22,7 @@ class Monitor final : public Watchdog {
   Monitor(const WatchLimits& limits, std::vector<Channel> channels,
           const std::vector<ProcessIdentity>& identities)
       : limits_(limits), channels_(std::move(channels)), slow_ranks_(limits.slow_factor) {
-    const double now = WatchdogNow();
+    const double now = SteadySeconds();
     for (const ProcessIdentity& identity : identities) {
       RankView view;
       view.identity = identity;

@@ -10,25 +10,21 @@
 #include <sys/socket.h>
 
 #include <cerrno>
-#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <utility>
 
 #include "absl/strings/str_join.h"
+#include "core/base/clock.h"
 #include "core/base/status.h"
 
 namespace tanren {
 namespace {
 
-double Now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
 // True when the socket is ready before the deadline.
 bool WaitFor(int socket, short events, double deadline) {
   while (true) {
-    const double left = deadline - Now();
+    const double left = deadline - SteadySeconds();
     if (left <= 0) return false;
     pollfd entry{socket, events, 0};
     const int ready = poll(&entry, 1, static_cast<int>(std::ceil(1000 * left)));
@@ -120,7 +116,7 @@ Descriptor Connect(const std::string& address, int port, double seconds) {
   hints.ai_socktype = SOCK_STREAM;
   addrinfo* found = nullptr;
   if (getaddrinfo(address.c_str(), std::to_string(port).c_str(), &hints, &found) != 0) return Descriptor();
-  const double deadline = Now() + seconds;
+  const double deadline = SteadySeconds() + seconds;
   Descriptor made(socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   bool connected = made.get() >= 0;
   if (connected && connect(made.get(), found->ai_addr, found->ai_addrlen) != 0) {
@@ -138,7 +134,7 @@ Descriptor Connect(const std::string& address, int port, double seconds) {
 }
 
 Descriptor Accept(const Listener& listener, double seconds) {
-  const double deadline = Now() + seconds;
+  const double deadline = SteadySeconds() + seconds;
   while (WaitFor(listener.socket.get(), POLLIN, deadline)) {
     Descriptor made(accept4(listener.socket.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (made.get() < 0) continue;
@@ -149,7 +145,7 @@ Descriptor Accept(const Listener& listener, double seconds) {
 }
 
 bool SendAll(int socket, const void* data, size_t bytes, double seconds) {
-  const double deadline = Now() + seconds;
+  const double deadline = SteadySeconds() + seconds;
   const char* at = static_cast<const char*>(data);
   while (bytes > 0) {
     const ssize_t sent = send(socket, at, bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -164,7 +160,7 @@ bool SendAll(int socket, const void* data, size_t bytes, double seconds) {
 }
 
 bool ReceiveAll(int socket, void* data, size_t bytes, double seconds) {
-  const double deadline = Now() + seconds;
+  const double deadline = SteadySeconds() + seconds;
   char* at = static_cast<char*>(data);
   while (bytes > 0) {
     if (!WaitFor(socket, POLLIN, deadline)) return false;

@@ -3,6 +3,7 @@
 #include <thread>
 #include <utility>
 
+#include "core/base/clock.h"
 #include "core/base/status.h"
 #include "parallel/runtime/runtime.h"
 #include "parallel/watchdog/ending.h"
@@ -25,7 +26,7 @@ class Reporter final : public Watchdog {
     for (RankView& view : views_) view.left = true;
     views_[0].left = false;
     views_[0].identity = rank_0;
-    views_[0].heard = WatchdogNow();
+    views_[0].heard = SteadySeconds();
     thread_.Start(
         HeartbeatSeconds(limits_), [this] { return Sockets(); }, views_,
         [this](double now, bool stopping) { return Turn(now, stopping); });

@@ -5,18 +5,14 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <utility>
 
+#include "core/base/clock.h"
 #include "core/base/status.h"
 #include "parallel/comm/wait.h"
 
 namespace tanren {
-
-double WatchdogNow() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 double HeartbeatSeconds(const WatchLimits& limits) {
   return std::clamp(limits.silence_seconds / 20, 0.01, 1.0);
@@ -36,16 +32,16 @@ void WatchThread::Start(double heartbeat, std::function<std::vector<pollfd>()> s
 
 void WatchThread::Run(double heartbeat, const std::function<std::vector<pollfd>()>& sockets,
                       std::span<RankView> views, const std::function<bool(double, bool)>& turn) {
-  double last = WatchdogNow();
+  double last = SteadySeconds();
   double next = last;
   while (true) {
     std::vector<pollfd> entries = sockets();
     entries.push_back({wake_.get(), POLLIN, 0});
-    const double rest = std::max(next - WatchdogNow(), 0.0);
+    const double rest = std::max(next - SteadySeconds(), 0.0);
     poll(entries.data(), entries.size(), static_cast<int>(std::ceil(1000 * rest)));
     // mpirun was killed: the kernel ends this process too, unless something took that away.
     if (ParentIsGone()) _exit(1);
-    const double now = WatchdogNow();
+    const double now = SteadySeconds();
     const double slept = now - last - heartbeat;
     if (slept > 2 * heartbeat) Forgive(slept, views);
     last = now;

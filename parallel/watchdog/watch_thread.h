@@ -14,9 +14,6 @@
 
 namespace tanren {
 
-// Seconds of the clock by which all of the watchdog counts. It stands still while the machine is suspended.
-double WatchdogNow();
-
 // Twenty in the time after which silence means something, and one a second at least.
 double HeartbeatSeconds(const WatchLimits& limits);
 

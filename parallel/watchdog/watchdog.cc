@@ -10,6 +10,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "core/base/clock.h"
 #include "core/base/status.h"
 #include "parallel/watchdog/messages.h"
 #include "parallel/watchdog/monitor.h"
@@ -79,9 +80,9 @@ absl::StatusOr<std::vector<Channel>> Gather(const Meeting& meeting, const Listen
   std::vector<Channel> channels(size);
   const Hello own = MakeHello(meeting, 0);
   (*identities)[0] = own.identity;
-  const double deadline = WatchdogNow() + kGatherSeconds;
+  const double deadline = SteadySeconds() + kGatherSeconds;
   for (int missing = size - 1; missing > 0;) {
-    Descriptor socket = Accept(listener, deadline - WatchdogNow());
+    Descriptor socket = Accept(listener, deadline - SteadySeconds());
     if (socket.get() < 0) break;
     Hello hello;
     // Whoever does not know the token is turned away.

@@ -1,6 +1,5 @@
 // The part of stage rl that makes rollouts: sampling, rewards, advantages and figures.
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <set>
 #include <utility>
@@ -8,6 +7,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "core/base/clock.h"
 #include "core/base/status.h"
 #include "core/proto/config.pb.h"
 #include "kernels/random.h"
@@ -19,10 +19,6 @@ namespace {
 
 constexpr double kWhitenEpsilon = 1e-8;
 constexpr uint64_t kShuffleStream = uint64_t{0x73687566} << 32;
-
-double Seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 double Sum(const std::vector<double>& values) {
   double sum = 0;
@@ -138,9 +134,9 @@ absl::StatusOr<std::vector<RlStage::Sampled>> RlStage::SampleOnce(Engine& engine
     sampled[i].sampling_logp = results[i].logp;
     to_reward.push_back({prompt.text, prompt.answer, results[i].tokens, results[i].stop_tokens, ended});
   }
-  const double begin = Seconds();
+  const double begin = SteadySeconds();
   TANREN_RETURN_IF_ERROR(AddRewards(engine, to_reward, &sampled));
-  totals_.reward_seconds += Seconds() - begin;
+  totals_.reward_seconds += SteadySeconds() - begin;
   if (config_->rewards().shuffle()) ShuffleRewards(&sampled);
   prompts_drawn_ += options_.prompts;
   most_drawn_ = std::max(most_drawn_, prompts_drawn_);
@@ -333,10 +329,10 @@ void RlStage::AddTrainingFigures(const std::vector<Sampled>& sampled,
 }
 
 absl::Status RlStage::NewRollout(Engine& engine) {
-  const double begin = Seconds();
+  const double begin = SteadySeconds();
   double kept_share = 1;
   TANREN_ASSIGN_OR_RETURN(const std::vector<Sampled> sampled, Sample(engine, &kept_share));
-  const double generated = Seconds();
+  const double generated = SteadySeconds();
   rollout_ = Rollout();
   for (const Sampled& one : sampled) rollout_.answers.push_back(one.answer);
   TANREN_RETURN_IF_ERROR(rollout_.Pack(engine.options().micro_batch_tokens));
@@ -348,7 +344,7 @@ absl::Status RlStage::NewRollout(Engine& engine) {
   AddTrainingFigures(sampled, scores);
   timings_ = {{"sampling_seconds", generated - begin - totals_.reward_seconds},
               {"reward_seconds", totals_.reward_seconds},
-              {"scoring_seconds", Seconds() - generated}};
+              {"scoring_seconds", SteadySeconds() - generated}};
   ++rollouts_;
   most_rollouts_ = std::max(most_rollouts_, rollouts_);
   epoch_ = 0;
@@ -357,8 +353,9 @@ absl::Status RlStage::NewRollout(Engine& engine) {
   return absl::OkStatus();
 }
 
-// How many prompts a step's data are depends on what was dropped and on where a rollout was left, so what is passed over
-// is what this process has ever drawn: a rollout under way is left, and the next one begins behind all of them.
+// How many prompts a step's data are depends on what was dropped and on where a rollout was left, so what is
+// passed over is what this process has ever drawn: a rollout under way is left, and the next one begins
+// behind all of them.
 absl::Status RlStage::SkipSteps(int64_t) {
   rollout_ = Rollout();
   epoch_ = next_minibatch_ = 0;

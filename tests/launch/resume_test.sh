@@ -62,6 +62,23 @@ done
 expect_exit 0 requeued.log run requeued 2
 same_run undisturbed requeued 80
 
+# --- a save beside the next steps holds the step's own state, however long the disk takes -------------------------
+expect_exit 0 waiting.log run waiting 2 checkpoint.async=false
+TANREN_FAULT=save:write:delay expect_exit 0 beside.log run beside 2
+for step in waiting/step-*[0-9]; do
+  for shard in "$step"/*.safetensors; do
+    cmp "$shard" "beside/${shard#waiting/}" || fail "$shard differs when written beside the next steps"
+  done
+done
+[ "$(ls -d beside/step-*[0-9] | wc -l)" -eq 8 ] || fail "not every step of the interval was saved"
+same_run undisturbed beside 80
+# Killed while steps go on beside the writing: nothing of the commit before is lost, nothing half written is loaded.
+TANREN_FAULT=save:write:kill:rank=1:hit=5 expect_exit 137 beside.log run killed_beside 2
+[ ! -e killed_beside/step-00000030 ] || fail "a save was committed without rank 1's part"
+expect_exit 0 beside.log run killed_beside 2
+expect_text beside.log "resumed $WORK/killed_beside/step-00000020"
+same_run undisturbed killed_beside 80
+
 # --- any layout loads any checkpoint: the gathered tensors stay equal bit for bit -------------------------------
 expect_exit 75 layouts.log run at_2x2 4 parallel.tensor=2 train.stop_after=20
 copy() {  # copy FROM TO RANKS TENSOR: loads at another layout, trains nothing, saves

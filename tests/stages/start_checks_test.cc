@@ -67,6 +67,7 @@ class NudgingEngine final : public Engine {
     return inner_.Generate(model, requests);
   }
   std::unique_ptr<StateAccess> State(const std::string& model) override { return inner_.State(model); }
+  std::unique_ptr<StateAccess> Snapshot(const std::string& model) override { return inner_.Snapshot(model); }
   WeightsDigest DigestWeights(const std::string& model) override { return inner_.DigestWeights(model); }
   void DamageWeightsForTest(const std::string& model, Damage damage) override {
     inner_.DamageWeightsForTest(model, damage);
