@@ -61,9 +61,9 @@ case ${1:-} in
     ;;
   runtime)
     apt-get update -q
-    # Open MPI finds its components, PMIx among them, by itself.
+    # Open MPI finds its components, PMIx among them, by itself. The last is for InfiniBand, of UCX and NCCL.
     # shellcheck disable=SC2046 # one package a word
-    get openmpi-bin $(cat "$here/packages")
+    get openmpi-bin ibverbs-providers $(cat "$here/packages")
     rm -rf /var/lib/apt/lists/*
     if [ -n "$(ls -A "$here/lib")" ]; then
       cp "$here"/lib/* /usr/local/lib/
