@@ -11,6 +11,7 @@
 #include "kernels/activation.h"
 #include "kernels/attention.h"
 #include "kernels/embedding.h"
+#include "kernels/fixed_sum.h"
 #include "kernels/head.h"
 #include "kernels/matmul.h"
 #include "kernels/norm.h"
@@ -51,6 +52,8 @@
   X(FillNormal)                      \
   X(SumOfSquares)                    \
   X(Digest)                          \
+  X(AddFixed)                        \
+  X(FixedToFloat)                    \
   X(Cast)                            \
   X(AddScaled)                       \
   X(ColumnSum)                       \

@@ -156,6 +156,13 @@ void SumOfSquares(const Stream& stream, const float* x, int64_t count, double* r
 void Digest(const Stream& stream, int64_t bytes, const void* x, uint64_t* result) {
   Of(stream)->Digest(stream, bytes, x, result);
 }
+void AddFixed(const Stream& stream, int64_t count, double unit, float* x, int64_t* sum, int32_t* largest) {
+  Of(stream)->AddFixed(stream, count, unit, x, sum, largest);
+}
+void FixedToFloat(const Stream& stream, int64_t count, const int64_t* sum, double unit, double bound,
+                  float* x, int64_t* squares) {
+  Of(stream)->FixedToFloat(stream, count, sum, unit, bound, x, squares);
+}
 void Cast(const Stream& stream, int64_t count, ConstBuffer x, Buffer y) {
   Of(stream)->Cast(stream, count, x, y);
 }

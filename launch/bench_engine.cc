@@ -66,8 +66,8 @@ absl::Status RunSteps(const BenchOptions& options) {
   const Mesh& mesh = bench.runtime->mesh();
   const bool speaks = bench.runtime->world().rank() == 0;
   const bool cuda = mesh.stream.device == Device::kCuda;
-  const int64_t limit = MemoryLimit(bench.config, bench.runtime->node_size());
-  const int64_t free_before = cuda ? kernels::PropertiesOf(0).free_bytes : 0;
+  const int64_t limit = MemoryLimit(bench.config, bench.runtime->memory_sharing(), bench.runtime->device());
+  const int64_t free_before = cuda ? kernels::PropertiesOf(bench.runtime->device()).free_bytes : 0;
   TANREN_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine, MakeMeshEngine(bench.engine, mesh, limit));
   const ModelShape& shape = bench.engine.models[0].shape;
   const int64_t capacity = bench.engine.micro_batch_tokens;
@@ -105,7 +105,8 @@ absl::Status RunSteps(const BenchOptions& options) {
               median * 1e3, tokens / median, flops_per_token * tokens / median / 1e12, last_loss);
   std::printf("memory       plan %.2f GiB", engine->plan().total_bytes / 1073741824.0);
   if (cuda)
-    std::printf(", device %.2f GiB", (free_before - kernels::PropertiesOf(0).free_bytes) / 1073741824.0);
+    std::printf(", device %.2f GiB",
+                (free_before - kernels::PropertiesOf(bench.runtime->device()).free_bytes) / 1073741824.0);
   std::printf("\n");
   std::fflush(stdout);
   return absl::OkStatus();
@@ -144,7 +145,8 @@ absl::Status RunDecode(const BenchOptions& options) {
   bench.engine.generation_tokens = options.prompt + answer;
   TANREN_ASSIGN_OR_RETURN(
       const std::unique_ptr<Engine> engine,
-      MakeMeshEngine(bench.engine, mesh, MemoryLimit(bench.config, bench.runtime->node_size())));
+      MakeMeshEngine(bench.engine, mesh,
+                     MemoryLimit(bench.config, bench.runtime->memory_sharing(), bench.runtime->device())));
   const auto generate = [&](int64_t tokens) -> absl::StatusOr<double> {
     std::vector<GenerationRequest> requests(options.batch * mesh.shape.data);
     for (size_t r = 0; r < requests.size(); ++r) {

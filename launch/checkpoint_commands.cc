@@ -48,22 +48,21 @@ void AddWriting(CLI::App* ckpt, int* exit_code) {
 }
 
 void AddExchange(CLI::App* ckpt, int* exit_code) {
-  auto* import = ckpt->add_subcommand("import-hf", "Make a checkpoint from a Hugging Face model directory");
+  auto* in = ckpt->add_subcommand("import-hf", "Make a checkpoint from a Hugging Face model directory");
   auto import_options = std::make_shared<ImportHfOptions>();
-  import->add_option("directory", import_options->directory, "Hugging Face directory")->required();
-  import->add_option("--out", import_options->out, "New step directory")->required();
-  import->callback([import_options, exit_code] { *exit_code = ImportHf(*import_options);
-});
+  in->add_option("directory", import_options->directory, "Hugging Face directory")->required();
+  in->add_option("--out", import_options->out, "New step directory")->required();
+  in->callback([import_options, exit_code] { *exit_code = ImportHf(*import_options); });
 
-auto* out = ckpt->add_subcommand("export-hf", "Make a Hugging Face model directory from a checkpoint");
-auto export_options = std::make_shared<ExportHfOptions>();
-out->add_option("checkpoint", export_options->step_directory, "Step directory")->required();
-out->add_option("--out", export_options->out, "New Hugging Face directory")->required();
-out->add_option("--dtype", export_options->dtype, "float32 or bfloat16")->capture_default_str();
-out->callback([export_options, exit_code] { *exit_code = ExportHf(*export_options); });
+  auto* out = ckpt->add_subcommand("export-hf", "Make a Hugging Face model directory from a checkpoint");
+  auto export_options = std::make_shared<ExportHfOptions>();
+  out->add_option("checkpoint", export_options->step_directory, "Step directory")->required();
+  out->add_option("--out", export_options->out, "New Hugging Face directory")->required();
+  out->add_option("--dtype", export_options->dtype, "float32 or bfloat16")->capture_default_str();
+  out->callback([export_options, exit_code] { *exit_code = ExportHf(*export_options); });
+}
+
 }  // namespace
-
-}  // namespace tanren
 
 void AddCheckpointVerbs(CLI::App& app, int* exit_code) {
   auto* ckpt = app.add_subcommand("ckpt", "Look at, check and convert checkpoints");

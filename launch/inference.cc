@@ -167,7 +167,8 @@ absl::StatusOr<InferenceModel> LoadForInference(Runtime& runtime, const Inferenc
   TANREN_RETURN_IF_ERROR(runtime.BuildMesh(shape, DeviceOf(model.config)));
   runtime.SetThreads(static_cast<int>(model.config.parallel().threads()));
   TANREN_ASSIGN_OR_RETURN(
-      model.engine, MakeMeshEngine(*engine, runtime.mesh(), MemoryLimit(model.config, runtime.node_size())));
+      model.engine, MakeMeshEngine(*engine, runtime.mesh(),
+                                   MemoryLimit(model.config, runtime.memory_sharing(), runtime.device())));
   TANREN_RETURN_IF_ERROR(FillModel(world, *model.engine, engine->models[0].name, *reader));
   for (const auto& [name, other] :
        {std::pair("reward", &others.reward), {"versus", &others.versus}, {"reference", &others.reference}}) {

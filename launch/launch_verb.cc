@@ -15,6 +15,7 @@
 #include <optional>
 #include <string_view>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "launch/bind.h"
@@ -83,6 +84,14 @@ class Environment {
   std::map<std::string, std::string> values_;
   std::vector<std::string> exported_;
 };
+
+// In an allocation of several nodes each has its share of the ranks.
+int RanksOfNode(int ranks) {
+  int nodes = 0;
+  const char* text = std::getenv("SLURM_JOB_NUM_NODES");
+  if (text == nullptr || !absl::SimpleAtoi(text, &nodes) || nodes < 1) return ranks;
+  return (ranks + nodes - 1) / nodes;
+}
 
 Environment MakeEnvironment(const LaunchOptions& options, const BindingPlan& plan) {
   Environment environment;
@@ -277,7 +286,7 @@ int Launch(const LaunchOptions& options) {
     return kWrongOptions;
   }
 
-  const BindingPlan plan = PlanBinding(options.ranks, options.bind, options.threads);
+  const BindingPlan plan = PlanBinding(RanksOfNode(options.ranks), options.bind, options.threads);
   const Environment environment = MakeEnvironment(options, plan);
   std::vector<std::string> command = MakeCommand(options, mpirun, program, environment);
   std::vector<std::string> entries = environment.Entries();

@@ -100,7 +100,8 @@ void TellPlaces(Runtime& runtime) {
   const std::vector<RankPlace> places = GatherPlaces(runtime.world(), runtime.DescribePlace());
   if (runtime.world().rank() != 0) return;
   std::printf("%s", RankTable(places, runtime.mesh().shape).c_str());
-  for (const std::string& warning : PlaceWarnings(places)) std::fprintf(stderr, "warning: %s\n", warning.c_str());
+  for (const std::string& warning : PlaceWarnings(places))
+    std::fprintf(stderr, "warning: %s\n", warning.c_str());
 }
 
 absl::StatusOr<Trainer::Outcome> RunJob(Runtime& runtime, const TrainOptions& options) {
@@ -120,19 +121,21 @@ absl::StatusOr<Trainer::Outcome> RunJob(Runtime& runtime, const TrainOptions& op
     opened = InvalidInput("run_directory: a training run needs a directory for its checkpoints and logs");
   }
   TANREN_RETURN_IF_ERROR(AgreeStatus(runtime.world(), "data", opened));
-  const int64_t limit = MemoryLimit(job.config, runtime.node_size());
+  const int64_t limit = MemoryLimit(job.config, runtime.memory_sharing(), runtime.device());
+  const int64_t host_limit = HostMemoryLimit(runtime.node_size());
   if (options.dry_run) {
     absl::StatusOr<MemoryPlan> plan = PlanMemory(job.engine, mesh);
     if (plan.ok() && runtime.world().rank() == 0) PrintPlan(job, mesh.shape, *plan);
-    TANREN_RETURN_IF_ERROR(
-        AgreeStatus(runtime.world(), "plan", plan.ok() ? CheckMemory(*plan, limit) : plan.status()));
+    TANREN_RETURN_IF_ERROR(AgreeStatus(runtime.world(), "plan",
+                                       plan.ok() ? CheckMemory(*plan, limit, host_limit) : plan.status()));
     return Trainer::Outcome::kFinished;
   }
   TANREN_RETURN_IF_ERROR(AgreeDirectory(runtime.world(), job.config.run_directory()));
   TellPlaces(runtime);
   double rate = MeasureMatmulRate(mesh.stream, job.engine.models[0].dtype);
   runtime.world().AllReduce(Stream(), "matrix product rate", Buffer(&rate), 1, ReduceOp::kSum);
-  TANREN_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine, MakeMeshEngine(job.engine, mesh, limit));
+  TANREN_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine,
+                          MakeMeshEngine(job.engine, mesh, limit, host_limit));
   if (runtime.world().rank() == 0) {
     std::printf("%s, %s\n", runtime.Describe().c_str(), runtime.DescribeDevice().c_str());
   }

@@ -133,6 +133,7 @@ void Activity::Enter(int axis, const char* collective, bool counted) {
   own_axis.inside.store(1, std::memory_order_relaxed);
   entered_seconds_ = SteadySeconds();
   calls_.store(calls_.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+  if (observer_ != nullptr) observer_->Begins("collective");
 }
 
 void Activity::Leave(int axis) {
@@ -150,6 +151,7 @@ Phase Activity::Set(Phase phase) {
 Work Activity::Set(Work work) {
   const Work before = work_.load(std::memory_order_relaxed);
   work_.store(work, std::memory_order_relaxed);
+  if (observer_ != nullptr && work != Work::kOther) observer_->Begins(NameOf(work));
   return before;
 }
 

@@ -50,6 +50,15 @@ struct ActivityRecord {
   std::string ToString() const;
 };
 
+// Told what begins, at that moment and in the thread that does it: the seam by which tests end a process in
+// the middle of something.
+class ActivityObserver {
+ public:
+  virtual ~ActivityObserver() = default;
+  // The name of a kind of work, or "collective".
+  virtual void Begins(const char* what) = 0;
+};
+
 class Activity {
  public:
   constexpr Activity() = default;
@@ -70,7 +79,10 @@ class Activity {
   // job, except while the job waits for it.
   static void MarkBackgroundThread() { background_thread_ = true; }
 
-  // All others from one thread. A slot for the calls of one communicator; at most kMaxAxes.
+  // All others from one thread. Null: none; borrowed.
+  void SetObserver(ActivityObserver* observer) { observer_ = observer; }
+
+  // A slot for the calls of one communicator; at most kMaxAxes.
   int AddAxis(const std::string& axis, int group);
   // A point-to-point call is not counted: its members' counts would differ.
   void Enter(int axis, const char* collective, bool counted = true);
@@ -105,6 +117,7 @@ class Activity {
   std::atomic<double> longest_step_seconds_{0};
 
   // Of the writing thread.
+  ActivityObserver* observer_ = nullptr;
   double entered_seconds_ = 0;  // when the call was entered
   double inside_seconds_ = 0;   // in all calls so far
   double step_begin_ = 0, step_begin_inside_ = 0;

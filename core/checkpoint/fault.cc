@@ -20,9 +20,20 @@ namespace {
 constexpr std::string_view kSavePoints[] = {"open",   "write",  "fsync",  "manifest", "commit",
                                             "rename", "parent", "latest", "prune"};
 
+constexpr std::string_view kWorkPoints[] = {"forward", "backward", "optimizer", "rollout", "collective"};
+
 bool IsPoint(std::string_view area, std::string_view point) {
-  if (area == "step") return point == "replica";
-  return std::find(std::begin(kSavePoints), std::end(kSavePoints), point) != std::end(kSavePoints);
+  const auto among = [&](const auto& points) {
+    return std::find(std::begin(points), std::end(points), point) != std::end(points);
+  };
+  return area == "step" ? point == "replica" || among(kWorkPoints) : among(kSavePoints);
+}
+
+// Weights are damaged behind a step; inside of one, as in a save, a process can be ended.
+bool Fits(std::string_view area, std::string_view point, FaultAction action) {
+  const bool damages = action == FaultAction::kFlip || action == FaultAction::kNaN;
+  if (area != "step") return !damages;
+  return point == "replica" ? damages : action == FaultAction::kKill;
 }
 
 FaultAction ActionOf(std::string_view name) {
@@ -55,8 +66,7 @@ absl::StatusOr<FaultPlan> FaultPlan::Parse(std::string_view text) {
     if (!IsPoint(parts[0], fault.point)) {
       return InvalidInput("TANREN_FAULT \"%s\": unknown point \"%s\"", shown, fault.point);
     }
-    const bool of_step = fault.action == FaultAction::kFlip || fault.action == FaultAction::kNaN;
-    if (fault.action == FaultAction::kNone || of_step != (parts[0] == "step")) {
+    if (fault.action == FaultAction::kNone || !Fits(parts[0], fault.point, fault.action)) {
       return InvalidInput("TANREN_FAULT \"%s\": unknown action \"%s\"", shown, parts[2]);
     }
     for (size_t i = 3; i < parts.size(); ++i) {

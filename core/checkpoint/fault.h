@@ -13,6 +13,8 @@
 // Of AREA step there is the point "replica", reached behind each step, with the action
 //   flip     one bit of this rank's copy of the weights of the first model changes
 //   nan      one of them is not a number any more
+// and, with the action kill, where the rank begins each of
+//   forward  backward  optimizer  rollout  collective
 // With rank=R only that rank of the world is hit; with hit=N (from 1) only the Nth time the point is reached,
 // else every time.
 #ifndef TANREN_CORE_CHECKPOINT_FAULT_H_
@@ -36,6 +38,7 @@ class FaultPlan {
   static FaultPlan FromEnvironment();
 
   void set_rank(int rank) { rank_ = rank; }
+  bool empty() const { return faults_.empty(); }
 
   // Called at each point. Does not return for kKill.
   FaultAction Hit(std::string_view point);

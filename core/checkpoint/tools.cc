@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <set>
 
 #include "core/base/status.h"
@@ -173,6 +174,9 @@ absl::StatusOr<SaveReport> ReshardCheckpoint(const CheckpointReader& reader, con
   TANREN_ASSIGN_OR_RETURN(request.config_text, reader.ConfigText());
   TANREN_ASSIGN_OR_RETURN(request.tokenizer, reader.ReadTokenizer());
   request.shards_per_rank = files;
+  std::error_code error;
+  std::filesystem::create_directories(request.run_dir, error);
+  if (error) return InvalidInput("--out %s: %s: %s", out, request.run_dir, error.message());
   request.produce = [&](const TensorPiece& part) {
     if (progress) progress(part.bytes());
     return reader.ReadLocal({&part, 1});

@@ -76,7 +76,7 @@ std::unique_ptr<Comm> MakeSoloComm(std::string axis);
 // Host-side agreement, for the slow path (start-up, checkpoints). `comm` must serve Device::kCpu.
 //
 // Every rank passes its own status; all return OK when all were OK. Otherwise all return the error of the
-// lowest failing rank, with "rank R: " before its message.
+// lowest failing rank, with "rank R: " before its message (but in a group of one).
 absl::Status AgreeStatus(Comm& comm, const char* name, const absl::Status& local);
 std::string BroadcastString(Comm& comm, const char* name, const std::string& text, int root);
 // All ranks receive all texts, by rank.

@@ -89,6 +89,7 @@ struct StepResult {
   Normalizers normalizers;
   double gradient_norm = 0;  // before clipping
   bool skipped = false;      // not finite: no weight was changed on any rank
+  bool repeated = false;     // the micro-batches were computed twice (core/optimizer/elastic_gradients.h)
 };
 
 // What keeps an answer from repeating itself. The tokens looked at are those of the prompt and of the answer
@@ -196,6 +197,10 @@ class Engine {
   // Optimizer updates done so far.
   virtual int64_t updates(const std::string& model) const = 0;
   virtual void set_updates(const std::string& model, int64_t updates) = 0;
+
+  // What elastic gradients remember from step to step (ElasticGradients::SaveRanges); empty without them.
+  virtual std::string gradient_ranges(const std::string& model) const = 0;
+  virtual absl::Status set_gradient_ranges(const std::string& model, const std::string& ranges) = 0;
 
   // Of this rank's copy of the weights, as they compute. Local.
   virtual WeightsDigest DigestWeights(const std::string& model) = 0;

@@ -63,19 +63,20 @@ class Counter {
     options.data_size = mesh_.data;
     options.bucket_bytes = engine.bucket_bytes;
     const ParameterSet parameters(model_.shape, options);
+    const int64_t gradient_bytes = SizeOf(model_.optimizer.elastic ? DType::kI64 : DType::kF32);
     int64_t replicated = 0;
     for (const Parameter& parameter : parameters.all()) {
       if (parameter.sync == TensorSync::kSum) replicated += parameter.count;
       if (parameter.sync == TensorSync::kSubgroup) replicated += ElementCount(parameter.shape);
     }
     if (mesh_.tensor > 1 && replicated > 0) {
-      Add({"tensor", "replicated gradients", 1, replicated * int64_t{sizeof(float)}, true});
+      Add({"tensor", "replicated gradients", 1, replicated * gradient_bytes, true});
     }
     if (mesh_.data == 1) return;
     const int64_t buckets = static_cast<int64_t>(parameters.buckets().size());
     int64_t elements = 0;
     for (const Bucket& bucket : parameters.buckets()) elements += bucket.end - bucket.begin;
-    Add({"data", "gradient bucket", buckets, elements * int64_t{sizeof(float)}});
+    Add({"data", "gradient bucket", buckets, elements * gradient_bytes});
     Add({"data", "weight bucket", buckets, elements * SizeOf(model_.dtype)});
   }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "core/base/status.h"
 #include "kernels/device.h"
@@ -36,6 +37,7 @@ uint64_t RoundingSeed(const Parameter& parameter, uint64_t seed) {
 ShardedAdamW::ShardedAdamW(const ParameterSet& parameters, const Mesh& mesh, DType weight_dtype,
                            const AdamWOptions& options)
     : parameters_(parameters), mesh_(mesh), weight_dtype_(weight_dtype), options_(options) {
+  if (options.elastic) elastic_ = std::make_unique<ElasticGradients>(parameters, mesh);
   for (const Bucket& bucket : parameters.buckets()) {
     const Bucket shard = parameters.Shard(bucket, mesh.data->rank());
     for (const Parameter& parameter : parameters.all()) {
@@ -59,42 +61,62 @@ void ShardedAdamW::Layout(Arena& arena) {
   if (weight_dtype_ != DType::kF32) master_ = arena.Take<float>("master weights", shard_count_);
   first_moment_ = arena.Take("first moments", options_.moments, shard_count_);
   second_moment_ = arena.Take("second moments", options_.moments, shard_count_);
-  staging_ = arena.Take<float>("tensor-axis gradient sums", StagingCount());
+  staging_ = arena.Take("tensor-axis gradient sums", elastic_ ? DType::kI64 : DType::kF32, StagingCount());
+  if (elastic_) elastic_->Layout(arena);
   squares_.Layout(arena, "gradient norm", static_cast<int64_t>(owned_.size()));
 }
 
 void ShardedAdamW::Bind(Buffer weights, float* gradients) {
   weights_ = weights;
   gradients_ = gradients;
+  if (elastic_) elastic_->Bind(gradients);
 }
 
 float* ShardedAdamW::master(const Owned& piece) const {
   return master_ ? master_ + piece.shard_begin : weights_.as<float>() + piece.begin;
 }
 
-void ShardedAdamW::SyncTensorAxis() {
+void ShardedAdamW::SyncTensorAxis(Buffer gradients) {
   const int64_t count = StagingCount();
   if (count == 0) return;
-  kernels::Fill(mesh_.stream, count * int64_t{sizeof(float)}, 0, staging_);
+  const int64_t width = SizeOf(gradients.dtype);
+  kernels::Fill(mesh_.stream, count * width, 0, staging_.data);
   const auto for_each = [&](const auto& body) {
     int64_t at = 0;
     for (const Parameter& parameter : parameters_.all()) {
       const int64_t elements = StagedElements(parameter);
       if (elements == 0) continue;
-      body(staging_ + at + StagedOffset(parameter), gradients_ + parameter.offset, parameter.count);
+      body(staging_.At(at + StagedOffset(parameter)), gradients.At(parameter.offset), parameter.count);
       at += elements;
     }
   };
-  const auto copy = [&](float* to, const float* from, int64_t n) {
-    const int64_t bytes = n * int64_t{sizeof(float)};
-    kernels::CopyRows(mesh_.stream, 1, bytes, to, bytes, from, bytes);
+  const auto copy = [&](Buffer to, Buffer from, int64_t n) {
+    kernels::CopyRows(mesh_.stream, 1, n * width, to.data, n * width, from.data, n * width);
   };
   for_each(copy);
-  mesh_.tensor->AllReduce(mesh_.stream, "replicated gradients", Buffer(staging_), count, ReduceOp::kSum);
-  for_each([&](const float* staged, float* gradient, int64_t n) { copy(gradient, staged, n); });
+  mesh_.tensor->AllReduce(mesh_.stream, "replicated gradients", staging_, count, ReduceOp::kSum);
+  for_each([&](Buffer staged, Buffer gradient, int64_t n) { copy(gradient, staged, n); });
+}
+
+void ShardedAdamW::SumOverRanks(Buffer gradients) {
+  SyncTensorAxis(gradients);
+  if (mesh_.data->size() == 1) return;
+  const std::vector<Bucket>& buckets = parameters_.buckets();
+  for (size_t b = buckets.size(); b-- > 0;) {
+    const Bucket shard = parameters_.Shard(buckets[b], mesh_.data->rank());
+    mesh_.data->ReduceScatter(mesh_.stream, "gradient bucket", gradients.At(buckets[b].begin),
+                              gradients.At(shard.begin), shard.end - shard.begin);
+  }
 }
 
 double ShardedAdamW::GradientNorm() {
+  if (elastic_) {
+    if (!elastic_->finite()) return std::numeric_limits<double>::quiet_NaN();
+    for (const Owned& piece : owned_) {
+      elastic_->ToGradients(*piece.parameter, piece.begin, piece.count, piece.parameter->owner);
+    }
+    return elastic_->Norm();
+  }
   const auto counts = [&](size_t i) { return owned_[i].parameter->owner; };
   for (size_t i = 0; i < owned_.size(); ++i) {
     if (!counts(i)) continue;
@@ -110,15 +132,7 @@ double ShardedAdamW::GradientNorm() {
 }
 
 ShardedAdamW::StepResult ShardedAdamW::Step(double learning_rate) {
-  SyncTensorAxis();
-  const std::vector<Bucket>& buckets = parameters_.buckets();
-  if (mesh_.data->size() > 1) {
-    for (size_t b = buckets.size(); b-- > 0;) {
-      const Bucket shard = parameters_.Shard(buckets[b], mesh_.data->rank());
-      mesh_.data->ReduceScatter(mesh_.stream, "gradient bucket", Buffer(gradients_ + buckets[b].begin),
-                                Buffer(gradients_ + shard.begin), shard.end - shard.begin);
-    }
-  }
+  SumOverRanks(elastic_ ? elastic_->sums() : Buffer(gradients_));
   StepResult result;
   result.gradient_norm = GradientNorm();
   result.skipped = !std::isfinite(result.gradient_norm);
@@ -144,6 +158,7 @@ ShardedAdamW::StepResult ShardedAdamW::Step(double learning_rate) {
     GatherWeights();
   }
   kernels::Fill(mesh_.stream, parameters_.flat_count() * int64_t{sizeof(float)}, 0, gradients_);
+  if (elastic_) elastic_->Clear();
   return result;
 }
 

@@ -9,10 +9,12 @@
 #define TANREN_CORE_OPTIMIZER_SHARDED_ADAMW_H_
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "core/comm/mesh.h"
 #include "core/model/parameters.h"
+#include "core/optimizer/elastic_gradients.h"
 #include "core/tensor/arena.h"
 #include "core/tensor/staged.h"
 
@@ -29,6 +31,9 @@ struct AdamWOptions {
   // the same in every run of one seed, at any number of data ranks.
   DType moments = DType::kF32;
   uint64_t rounding_seed = 1;
+
+  // Gradients are summed so that the result is the same, bit for bit, at any number of data ranks.
+  bool elastic = false;
 };
 
 class ShardedAdamW {
@@ -53,11 +58,15 @@ class ShardedAdamW {
     bool skipped = false;      // the norm was NaN or infinite on some rank: nothing was updated, on any rank
   };
   // Consumes the accumulated gradients (they are zero afterwards) and updates the weights on every rank.
+  // Elastic ones are those that elastic() has, for which RangesHold() was true.
   StepResult Step(double learning_rate);
 
   // After the owned masters were written (initial values or a checkpoint): rounds and all-gathers the
   // weights.
   void PublishWeights();
+
+  // Null unless AdamWOptions::elastic.
+  ElasticGradients* elastic() const { return elastic_.get(); }
 
   // Steps that updated the weights: the bias correction's t. Saved and restored with the moments.
   int64_t updates() const { return updates_; }
@@ -70,7 +79,9 @@ class ShardedAdamW {
   Buffer second_moment(const Owned& piece) const { return second_moment_.At(piece.shard_begin); }
 
  private:
-  void SyncTensorAxis();
+  // Of gradients or their fixed-point sums, [flat count].
+  void SyncTensorAxis(Buffer gradients);
+  void SumOverRanks(Buffer gradients);
   double GradientNorm();
   // The data ranks' parts of the weights to all of them.
   void GatherWeights();
@@ -88,8 +99,9 @@ class ShardedAdamW {
   float* gradients_ = nullptr;
   float* master_ = nullptr;  // null with fp32 weights
   Buffer first_moment_, second_moment_;
-  Staged<double> squares_;    // per owned piece, of its gradient
-  float* staging_ = nullptr;  // tensor-axis sums
+  Staged<double> squares_;  // per owned piece, of its gradient
+  Buffer staging_;          // tensor-axis sums
+  std::unique_ptr<ElasticGradients> elastic_;
 };
 
 }  // namespace tanren

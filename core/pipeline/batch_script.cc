@@ -197,13 +197,13 @@ std::string SbatchLines(const PlannedStage& stage, const ScriptOptions& options)
   return lines;
 }
 
+// Behind "srun --ntasks=N".
 std::vector<std::string> SrunWords(const PlannedStage& stage, const std::string& program) {
   const SlurmConfig& slurm = stage.slurm;
   // Ranks that save end with 75 one shortly after the other. Killing the rest at the first of them, which
   // sites may have as default, would make the step's exit code that of the kill; --wait gives them time, and
   // still ends a step of which a rank has died.
-  std::vector<std::string> words = {"srun", absl::StrCat("--ntasks=", stage.ranks),
-                                    absl::StrCat("--mpi=", slurm.mpi()), "--kill-on-bad-exit=0", "--wait=30"};
+  std::vector<std::string> words = {absl::StrCat("--mpi=", slurm.mpi()), "--kill-on-bad-exit=0", "--wait=30"};
   // Since SLURM 22.05 a step does not take this over from its job.
   if (slurm.cpus_per_task() > 0) words.push_back(absl::StrCat("--cpus-per-task=", slurm.cpus_per_task()));
   const config::ContainerConfig& container = slurm.container();
@@ -228,14 +228,19 @@ std::string WorkCommand(const PlannedStage& stage, const ScriptOptions& options,
     for (const std::string& line : stage.lines) absl::StrAppend(&lines, lines.empty() ? "" : "\n", line);
     return absl::StrCat("exec bash -euo pipefail -c ", ShellQuote(lines));
   }
+  // As many ranks as the scheduler grants: a job that was requeued may have been given more or fewer.
+  const std::string ranks =
+      options.local ? absl::StrCat(stage.ranks) : absl::StrCat("\"${SLURM_NTASKS:-", stage.ranks, "}\"");
+  std::string start;
   std::vector<std::string> words;
   if (!options.local && stage.slurm.launcher() == SlurmConfig::srun) {
+    start = absl::StrCat("srun --ntasks=", ranks);
     words = SrunWords(stage, program);
   } else {
-    words = {program, "launch", "-n", absl::StrCat(stage.ranks)};
+    start = absl::StrCat(ShellQuote(program), " launch -n ", ranks);
   }
   words.insert(words.end(), stage.arguments.begin(), stage.arguments.end());
-  return absl::StrCat("exec ", ShellJoin(words));
+  return absl::StrCat("exec ", start, " ", ShellJoin(words));
 }
 
 std::string Variables(const PlannedStage& stage, const ScriptOptions& options) {

@@ -76,6 +76,7 @@ absl::StatusOr<EngineOptions> EngineOptionsFromConfig(const config::Config& conf
   policy.optimizer.moments =
       config.optimizer().moments() == config::OptimizerConfig::bf16 ? DType::kBF16 : DType::kF32;
   policy.optimizer.rounding_seed = static_cast<uint64_t>(config.seed());
+  policy.optimizer.elastic = config.train().determinism() == config::TrainConfig::elastic;
   policy.init_seed = static_cast<uint64_t>(config.seed());
   policy.init_from = config.init().from();
   policy.generates = config.samples().interval_steps() > 0 && config.samples().prompts_size() > 0;
@@ -120,16 +121,15 @@ Device DeviceOf(const config::Config& config) {
   return config.parallel().device() == config::ParallelConfig::cuda ? Device::kCuda : Device::kCpu;
 }
 
-int64_t MemoryLimit(const config::Config& config, int ranks) {
+int64_t MemoryLimit(const config::Config& config, int sharing, int device) {
   if (config.parallel().memory_limit_bytes() > 0) return config.parallel().memory_limit_bytes();
-  if (DeviceOf(config) == Device::kCuda) {
-    const int devices = kernels::DeviceCount();
-    TANREN_CHECK(devices > 0);
-    // What libraries and scratch memory take beside the arenas.
-    constexpr int64_t kReserve = int64_t{512} << 20;
-    const int sharing = (ranks + devices - 1) / devices;
-    return std::max<int64_t>(kernels::PropertiesOf(0).free_bytes / sharing - kReserve, 1);
-  }
+  if (DeviceOf(config) == Device::kCpu) return HostMemoryLimit(sharing);
+  // What libraries and scratch memory take beside the arenas.
+  constexpr int64_t kReserve = int64_t{512} << 20;
+  return std::max<int64_t>(kernels::PropertiesOf(device).free_bytes / sharing - kReserve, 1);
+}
+
+int64_t HostMemoryLimit(int ranks) {
   int64_t available = 0;
   std::ifstream in("/proc/meminfo");
   std::string key, rest;

@@ -30,8 +30,10 @@ absl::StatusOr<std::map<std::string, std::string>> TokenizerFilesOf(const Tokeni
 Device DeviceOf(const config::Config& config);
 
 // What a rank may allocate on its device: parallel.memory_limit_bytes or, where that is 0, its share of what
-// the system and the container, or the GPU, have left, with `ranks` on this machine.
-int64_t MemoryLimit(const config::Config& config, int ranks);
+// the system and the container, or GPU `device`, have left, with `sharing` ranks on it.
+int64_t MemoryLimit(const config::Config& config, int sharing, int device);
+// The same of the memory of this machine, with `ranks` on it, whatever the device.
+int64_t HostMemoryLimit(int ranks);
 
 Schedule ScheduleFromConfig(const config::Config& config);
 

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "core/activity/activity.h"
 #include "core/checkpoint/background_save.h"
 #include "core/checkpoint/fault.h"
 #include "core/checkpoint/piece.h"
@@ -44,7 +45,7 @@ struct TrainerOptions {
   double peak_flops_per_second = 0;       // of all ranks, for the utilisation; 0: unknown
 };
 
-class Trainer {
+class Trainer : private ActivityObserver {
  public:
   enum class Outcome {
     kFinished,  // train.steps are done
@@ -52,12 +53,15 @@ class Trainer {
   };
 
   explicit Trainer(const TrainerOptions& options);
-  ~Trainer();
+  ~Trainer() override;
 
   // Collective; the outcome and any error are the same on every rank. On return every commit is on disk.
   absl::StatusOr<Outcome> Run();
 
  private:
+  // Where TANREN_FAULT ends this process in the middle of a step.
+  void Begins(const char* what) override { step_faults_.Hit(what); }
+
   absl::Status Start();
   absl::Status LoadInitialWeights(const std::string& from, bool fresh);
   absl::Status LoadModels(bool fresh);

@@ -34,7 +34,7 @@ Trainer::Trainer(const TrainerOptions& options)
   step_faults_.set_rank(world().rank());
 }
 
-Trainer::~Trainer() = default;
+Trainer::~Trainer() { Activity::Own().SetObserver(nullptr); }
 
 std::vector<TensorPiece> Trainer::Pieces(std::vector<std::unique_ptr<StateAccess>>* accesses, bool snapshot) {
   std::vector<TensorPiece> pieces;
@@ -52,7 +52,10 @@ std::map<std::string, std::string> Trainer::StateToSave() const {
   state["trainer.tokens"] = absl::StrFormat("%.0f", tokens_);
   state["trainer.faults"] = faults_.SaveState();
   for (const ModelOptions& model : engine_.options().models) {
-    if (model.trainable) state["updates." + model.name] = std::to_string(engine_.updates(model.name));
+    if (!model.trainable) continue;
+    state["updates." + model.name] = std::to_string(engine_.updates(model.name));
+    const std::string ranges = engine_.gradient_ranges(model.name);
+    if (!ranges.empty()) state["gradient_ranges." + model.name] = ranges;
   }
   for (const auto& [key, value] : stage_.SaveState()) state["stage." + key] = value;
   for (const auto& [model, identity] : sources_) state["source." + model] = identity;
@@ -116,7 +119,12 @@ absl::Status Trainer::EndSave(const absl::StatusOr<SaveReport>& report) {
   save_wait_seconds_ += saved->waited;
   if (!report.ok()) {
     // The ranks agree on the failure, so all go on, or all give up.
-    if (++failed_saves_in_a_row_ >= config_.checkpoint().max_failed_saves()) return report.status();
+    if (++failed_saves_in_a_row_ >= config_.checkpoint().max_failed_saves()) {
+      // Whatever the cause, the machine is what failed and not what it was given.
+      return absl::InternalError(
+          absl::StrCat("step ", saved->step, " was not saved, failure ", failed_saves_in_a_row_,
+                       " in a row (checkpoint.max_failed_saves): ", report.status().message()));
+    }
     log_->Warning(absl::StrCat("step ", saved->step, " was not saved (", failed_saves_in_a_row_,
                                " in a row): ", report.status().message()));
     return absl::OkStatus();

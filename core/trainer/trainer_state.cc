@@ -259,6 +259,9 @@ absl::Status Trainer::RestoreState(const CheckpointReader& reader) {
     if (!model.trainable) continue;
     TANREN_ASSIGN_OR_RETURN(const double updates, NumberOf(reader, "updates." + model.name));
     engine_.set_updates(model.name, static_cast<int64_t>(updates));
+    const auto ranges = reader.state().find("gradient_ranges." + model.name);
+    TANREN_RETURN_IF_ERROR(
+        engine_.set_gradient_ranges(model.name, ranges == reader.state().end() ? "" : ranges->second));
   }
   std::map<std::string, std::string> stage_state;
   for (const auto& [key, value] : reader.state()) {

@@ -1,11 +1,13 @@
 #include "parallel/engine/mesh_engine.h"
 
 #include <algorithm>
+#include <iterator>
 #include <memory>
 #include <set>
 #include <utility>
 
 #include "core/activity/activity.h"
+#include "core/base/exact_sum.h"
 #include "core/base/status.h"
 #include "kernels/device.h"
 #include "kernels/reduce.h"
@@ -116,7 +118,7 @@ class MeshEngine final : public Engine {
                                    const Loss& loss, double learning_rate) override {
     Model& model = Find(name);
     if (!model.optimizer) return InvalidInput("model %s is frozen and cannot be trained", name);
-    TANREN_ASSIGN_OR_RETURN(StepResult result, Run(model, micro_batches, loss, true));
+    TANREN_ASSIGN_OR_RETURN(StepResult result, Run(model, micro_batches, loss, Gradients::kSummed));
     const Doing updating(Work::kUpdate);
     const ShardedAdamW::StepResult step = model.optimizer->Step(learning_rate);
     result.gradient_norm = step.gradient_norm;
@@ -127,7 +129,7 @@ class MeshEngine final : public Engine {
 
   absl::StatusOr<StepResult> Evaluate(const std::string& name, std::span<const MicroBatch> micro_batches,
                                       const Loss& loss) override {
-    return Run(Find(name), micro_batches, loss, false);
+    return Run(Find(name), micro_batches, loss, Gradients::kNone);
   }
 
   absl::StatusOr<StepResult> GradientsForTest(const std::string& name,
@@ -135,7 +137,7 @@ class MeshEngine final : public Engine {
                                               std::vector<float>* gradients) override {
     Model& model = Find(name);
     if (!model.optimizer) return InvalidInput("model %s is frozen and has no gradients", name);
-    TANREN_ASSIGN_OR_RETURN(StepResult result, Run(model, micro_batches, loss, true));
+    TANREN_ASSIGN_OR_RETURN(StepResult result, Run(model, micro_batches, loss, Gradients::kLocal));
     const int64_t count = model.parameters.flat_count();
     gradients->resize(count);
     kernels::CopyToHost(mesh_.stream, gradients->data(), model.gradients, count * int64_t{sizeof(float)});
@@ -184,6 +186,14 @@ class MeshEngine final : public Engine {
     Model& model = Find(name);
     if (model.optimizer) model.optimizer->set_updates(updates);
   }
+  std::string gradient_ranges(const std::string& name) const override {
+    const ElasticGradients* elastic = Elastic(Find(name));
+    return elastic == nullptr ? "" : elastic->SaveRanges();
+  }
+  absl::Status set_gradient_ranges(const std::string& name, const std::string& ranges) override {
+    ElasticGradients* elastic = Elastic(Find(name));
+    return elastic == nullptr ? absl::OkStatus() : At(name, elastic->RestoreRanges(ranges));
+  }
 
  private:
   std::vector<Arena*> Arenas() {
@@ -227,9 +237,24 @@ class MeshEngine final : public Engine {
     return *model;
   }
 
-  Normalizers Count(std::span<const MicroBatch> micro_batches);
+  static ElasticGradients* Elastic(const Model& model) {
+    return model.optimizer ? model.optimizer->elastic() : nullptr;
+  }
+
+  // Of the global step.
+  struct Counts {
+    int64_t micro_batches = 0;
+    Normalizers normalizers;
+  };
+  Counts Count(std::span<const MicroBatch> micro_batches);
+  // kLocal: those of the rank's micro-batches are left in the gradient buffer; kSummed: ready for the
+  // optimizer, which for elastic ones means in their own sums.
+  enum class Gradients : uint8_t { kNone, kLocal, kSummed };
   absl::StatusOr<StepResult> Run(Model& model, std::span<const MicroBatch> micro_batches, const Loss& loss,
-                                 bool gradients);
+                                 Gradients gradients);
+  // Forward and, with gradients, backward passes. `sums`: of each micro-batch, the loss and its metrics.
+  void Compute(Model& model, std::span<const MicroBatch> micro_batches, const Loss& loss,
+               const Normalizers& normalizers, Gradients gradients, std::vector<ExactSum>* sums);
 
   EngineOptions options_;
   Mesh mesh_;
@@ -245,34 +270,43 @@ class MeshEngine final : public Engine {
   std::vector<std::unique_ptr<Model>> models_;
 };
 
-Normalizers MeshEngine::Count(std::span<const MicroBatch> micro_batches) {
-  // Weights are added in a fixed order; counts are exact.
-  double counts[4] = {0, 0, 0, 0};
+MeshEngine::Counts MeshEngine::Count(std::span<const MicroBatch> micro_batches) {
+  // All integers, so that no order of adding them matters: four counts, and the sum of the weights.
+  int64_t counts[4 + ExactSum::kWords] = {};
+  ExactSum weights;
   for (const MicroBatch& batch : micro_batches) {
-    counts[0] += static_cast<double>(batch.trained.size());
+    ++counts[0];
+    counts[1] += static_cast<int64_t>(batch.trained.size());
+    counts[2] += batch.segments();
+    counts[3] += batch.units();
     const std::vector<float>* weight = batch.columns.Find("weight");
-    for (int32_t t : batch.trained) counts[1] += weight ? (*weight)[t] : 1;
-    counts[2] += static_cast<double>(batch.segments());
-    counts[3] += static_cast<double>(batch.units());
+    if (weight == nullptr) weights.Add(static_cast<double>(batch.trained.size()));
+    for (int32_t t : batch.trained) {
+      if (weight != nullptr) weights.Add((*weight)[t]);
+    }
   }
-  mesh_.data->AllReduce(Stream(), "normalizers", Buffer(counts), 4, ReduceOp::kSum);
-  Normalizers normalizers;
-  normalizers.trained_tokens = counts[0];
-  normalizers.trained_weight = counts[1];
-  normalizers.segments = counts[2];
-  normalizers.units = counts[3];
-  return normalizers;
+  std::copy_n(weights.words(), ExactSum::kWords, counts + 4);
+  mesh_.data->AllReduce(Stream(), "normalizers", Buffer(counts), std::size(counts), ReduceOp::kSum);
+  std::copy_n(counts + 4, ExactSum::kWords, weights.words());
+  Counts out;
+  out.micro_batches = counts[0];
+  out.normalizers.trained_tokens = static_cast<double>(counts[1]);
+  out.normalizers.trained_weight = weights.Round();
+  out.normalizers.segments = static_cast<double>(counts[2]);
+  out.normalizers.units = static_cast<double>(counts[3]);
+  return out;
 }
 
 absl::StatusOr<StepResult> MeshEngine::Run(Model& model, std::span<const MicroBatch> micro_batches,
-                                           const Loss& loss, bool gradients) {
+                                           const Loss& loss, Gradients gradients) {
   absl::Status local = CheckLoss(model.options, micro_batches, loss);
   for (const MicroBatch& batch : micro_batches) {
     local.Update(CheckBatch(batch, model.options.shape, options_.micro_batch_tokens));
   }
   TANREN_RETURN_IF_ERROR(AgreeStatus(*mesh_.world, "step check", local));
   StepResult result;
-  result.normalizers = Count(micro_batches);
+  const Counts counts = Count(micro_batches);
+  result.normalizers = counts.normalizers;
   const bool reads_tokens = loss.coupling() == Coupling::kToken || (loss.statistics() & ~uint32_t{kValue});
   if (result.normalizers.trained_tokens == 0 && reads_tokens) {
     return InvalidInput("the step has no trained token: every loss mask is empty");
@@ -284,21 +318,50 @@ absl::StatusOr<StepResult> MeshEngine::Run(Model& model, std::span<const MicroBa
     }
   }
   if (result.normalizers.units == 0) return InvalidInput("the step has no unit to learn from");
-  std::vector<double> sums(1 + loss.metrics().size(), 0);
+  ElasticGradients* elastic = gradients == Gradients::kSummed ? Elastic(model) : nullptr;
+  if (elastic != nullptr && counts.micro_batches * mesh_.tensor->size() > ElasticGradients::kMostTerms) {
+    return InvalidInput(
+        "the step has %d micro-batches; with train.determinism: elastic it may have %d at most, over "
+        "parallel.tensor",
+        counts.micro_batches, ElasticGradients::kMostTerms);
+  }
+  std::vector<ExactSum> sums;
+  Compute(model, micro_batches, loss, result.normalizers, gradients, &sums);
+  if (elastic != nullptr && !elastic->RangesHold(counts.micro_batches)) {
+    result.repeated = true;
+    Compute(model, micro_batches, loss, result.normalizers, gradients, &sums);
+    TANREN_CHECK(elastic->RangesHold(counts.micro_batches));
+  }
+  std::vector<int64_t> words;
+  for (ExactSum& sum : sums) words.insert(words.end(), sum.words(), sum.words() + ExactSum::kWords);
+  mesh_.data->AllReduce(Stream(), "loss sums", Buffer(words.data()), static_cast<int64_t>(words.size()),
+                        ReduceOp::kSum);
+  for (size_t s = 0; s < sums.size(); ++s) {
+    std::copy_n(words.begin() + static_cast<int64_t>(s) * ExactSum::kWords, ExactSum::kWords,
+                sums[s].words());
+  }
+  result.loss = sums[0].Round();
+  for (size_t s = 1; s < sums.size(); ++s) result.metrics.push_back(sums[s].Round());
+  return result;
+}
+
+void MeshEngine::Compute(Model& model, std::span<const MicroBatch> micro_batches, const Loss& loss,
+                         const Normalizers& normalizers, Gradients gradients, std::vector<ExactSum>* sums) {
+  sums->assign(1 + loss.metrics().size(), ExactSum());
+  std::vector<double> of_batch(sums->size());
   model.BringWeights();
   for (const MicroBatch& batch : micro_batches) {
+    std::fill(of_batch.begin(), of_batch.end(), 0.0);
     const Doing forward(Work::kForward);
     const ConstBuffer hidden = model.decoder.Forward(batch);
-    model.head.Run(batch, hidden, loss, result.normalizers, gradients, sums.data());
-    if (!gradients) continue;
+    model.head.Run(batch, hidden, loss, normalizers, gradients != Gradients::kNone, of_batch.data());
+    for (size_t s = 0; s < sums->size(); ++s) (*sums)[s].Add(of_batch[s]);
+    if (gradients == Gradients::kNone) continue;
     const Doing backward(Work::kBackward);
     model.decoder.Backward(model.head.dhidden());
+    ElasticGradients* elastic = gradients == Gradients::kSummed ? Elastic(model) : nullptr;
+    if (elastic != nullptr) elastic->AddMicroBatch();
   }
-  mesh_.data->AllReduce(Stream(), "loss sums", Buffer(sums.data()), static_cast<int64_t>(sums.size()),
-                        ReduceOp::kSum);
-  result.loss = sums[0];
-  result.metrics.assign(sums.begin() + 1, sums.end());
-  return result;
 }
 
 }  // namespace
@@ -308,7 +371,15 @@ absl::StatusOr<MemoryPlan> PlanMemory(const EngineOptions& options, const Mesh& 
   return MeshEngine(options, mesh).plan();
 }
 
-absl::Status CheckMemory(const MemoryPlan& plan, int64_t limit_bytes) {
+absl::Status CheckMemory(const MemoryPlan& plan, int64_t limit_bytes, int64_t host_limit_bytes) {
+  if (host_limit_bytes > 0 && plan.host_bytes > host_limit_bytes) {
+    return InvalidInput(
+        "the plan needs %.1f MiB of page-locked host memory on this rank and %.1f MiB are left; set "
+        "checkpoint.async: false (no copy of the state) or init.offload: false (frozen models on the GPU), "
+        "or "
+        "use more nodes",
+        plan.host_bytes / 1048576.0, host_limit_bytes / 1048576.0);
+  }
   if (limit_bytes <= 0 || plan.total_bytes <= limit_bytes) return absl::OkStatus();
   std::vector<MemoryPlan::Entry> largest = plan.entries;
   std::stable_sort(largest.begin(), largest.end(),
@@ -326,10 +397,11 @@ absl::Status CheckMemory(const MemoryPlan& plan, int64_t limit_bytes) {
 }
 
 absl::StatusOr<std::unique_ptr<Engine>> MakeMeshEngine(const EngineOptions& options, const Mesh& mesh,
-                                                       int64_t limit_bytes) {
+                                                       int64_t limit_bytes, int64_t host_limit_bytes) {
   TANREN_RETURN_IF_ERROR(AgreeStatus(*mesh.world, "engine options", CheckOptions(options, mesh)));
   auto engine = std::make_unique<MeshEngine>(options, mesh);
-  TANREN_RETURN_IF_ERROR(AgreeStatus(*mesh.world, "memory plan", CheckMemory(engine->plan(), limit_bytes)));
+  TANREN_RETURN_IF_ERROR(
+      AgreeStatus(*mesh.world, "memory plan", CheckMemory(engine->plan(), limit_bytes, host_limit_bytes)));
   engine->Start();
   return engine;
 }

@@ -12,13 +12,14 @@ namespace tanren {
 // the mesh's tensor axis or the options are inconsistent.
 absl::StatusOr<MemoryPlan> PlanMemory(const EngineOptions& options, const Mesh& mesh);
 
-// OK when the plan fits `limit_bytes`; otherwise names the largest consumers and two ways out.
-absl::Status CheckMemory(const MemoryPlan& plan, int64_t limit_bytes);
+// OK when the plan fits `limit_bytes` and, beside a GPU, `host_limit_bytes` (0: no limit); otherwise names
+// the largest consumers and two ways out.
+absl::Status CheckMemory(const MemoryPlan& plan, int64_t limit_bytes, int64_t host_limit_bytes = 0);
 
-// Plans, checks against `limit_bytes` (0: no limit) on all ranks, allocates and initialises. Weights start at
-// their random values. The mesh's communicators outlive the engine.
+// Plans, checks against the limits on all ranks, allocates and initialises. Weights start at their random
+// values. The mesh's communicators outlive the engine.
 absl::StatusOr<std::unique_ptr<Engine>> MakeMeshEngine(const EngineOptions& options, const Mesh& mesh,
-                                                       int64_t limit_bytes);
+                                                       int64_t limit_bytes, int64_t host_limit_bytes = 0);
 
 }  // namespace tanren
 

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
 #include <optional>
 #include <string_view>
 #include <utility>
@@ -34,13 +35,23 @@ bool Is(const char* name, std::string_view value) {
   return text != nullptr && text == value;
 }
 
-// Where a container forbids process_vm_readv, Open MPI's shared-memory transport prints an error per message.
+// The kernel refuses process_vm_readv between user namespaces. A container without set-uid helpers gives each
+// rank one of its own.
+bool InUserNamespace() {
+  std::ifstream map("/proc/self/uid_map");
+  int64_t inside = 0, outside = 0, count = 0;
+  if (!(map >> inside >> outside >> count)) return false;  // a kernel without user namespaces
+  return inside != 0 || outside != 0 || count != 0xffffffff;
+}
+
+// Where process_vm_readv is forbidden, Open MPI's shared-memory transport prints an error per message; where
+// it is between ranks only, it waits for ever in the first long message.
 void AvoidForbiddenSingleCopy() {
   char from = 1;
   char to = 0;
   const iovec local{&to, 1};
   const iovec remote{&from, 1};
-  if (process_vm_readv(getpid(), &local, 1, &remote, 1, 0) == 1) return;
+  if (process_vm_readv(getpid(), &local, 1, &remote, 1, 0) == 1 && !InUserNamespace()) return;
   setenv("OMPI_MCA_btl_vader_single_copy_mechanism", "none", /*overwrite=*/0);
 }
 
@@ -90,6 +101,7 @@ MPI_Comm SplitByColor(int color, int order) {
 }
 
 struct Place {
+  int node = 0;  // the world's number of the node's first rank
   int node_rank = 0;
   int node_size = 1;
   int nodes = 1;
@@ -124,6 +136,8 @@ absl::StatusOr<Place> FindPlace(bool use_mpi) {
   const OwnedGroup node(SplitByNode());
   MPI_Comm_rank(node.get(), &place.node_rank);
   MPI_Comm_size(node.get(), &place.node_size);
+  MPI_Comm_rank(MPI_COMM_WORLD, &place.node);
+  MPI_Bcast(&place.node, 1, MPI_INT, 0, node.get());
   place.nodes = place.node_rank == 0 ? 1 : 0;
   MPI_Allreduce(MPI_IN_PLACE, &place.nodes, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
   if (Is("TANREN_BIND", "cores")) {
@@ -169,6 +183,7 @@ struct Runtime::State {
   std::unique_ptr<Watchdog> watchdog;
   Stream stream;
   int device = 0;
+  int device_sharing = 1;
   std::optional<Mesh> mesh;
 };
 
@@ -224,7 +239,18 @@ Runtime::~Runtime() {
 }
 
 Comm& Runtime::world() { return *state_->world; }
+// How many ranks compute on this rank's GPU, whichever number each of them knows it by.
+int CountOnDevice(Comm& world, int node, const std::string& bus) {
+  const std::string mine = absl::StrCat(node, " ", bus);
+  const std::vector<std::string> all = AllGatherStrings(world, "devices", mine);
+  return static_cast<int>(std::ranges::count(all, mine));
+}
+
 int Runtime::node_rank() const { return state_->place.node_rank; }
+int Runtime::device() const { return state_->device; }
+int Runtime::memory_sharing() const {
+  return state_->stream.device == Device::kCpu ? state_->place.node_size : state_->device_sharing;
+}
 int Runtime::node_size() const { return state_->place.node_size; }
 int Runtime::threads() const { return state_->threads; }
 Watchdog* Runtime::watchdog() { return state_->watchdog.get(); }
@@ -323,6 +349,8 @@ absl::Status Runtime::BuildMesh(const MeshShape& asked, Device device) {
   if (device == Device::kCuda) {
     state_->device = state_->place.node_rank % kernels::DeviceCount();
     state_->stream = kernels::MakeCudaStream(state_->device);
+    state_->device_sharing =
+        CountOnDevice(*state_->world, state_->place.node, kernels::PropertiesOf(state_->device).bus);
   }
 
   auto make = [&](const char* axis, int size, int color, int order) -> absl::StatusOr<std::unique_ptr<Comm>> {
@@ -339,9 +367,9 @@ absl::Status Runtime::BuildMesh(const MeshShape& asked, Device device) {
   state_->data = *std::move(data);
   state_->tensor = *std::move(tensor);
   if (device == Device::kCuda) {
-    const bool own_devices = state_->place.node_size <= kernels::DeviceCount();
     for (std::unique_ptr<Comm>* axis : {&state_->data, &state_->tensor}) {
-      TANREN_ASSIGN_OR_RETURN(*axis, ServeDevice(*state_->world, std::move(*axis), own_devices));
+      TANREN_ASSIGN_OR_RETURN(*axis,
+                              ServeDevice(*state_->world, std::move(*axis), state_->device_sharing == 1));
     }
   }
   state_->data = MakeWatchedComm(std::move(state_->data), tensor_rank);

@@ -48,6 +48,10 @@ class Runtime {
   // Ranks of this node.
   int node_rank() const;
   int node_size() const;
+  // The GPU of this rank among those that it sees, and the ranks that share its memory; on the CPU 0, and the
+  // ranks of the node. After BuildMesh.
+  int device() const;
+  int memory_sharing() const;
   // "GPU 0 of 1, NVIDIA H100 80GB HBM3"; "CPU" without a GPU. After BuildMesh.
   std::string DescribeDevice() const;
   // "GPU 0000:1B:00.0, NVIDIA H100 80GB HBM3", the same text for all ranks of this node that compute on it,

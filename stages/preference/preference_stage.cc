@@ -7,6 +7,7 @@
 #include <numbers>
 #include <utility>
 
+#include "core/base/exact_sum.h"
 #include "core/base/status.h"
 #include "core/proto/config.pb.h"
 #include "stages/common/checkpoint_model.h"
@@ -227,7 +228,8 @@ absl::StatusOr<double> PreferenceStage::MismatchedKl(Engine& engine, Source& sou
   const int64_t limit =
       std::min(engine.model("policy").shape.context_length, engine.options().micro_batch_tokens);
   // Every rank makes the units of its own share; which rank scores a unit does not matter to the sum.
-  double sums[2] = {0, 0};
+  ExactSum sum;
+  int64_t scored = 0;
   const DealtRange mine = DealMicroBatches(static_cast<int64_t>(refs.size()), engine.mesh().data->rank(),
                                            engine.mesh().data->size());
   absl::Status local;
@@ -245,12 +247,14 @@ absl::StatusOr<double> PreferenceStage::MismatchedKl(Engine& engine, Source& sou
     if (!local.ok()) break;
     const std::vector<float>& policy = *batches[0].columns.Find("policy_logp");
     const std::vector<float>& reference = *batches[0].columns.Find("reference_logp");
-    for (const int32_t t : batches[0].trained) sums[0] += static_cast<double>(policy[t]) - reference[t];
-    sums[1] += 1;
+    for (const int32_t t : batches[0].trained) sum.Add(static_cast<double>(policy[t]) - reference[t]);
+    ++scored;
   }
   TANREN_RETURN_IF_ERROR(AgreeStatus(*engine.mesh().world, "mismatched answers", local));
-  engine.mesh().data->AllReduce(Stream(), "mismatched answers", Buffer(sums), 2, ReduceOp::kSum);
-  return sums[1] > 0 ? std::max(0.0, sums[0] / sums[1]) : 0;
+  Comm& data = *engine.mesh().data;
+  data.AllReduce(Stream(), "mismatched answers", Buffer(&scored), 1, ReduceOp::kSum);
+  data.AllReduce(Stream(), "mismatched answers", Buffer(sum.words()), ExactSum::kWords, ReduceOp::kSum);
+  return scored > 0 ? std::max(0.0, sum.Round() / static_cast<double>(scored)) : 0;
 }
 
 absl::Status PreferenceStage::AddReference(Engine& engine, Source& source, const StepPlan* plan,

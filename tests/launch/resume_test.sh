@@ -39,6 +39,17 @@ done
 expect_exit 0 killed.log run killed 2
 same_run undisturbed killed 80
 
+# --- kill -9 in each part of a step, of each rank ----------------------------------------------------------------
+for point in forward:rank=0:hit=100 forward:rank=1:hit=77 backward:rank=0:hit=99 backward:rank=1:hit=60 \
+  optimizer:rank=0:hit=37 optimizer:rank=1:hit=44 collective:rank=0:hit=150 collective:rank=1:hit=201; do
+  part=killed_in_${point//[:=]/_}
+  TANREN_FAULT=step:${point/:/:kill:} expect_exit 137 "$part.log" run "$part" 2
+  no_orphans
+  expect_exit 0 "$part.log" run "$part" 2
+  expect_text "$part.log" "resumed $WORK/$part/step-"
+  same_run undisturbed "$part" 80
+done
+
 # --- TERM to the launcher: saved, exit code 75, resumed ---------------------------------------------------------
 "$TANREN" launch -n 2 train config.yaml "run_directory=$WORK/stopped" >stopped.log 2>&1 &
 launcher=$!

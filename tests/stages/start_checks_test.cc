@@ -74,6 +74,12 @@ class NudgingEngine final : public Engine {
   }
   int64_t updates(const std::string& model) const override { return inner_.updates(model); }
   void set_updates(const std::string& model, int64_t updates) override { inner_.set_updates(model, updates); }
+  std::string gradient_ranges(const std::string& model) const override {
+    return inner_.gradient_ranges(model);
+  }
+  absl::Status set_gradient_ranges(const std::string& model, const std::string& ranges) override {
+    return inner_.set_gradient_ranges(model, ranges);
+  }
   absl::StatusOr<StepResult> GradientsForTest(const std::string& model,
                                               std::span<const MicroBatch> micro_batches, const Loss& loss,
                                               std::vector<float>* gradients) override {

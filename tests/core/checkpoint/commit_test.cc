@@ -269,8 +269,10 @@ TEST(CommitTest, SweepTakesLeftoversOnly) {
 }
 
 TEST(CommitTest, FaultPlansAreParsedStrictly) {
-  for (const char* bad : {"manifest:kill", "save:manifest", "save:nowhere:kill", "save:write:explode",
-                          "save:write:eio:rank=x", "save:write:eio:when=1", "save:write:eio:hit=-1"}) {
+  for (const char* bad :
+       {"manifest:kill", "save:manifest", "save:nowhere:kill", "save:write:explode", "save:write:eio:rank=x",
+        "save:write:eio:when=1", "save:write:eio:hit=-1", "save:write:flip", "step:replica:kill",
+        "step:forward:eio", "step:write:kill", "step:forward"}) {
     EXPECT_FALSE(FaultPlan::Parse(bad).ok()) << bad;
   }
 }

@@ -50,11 +50,11 @@ TEST_F(SoloCommTest, ZeroElementsNeedNoBuffer) {
   comm_->AllGather(stream_, "empty", ConstBuffer(), Buffer(), 0);
 }
 
-TEST_F(SoloCommTest, AgreementNamesTheRank) {
+TEST_F(SoloCommTest, AgreementIsTheStatusItself) {
   EXPECT_TRUE(AgreeStatus(*comm_, "config", absl::OkStatus()).ok());
   const absl::Status status = AgreeStatus(*comm_, "config", absl::NotFoundError("no corpus"));
   EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
-  EXPECT_EQ(status.message(), "rank 0: no corpus");
+  EXPECT_EQ(status.message(), "no corpus");
 }
 
 TEST_F(SoloCommTest, StringsComeBack) {

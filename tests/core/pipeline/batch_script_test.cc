@@ -93,7 +93,8 @@ TEST(StageScript, AsksForWhatTheStageNeeds) {
   EXPECT_THAT(
       script,
       HasSubstr(
-          "exec srun --ntasks=4 --mpi=pmix --kill-on-bad-exit=0 --wait=30 '/opt/tanren dir/tanren' train"));
+          "exec srun --ntasks=\"${SLURM_NTASKS:-4}\" --mpi=pmix --kill-on-bad-exit=0 --wait=30 '/opt/tanren "
+          "dir/tanren' train"));
   const std::string local = StageScript(Training(), Options(true));
   EXPECT_THAT(local, Not(HasSubstr("#SBATCH")));
   EXPECT_THAT(local, HasSubstr("launch -n 4 train sft.yaml"));
@@ -102,7 +103,8 @@ TEST(StageScript, AsksForWhatTheStageNeeds) {
 TEST(StageScript, KnowsLaunchersContainersAndEnvironment) {
   PlannedStage stage = Training();
   stage.slurm.set_launcher(config::SlurmConfig::mpirun);
-  EXPECT_THAT(StageScript(stage, Options()), HasSubstr("exec '/opt/tanren dir/tanren' launch -n 4 train"));
+  EXPECT_THAT(StageScript(stage, Options()),
+              HasSubstr("exec '/opt/tanren dir/tanren' launch -n \"${SLURM_NTASKS:-4}\" train"));
   stage = Training();
   stage.slurm.set_program("/usr/bin/tanren");
   stage.slurm.set_cpus_per_task(8);

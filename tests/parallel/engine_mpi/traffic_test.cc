@@ -3,6 +3,7 @@
 #include "core/estimate/traffic.h"
 
 #include <map>
+#include <tuple>
 
 #include "core/loss/next_token.h"
 #include "gtest/gtest.h"
@@ -83,7 +84,8 @@ std::vector<MicroBatch> FullStep(int count, int vocab) {
   return batches;
 }
 
-class TrafficTest : public testing::TestWithParam<Recompute> {};
+// Recomputation, and elastic gradients.
+class TrafficTest : public testing::TestWithParam<std::tuple<Recompute, bool>> {};
 
 TEST_P(TrafficTest, IsWhatAStepSends) {
   for (const ModelShape& shape : {Gpt2Shape(), Qwen3Shape()}) {
@@ -94,10 +96,12 @@ TEST_P(TrafficTest, IsWhatAStepSends) {
     mesh.data = &data;
     mesh.tensor = &tensor;
     ModelOptions model = MakeModel("policy", shape);
-    model.recompute = GetParam();
+    std::tie(model.recompute, model.optimizer.elastic) = GetParam();
     const EngineOptions options = MakeOptions({model});
     const auto engine = MakeEngine(options, mesh);
     const auto batches = Deal(FullStep(4 * data.size(), static_cast<int>(shape.vocab_size)), mesh);
+    // The first step of elastic gradients is computed twice.
+    ASSERT_TRUE(engine->Train("policy", batches, NextTokenLoss(), 1e-3).ok());
     data.counts.clear();
     tensor.counts.clear();
     ASSERT_TRUE(engine->Train("policy", batches, NextTokenLoss(), 1e-3).ok());
@@ -127,7 +131,9 @@ TEST_P(TrafficTest, IsWhatAStepSends) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Recomputing, TrafficTest,
-                         testing::Values(Recompute::kNone, Recompute::kSelective, Recompute::kFull));
+                         testing::Combine(testing::Values(Recompute::kNone, Recompute::kSelective,
+                                                          Recompute::kFull),
+                                          testing::Bool()));
 
 }  // namespace
 }  // namespace tanren

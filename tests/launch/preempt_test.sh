@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# SIGUSR1 whatever a run is doing, a step, validation, samples, a save, a save beside its steps, a rollout: one save at one step on
+# all ranks, exit code 75, and afterwards the run that was never asked.
+HERE=$(cd "$(dirname "$0")" && pwd)
+source "$HERE/common.sh"
+make_data
+write_config
+sed -i 's/validation: {interval_steps: 40}/validation: {interval_steps: 10, micro_batches: 200}/' config.yaml
+echo 'samples: {interval_steps: 10, prompts: ["1+1=", "12+34=", "7*8="], max_tokens: 100}' >>config.yaml
+port=$((20000 + RANDOM % 20000))
+
+# health: what the run on $port says of itself, or nothing.
+health() {
+  { exec 3<>"/dev/tcp/127.0.0.1/$port"; } 2>/dev/null || return 0
+  printf 'GET /health HTTP/1.0\r\n\r\n' >&3
+  tail -n 1 <&3 || true
+  exec 3>&-
+}
+
+# asked NAME PATTERN COMMAND...: starts the run NAME, sends USR1 once its health matches PATTERN in step 5 or later, and waits for 75.
+asked() {
+  local name=$1 pattern=$2 launcher code=0 seen=
+  shift 2
+  "$@" "run_directory=$WORK/$name" "log.metrics_port=$port" >"$name.log" 2>&1 &
+  launcher=$!
+  for _ in $(seq 1 3000); do
+    seen=$(health)
+    if [[ $seen =~ \"step\":([0-9]+) ]] && [ "${BASH_REMATCH[1]}" -gt 4 ] && [[ $seen =~ $pattern ]]; then break; fi
+    kill -0 "$launcher" 2>/dev/null || break
+    seen=
+    sleep 0.01
+  done
+  [ -n "$seen" ] || { tail -n 20 "$name.log" >&2; fail "$name was never seen at $pattern"; }
+  kill -USR1 "$launcher"
+  wait "$launcher" || code=$?
+  [ "$code" -eq 75 ] || { tail -n 20 "$name.log" >&2; fail "$name: exit code $code after USR1, not 75"; }
+  no_orphans
+  local step
+  step=$(sed -nE 's/.*stopped at step ([0-9]+) of .*/\1/p' "$name.log")
+  [ "$(basename "$(ls -d "$name"/step-*[0-9] | tail -n 1)")" = "$(printf 'step-%08d' "$step")" ] ||
+    fail "$name stopped at step $step, and its newest checkpoint is another"
+  [ -z "$(find "$name" -name '*.tmp-*')" ] || fail "$name left a save behind"
+  echo "$name: asked at $(sed -E 's/.*"doing":"([^"]*)".*/\1/' <<<"$seen"); saved step $step"
+}
+
+train() { "$TANREN" launch -n 2 train config.yaml "$@"; }
+expect_exit 0 undisturbed.log train "run_directory=$WORK/undisturbed"
+
+asked in_step '"phase":"step"' "$TANREN" launch -n 2 train config.yaml
+asked in_validation '"phase":"validation"' "$TANREN" launch -n 2 train config.yaml
+asked in_samples '"phase":"samples"' "$TANREN" launch -n 2 train config.yaml
+TANREN_FAULT=save:write:delay asked in_save '"phase":"save"' "$TANREN" launch -n 2 train config.yaml checkpoint.async=false
+TANREN_FAULT=save:write:delay asked beside_save '"step":1[0-9],' "$TANREN" launch -n 2 train config.yaml
+for name in in_step in_validation in_samples in_save beside_save; do
+  expect_exit 0 "$name.log" train "run_directory=$WORK/$name"
+  expect_text "$name.log" "resumed"
+  same_run undisturbed "$name" 80
+done
+
+source "$HERE/tiny_task.sh"
+options=(train.steps=14 rl.algorithm=grpo rl.epochs=2 rl.minibatches=2 rollout.samples=64 rollout.decode_slots=4)
+rollout() { "$TANREN" launch -n 2 train rl.yaml "${options[@]}" "$@"; }
+expect_exit 0 rollout.log rollout "run_directory=$WORK/rollout"
+asked in_rollout 'rollout' "$TANREN" launch -n 2 train rl.yaml "${options[@]}"
+expect_exit 0 in_rollout.log rollout "run_directory=$WORK/in_rollout"
+same_run rollout in_rollout 14
+
+# Killed in a rollout, it draws the same answers again.
+TANREN_FAULT=step:rollout:kill:rank=1:hit=4 expect_exit 137 killed.log rollout "run_directory=$WORK/killed" checkpoint.interval_steps=3
+no_orphans
+expect_exit 0 killed.log rollout "run_directory=$WORK/killed" checkpoint.interval_steps=3
+expect_text killed.log "resumed"
+same_run rollout killed 14
