@@ -44,8 +44,8 @@ say() { echo "kills: $*"; }
 # not be made in subshells, which have another RANDOM.
 choose_for() {
   local sum
-  read -r sum _ < <(cksum <<<"$seed $*")
-  RANDOM=$((sum & 0x7fffffff))
+  sum=$(cksum <<<"$seed $*")
+  RANDOM=$((${sum%% *} & 0x7fffffff))
   # The first numbers of like seeds are alike.
   drawn=$((RANDOM + RANDOM + RANDOM))
 }
@@ -66,9 +66,11 @@ prepare() {
   [ ! -e "$home/prepared" ] || return 0
   rm -rf "$home"
   mkdir -p "$home"
-  "$tanren" data synth --out "$home/synth" --problems 200 --held-out 20 >"$home/prepare.log"
-  "$tanren" tokenizer train --kind characters --out "$home/tokenizer" "$home/synth/train.jsonl" >>"$home/prepare.log" 2>&1
-  "$tanren" data tokenize --tokenizer "$home/tokenizer" --out "$home/tokens" "$home/synth/train.jsonl" >>"$home/prepare.log" 2>&1
+  {
+    "$tanren" data synth --out "$home/synth" --problems 200 --held-out 20
+    "$tanren" tokenizer train --kind characters --out "$home/tokenizer" "$home/synth/train.jsonl"
+    "$tanren" data tokenize --tokenizer "$home/tokenizer" --out "$home/tokens" "$home/synth/train.jsonl"
+  } >"$home/prepare.log" 2>&1
   cat >"$home/config.yaml" <<YAML
 model: {layers: 1, width: 16, heads: 2, head_dim: 8, mlp_width: 32, context_length: 64}
 tokenizer: {kind: characters, path: $home/tokenizer}
@@ -158,8 +160,12 @@ rank_process() {
 
 running() { kill -0 "$launched" 2>/dev/null; }
 
-# pause MILLISECONDS
-pause() { sleep "$(printf '%d.%03d' $(($1 / 1000)) $(($1 % 1000)))"; }
+# pause MILLISECONDS: waits for a FIFO into which nobody writes, for each process more uses up a number.
+pause() {
+  local seconds
+  printf -v seconds '%d.%03d' $(($1 / 1000)) $(($1 % 1000))
+  read -rt "$seconds" -u 9 || true
+}
 
 # now: sets $milliseconds.
 now() { milliseconds=$((${EPOCHREALTIME/[.,]/} / 1000)); }
@@ -171,7 +177,7 @@ failure() {
   outcome=${outcome/#kill/$1}
   outcome=${outcome/#finished/$1}
   outcome=${outcome/#none/$1}
-  say "FAILED at start $attempt ($layout, $what): $1: $2" >&2
+  say "FAILED at start $attempt ($layout, $what): $1: $2" >&3
 }
 
 # Not one process of the run may be left; what is left is ended, so that one orphan is counted once. Sets $gone: how many
@@ -196,8 +202,8 @@ check_orphans() {
 
 commit_fits() {
   local sum
-  read -r sum _ < <(sha256sum "$1/manifest.pb" 2>/dev/null) || return 1
-  [ "$(od -An -c "$1/COMMIT" 2>/dev/null)" = "$(printf '%s\n' "$sum" | od -An -c)" ]
+  sum=$(sha256sum "$1/manifest.pb" 2>/dev/null) || return 1
+  [ "$(od -An -c "$1/COMMIT" 2>/dev/null)" = "$(printf '%s\n' "${sum%% *}" | od -An -c)" ]
 }
 
 check_directory() {
@@ -213,8 +219,9 @@ check_directory() {
   if [ "${last:-0}" -gt $((newest + 2 * interval)) ]; then
     failure lost "step $last was done at an interval of $interval, and $newest is the newest commit"
   fi
-  if ! cmp -s "$home/losses" <(head -n "$(wc -l <"$home/losses")" "$home/undisturbed-$layout.losses"); then
-    failure wrong "losses differ: $(diff "$home/losses" "$home/undisturbed-$layout.losses" | sed -n 2p)"
+  head -n "$(wc -l <"$home/losses")" "$home/undisturbed-$layout.losses" >"$home/losses.right"
+  if ! cmp -s "$home/losses" "$home/losses.right"; then
+    failure wrong "losses differ: $(diff "$home/losses" "$home/losses.right" | sed -n 2p)"
   fi
 }
 
@@ -366,6 +373,8 @@ one_start() {
 }
 
 count() { awk -F'\t' -v outcome="$1" '$6 == outcome { ++n } END { print n + 0 }' "$home/results.tsv"; }
+done_kills() { awk -F'\t' '$6 != "finished" { ++n } END { print n + 0 }' "$home/results.tsv"; }
+failures() { awk -F'\t' '$6 != "finished" && $6 != "kill" { ++n } END { print n + 0 }' "$home/results.tsv"; }
 
 summary() {
   awk -F'\t' '
@@ -373,10 +382,10 @@ summary() {
     $6 == "finished" { ++finished; next }
     { ++kills; ++by[$5]; ++layouts[$3]; if (!($5 in order)) { order[$5] = ++kinds; name[kinds] = $5 } }
     END {
-      printf "kills: %d kills in %d starts, %d runs begun, %d finished and equal; %d starts were seen to resume at the newest commit; %.0f s\n",
-        kills, starts, runs, finished, resumes, ms / 1000
-      printf "kills: the last process went at most %.2f s after a kill; layouts: one rank %d, two data ranks %d, two tensor ranks %d\n",
-        longest / 1000, layouts["one"], layouts["data"], layouts["tensor"]
+      printf "kills: %d kills in %d starts of %d runs, %d finished and equal; %d starts were seen to resume at the newest" \
+        " commit; %.0f s\n", kills, starts, runs, finished, resumes, ms / 1000
+      printf "kills: the last process went at most %.2f s after a kill; of one rank %d, of two data ranks %d, of two" \
+        " tensor ranks %d\n", longest / 1000, layouts["one"], layouts["data"], layouts["tensor"]
       for (i = 1; i <= kinds; ++i) printf "kills:   %-16s %5d\n", name[i], by[name[i]]
     }' "$home/results.tsv"
   say "unloadable $(count unloadable), lost $(count lost), wrong loads $(count wrong), orphans or hangs $(count orphan)," \
@@ -386,28 +395,31 @@ summary() {
 # Ends what this script started, and removes nothing else.
 clean_up() {
   local process
+  grep -vE 'line [0-9]+: +[0-9]+ Killed ' "$home/errors" >&3 || true
   for process in $(processes); do kill -KILL "$process" 2>/dev/null || true; done
   rm -rf "$shared"
 }
 
-# bash tells of each child that is killed; that is what this is about.
-exec 2> >(grep --line-buffered -vE "line [0-9]+: +[0-9]+ Killed " >&2)
 unset OPENBLAS_CORETYPE TANREN_FAULT
-# Ranks that are killed leave their shared memory and mpirun its session directory: kept together, so that they can go.
-shared=$(mktemp -d /dev/shm/tanren-kills.XXXXXX 2>/dev/null || mktemp -d)
-trap clean_up EXIT
-trap 'exit 130' INT TERM
-export OMPI_MCA_btl_vader_backing_directory=$shared OMPI_MCA_orte_tmpdir_base=$shared
 prepare
 touch "$home/results.tsv"
+# No process may last beside the launcher: with one, this bash waits for ever where it loses sight of a child whose number
+# had been another's before, and without one only until the launcher ends.
+rm -f "$home/nobody"
+mkfifo "$home/nobody"
+exec 9<>"$home/nobody"
+# bash tells of each child that is killed, which is what this is about. What else is said is shown at the end.
+exec 3>&2 2>"$home/errors"
+# Ranks that are killed leave their shared memory and mpirun its session directory: kept together, so that they can go.
+shared=$(mktemp -d /dev/shm/tanren-kills.XXXXXX 2>/dev/null || mktemp -d)
+export OMPI_MCA_btl_vader_backing_directory=$shared OMPI_MCA_orte_tmpdir_base=$shared
+trap clean_up EXIT
+trap 'exit 130' INT TERM
+
 run_number=$(cat "$home/run.number" 2>/dev/null || echo 0)
 attempt=$(wc -l <"$home/results.tsv")
-layout=one
 if [ "$run_number" -eq 0 ]; then next_run; else open_run; fi
-done_kills() { awk -F'\t' '$6 != "finished" { ++n } END { print n + 0 }' "$home/results.tsv"; }
-failures() { awk -F'\t' '$6 != "finished" && $6 != "kill" { ++n } END { print n + 0 }' "$home/results.tsv"; }
-n=$(done_kills)
-while [ "$n" -lt "$kills" ] && [ "$(failures)" -lt "$most_failures" ]; do
+while [ "$(done_kills)" -lt "$kills" ] && [ "$(failures)" -lt "$most_failures" ]; do
   attempt=$((attempt + 1))
   one_start
   case $outcome in
@@ -420,8 +432,7 @@ while [ "$n" -lt "$kills" ] && [ "$(failures)" -lt "$most_failures" ]; do
       next_run
       ;;
   esac
-  n=$(done_kills)
-  [ $((attempt % 100)) -ne 0 ] || say "$n of $kills kills in $attempt starts, $(failures) failures"
+  [ $((attempt % 100)) -ne 0 ] || say "$(done_kills) of $kills kills in $attempt starts, $(failures) failures"
 done
 summary
-[ "$(failures)" -eq 0 ] && [ "$n" -ge "$kills" ]
+[ "$(failures)" -eq 0 ] && [ "$(done_kills)" -ge "$kills" ]
