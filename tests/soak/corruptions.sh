@@ -54,8 +54,8 @@ say() { echo "corruptions: $*"; }
 # Draws must not be made in subshells, which have another RANDOM.
 choose_for() {
   local sum
-  read -r sum _ < <(cksum <<<"$seed $*")
-  RANDOM=$((sum & 0x7fffffff))
+  sum=$(cksum <<<"$seed $*")
+  RANDOM=$((${sum%% *} & 0x7fffffff))
   # The first numbers of like seeds are alike.
   drawn=$((RANDOM + RANDOM + RANDOM))
 }
@@ -99,7 +99,9 @@ prepare() {
     cp -a "$home/$layout/run/$newer" "$home/$layout/whole/"
     cp -a "$home/$layout/run/$older" "$home/$layout/older/"
     "$tanren" ckpt inspect --chunks "$home/$layout/whole/$newer" >"$home/$layout/inspected"
+    facts "$home/$layout/inspected" >"$home/$layout/facts"
     (cd "$home/$layout/run/$newer" && find . -type f | sed 's,^\./,,' | sort) >"$home/$layout/files"
+    grep safetensors "$home/$layout/files" >"$home/$layout/shards"
   done
   : >"$home/prepared"
 }
@@ -239,7 +241,7 @@ damage_stretches() {
 
 damage_shards() {
   local shards one
-  mapfile -t shards < <(grep safetensors "$home/$layout/files")
+  mapfile -t shards <"$home/$layout/shards"
   pick "${shards[@]}"
   one=$picked
   pick "${shards[@]}"
@@ -447,8 +449,9 @@ judge_accepted() {
     return
   fi
   # Of the head only the first line may differ, of the state only sizes and names; all else would be other tensors.
-  if ! cmp -s <(facts "$home/inspect.log") <(facts "$home/$layout/inspected"); then
-    failure accepted "$(diff <(facts "$home/inspect.log") <(facts "$home/$layout/inspected") | head -n 2 | tail -n 1)"
+  facts "$home/inspect.log" >"$home/facts.log"
+  if ! cmp -s "$home/facts.log" "$home/$layout/facts"; then
+    failure accepted "$(diff "$home/facts.log" "$home/$layout/facts" | sed -n 2p)"
     return
   fi
   judge_resumed "$same_state"
