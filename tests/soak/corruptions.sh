@@ -490,7 +490,7 @@ judge_training() {
   ask "$home/auto.log" "${command[@]}" train "$home/$layout/config.yaml" "run_directory=$home/$layout/run" "${mesh[@]}" \
     train.stop_after=20
   # A later schema is not damage: the program is old, and nothing older is to be loaded by surprise.
-  if grep -q 'schema version' "$home/verify.log"; then
+  if grep -q 'this Tanren reads up to' "$home/verify.log"; then
     [ "$code" -eq 2 ] || failure resumed "--resume auto of a later schema: exit code $code"
     return
   fi
