@@ -228,25 +228,31 @@ std::string WorkCommand(const PlannedStage& stage, const ScriptOptions& options,
     for (const std::string& line : stage.lines) absl::StrAppend(&lines, lines.empty() ? "" : "\n", line);
     return absl::StrCat("exec bash -euo pipefail -c ", ShellQuote(lines));
   }
-  // As many ranks as the scheduler grants: a job that was requeued may have been given more or fewer.
-  const std::string ranks =
-      options.local ? absl::StrCat(stage.ranks) : absl::StrCat("\"${SLURM_NTASKS:-", stage.ranks, "}\"");
   std::string start;
   std::vector<std::string> words;
   if (!options.local && stage.slurm.launcher() == SlurmConfig::srun) {
-    start = absl::StrCat("srun --ntasks=", ranks);
+    start = "srun --ntasks=\"$ranks\"";
     words = SrunWords(stage, program);
   } else {
-    start = absl::StrCat(ShellQuote(program), " launch -n ", ranks);
+    start = absl::StrCat(ShellQuote(program), " launch -n \"$ranks\"");
   }
   words.insert(words.end(), stage.arguments.begin(), stage.arguments.end());
   return absl::StrCat("exec ", start, " ", ShellJoin(words));
 }
 
+// As many as the scheduler grants: a job that was requeued may have been given other nodes. SLURM_NTASKS
+// stays that of the submission; SLURM_TASKS_PER_NODE is that of the nodes, "2(x3),1".
+std::string RanksVariable(const PlannedStage& stage, const ScriptOptions& options) {
+  if (options.local) return absl::StrCat("\nranks=", stage.ranks);
+  return absl::StrCat("\nranks=$(tr , '\\n' <<<\"${SLURM_TASKS_PER_NODE:-", stage.ranks,
+                      "}\" |\n  awk -F'[(x)]+' '{sum += $1 * (NF > 1 ? $2 : 1)} END {print sum}')");
+}
+
 std::string Variables(const PlannedStage& stage, const ScriptOptions& options) {
   const SlurmConfig& slurm = stage.slurm;
   return absl::StrCat("stage=", ShellQuote(stage.name), "\ndirectory=", ShellQuote(stage.directory),
-                      "\nhash=", stage.hash, "\nsaves=", Saves(stage) ? "yes" : "no",
+                      "\nhash=", stage.hash, RanksVariable(stage, options),
+                      "\nsaves=", Saves(stage) ? "yes" : "no",
                       "\nmax_continuations=", slurm.max_continuations(),
                       // A node that went down may hold the lock for a while.
                       "\nlock_seconds=", options.local ? 10 : 120,

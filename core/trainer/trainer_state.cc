@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <iterator>
+#include <set>
 #include <utility>
 
 #include "absl/strings/numbers.h"
@@ -31,7 +32,7 @@ absl::StatusOr<double> NumberOf(const CheckpointReader& reader, const std::strin
   TANREN_ASSIGN_OR_RETURN(const std::string text, reader.State(key));
   double value = 0;
   if (!absl::SimpleAtod(View(std::string_view(text)), &value)) {
-    return InvalidInput("%s: state %s is not a number", reader.path(), key);
+    return InvalidInput("state %s is not a number", key);
   }
   return value;
 }
@@ -153,7 +154,8 @@ absl::StatusOr<std::unique_ptr<CheckpointReader>> Trainer::LoadState(const std::
                     : "converted from bfloat16 to float32");
     std::fflush(stdout);
   }
-  TANREN_RETURN_IF_ERROR(AgreeStatus(world(), "resumed state", RestoreState(*loaded.reader)));
+  TANREN_RETURN_IF_ERROR(
+      AgreeStatus(world(), "resumed state", At(loaded.reader->path(), RestoreState(*loaded.reader))));
   for (auto& access : accesses) access->Commit();
   return std::move(loaded.reader);
 }
@@ -248,15 +250,16 @@ absl::Status Trainer::RestoreState(const CheckpointReader& reader) {
   run_id_ = reader.manifest().run_id;
   if (reader.manifest().stage != config_.stage()) {
     return InvalidInput(
-        "%s was saved by stage %s and cannot be resumed by stage %s; start it from its weights with "
-        "init.from",
-        reader.path(), reader.manifest().stage, config_.stage());
+        "was saved by stage %s and cannot be resumed by stage %s; start it from its weights with init.from",
+        reader.manifest().stage, config_.stage());
   }
   TANREN_ASSIGN_OR_RETURN(tokens_, NumberOf(reader, "trainer.tokens"));
   const auto faults = reader.state().find("trainer.faults");  // older checkpoints have none
   TANREN_RETURN_IF_ERROR(faults_.RestoreState(faults == reader.state().end() ? "" : faults->second));
+  std::set<std::string> known = {"trainer.tokens", "trainer.faults"};
   for (const ModelOptions& model : engine_.options().models) {
     if (!model.trainable) continue;
+    known.insert({"updates." + model.name, "gradient_ranges." + model.name});
     TANREN_ASSIGN_OR_RETURN(const double updates, NumberOf(reader, "updates." + model.name));
     engine_.set_updates(model.name, static_cast<int64_t>(updates));
     const auto ranges = reader.state().find("gradient_ranges." + model.name);
@@ -265,8 +268,14 @@ absl::Status Trainer::RestoreState(const CheckpointReader& reader) {
   }
   std::map<std::string, std::string> stage_state;
   for (const auto& [key, value] : reader.state()) {
-    if (key.rfind("stage.", 0) == 0) stage_state[key.substr(6)] = value;
-    if (key.rfind("source.", 0) == 0) sources_[key.substr(7)] = value;
+    if (key.starts_with("stage.")) {
+      stage_state[key.substr(6)] = value;
+    } else if (key.starts_with("source.")) {
+      sources_[key.substr(7)] = value;
+    } else if (!known.contains(key)) {
+      return InvalidInput("state \"%s\" is none that this program knows; a newer one may have written it",
+                          Escaped(key));
+    }
   }
   return stage_.RestoreState(stage_state);
 }

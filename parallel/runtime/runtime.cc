@@ -17,6 +17,7 @@
 
 #include "core/activity/activity.h"
 #include "core/base/status.h"
+#include "core/base/terminal.h"
 #include "core/comm/watched_comm.h"
 #include "kernels/device.h"
 #include "parallel/comm/call.h"
@@ -411,7 +412,7 @@ int StatusExit(const absl::Status& status) {
   if (status.ok()) return kExitDone;
   if (LaunchEnvironment::Read().rank == 0) {
     std::fflush(stdout);
-    std::fprintf(stderr, "error: %s\n", std::string(status.message()).c_str());
+    std::fprintf(stderr, "error: %s\n", ForTerminal(View(status.message())).c_str());
     std::fflush(stderr);
   }
   switch (status.code()) {

@@ -92,19 +92,32 @@ TEST(StageScript, AsksForWhatTheStageNeeds) {
   EXPECT_TRUE(script.starts_with("#!/bin/bash\n"));
   EXPECT_THAT(
       script,
-      HasSubstr(
-          "exec srun --ntasks=\"${SLURM_NTASKS:-4}\" --mpi=pmix --kill-on-bad-exit=0 --wait=30 '/opt/tanren "
-          "dir/tanren' train"));
+      HasSubstr("exec srun --ntasks=\"$ranks\" --mpi=pmix --kill-on-bad-exit=0 --wait=30 '/opt/tanren "
+                "dir/tanren' train"));
   const std::string local = StageScript(Training(), Options(true));
   EXPECT_THAT(local, Not(HasSubstr("#SBATCH")));
-  EXPECT_THAT(local, HasSubstr("launch -n 4 train sft.yaml"));
+  EXPECT_THAT(local, HasSubstr("launch -n \"$ranks\" train sft.yaml"));
+}
+
+// What SLURM 22.05 was seen to say of its nodes.
+TEST(StageScript, TakesTheRanksThatAreGranted) {
+  const std::string script = StageScript(Training(), Options());
+  const size_t begin = script.find("ranks="), end = script.find("\nsaves=", begin);
+  ASSERT_NE(end, std::string::npos);
+  const std::string line = script.substr(begin, end - begin);
+  for (const auto& [nodes, ranks] :
+       {std::pair("2", "2"), {"2(x3)", "6"}, {"2,1", "3"}, {"8(x2),1,3(x10)", "47"}}) {
+    EXPECT_EQ(Bash(absl::StrCat("SLURM_TASKS_PER_NODE='", nodes, "'\n", line, "\necho -n $ranks")), ranks);
+  }
+  EXPECT_EQ(Bash("unset SLURM_TASKS_PER_NODE\n" + line + "\necho -n $ranks"), "4");
+  EXPECT_THAT(StageScript(Training(), Options(true)), HasSubstr("\nranks=4\n"));
 }
 
 TEST(StageScript, KnowsLaunchersContainersAndEnvironment) {
   PlannedStage stage = Training();
   stage.slurm.set_launcher(config::SlurmConfig::mpirun);
   EXPECT_THAT(StageScript(stage, Options()),
-              HasSubstr("exec '/opt/tanren dir/tanren' launch -n \"${SLURM_NTASKS:-4}\" train"));
+              HasSubstr("exec '/opt/tanren dir/tanren' launch -n \"$ranks\" train"));
   stage = Training();
   stage.slurm.set_program("/usr/bin/tanren");
   stage.slurm.set_cpus_per_task(8);
