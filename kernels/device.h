@@ -22,7 +22,8 @@ std::string WhyNoDevice();
 
 struct DeviceProperties {
   std::string name;
-  std::string bus;           // its PCI address, which tells devices of a machine apart: "0000:1B:00.0"
+  std::string bus;           // its PCI address: "0000:1B:00.0"
+  std::string uuid;          // hexadecimal; of each part of a GPU that is divided (MIG) another
   int major = 0, minor = 0;  // compute capability
   int multiprocessors = 0;
   int64_t memory_bytes = 0;

@@ -33,6 +33,7 @@ absl::StatusOr<Bench> Prepare(const BenchOptions& options, std::vector<std::stri
   bench.config = config::Resolve(config);
   TANREN_ASSIGN_OR_RETURN(bench.engine,
                           EngineOptionsFromConfig(bench.config, bench.config.model().vocab_size()));
+  bench.engine.snapshots = false;  // nothing is saved
   TANREN_ASSIGN_OR_RETURN(bench.runtime, Runtime::Start());
   MeshShape shape;
   shape.data = 0;

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -18,6 +19,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "launch/bind.h"
 
 extern char** environ;
@@ -85,12 +87,15 @@ class Environment {
   std::vector<std::string> exported_;
 };
 
-// In an allocation of several nodes each has its share of the ranks.
+// In a SLURM allocation a node has the ranks of its slots: "2(x3),1" for four nodes.
 int RanksOfNode(int ranks) {
-  int nodes = 0;
-  const char* text = std::getenv("SLURM_JOB_NUM_NODES");
-  if (text == nullptr || !absl::SimpleAtoi(text, &nodes) || nodes < 1) return ranks;
-  return (ranks + nodes - 1) / nodes;
+  const char* text = std::getenv("SLURM_TASKS_PER_NODE");
+  int most = 0;
+  for (const absl::string_view part : absl::StrSplit(text == nullptr ? "" : text, ',')) {
+    int slots = 0;
+    if (absl::SimpleAtoi(part.substr(0, part.find('(')), &slots)) most = std::max(most, slots);
+  }
+  return most > 0 ? std::min(most, ranks) : ranks;
 }
 
 Environment MakeEnvironment(const LaunchOptions& options, const BindingPlan& plan) {

@@ -1,4 +1,7 @@
+#include <cerrno>
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <exception>
 #include <string>
 #include <vector>
@@ -6,6 +9,7 @@
 #include "CLI/CLI.hpp"
 #include "core/report/build_info.h"
 #include "launch/command_line.h"
+#include "parallel/runtime/launch_check.h"
 #include "stages/stages.h"
 
 namespace {
@@ -38,11 +42,23 @@ int Run(int argc, char** argv) {
   return exit_code;
 }
 
+// A launcher may end with 0 where a node failed and the ranks have not. So whoever must know, the script of a
+// pipeline's stage, names a file in TANREN_DONE, which is there once rank 0 has ended with 0 itself.
+bool ConfirmEnd() {
+  const char* path = std::getenv("TANREN_DONE");
+  if (path == nullptr || tanren::LaunchEnvironment::Read().rank != 0) return true;
+  std::FILE* file = std::fopen(path, "w");
+  if (file != nullptr && std::fclose(file) == 0) return true;
+  std::fprintf(stderr, "error: TANREN_DONE: %s: %s\n", path, std::strerror(errno));
+  return false;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   try {
-    return Run(argc, argv);
+    const int code = Run(argc, argv);
+    return code == 0 && !ConfirmEnd() ? 1 : code;
   } catch (const std::exception& error) {
     // Nothing of ours throws this far: a library did, on something that was not foreseen.
     std::fprintf(stderr, "tanren: unexpected: %s\n", error.what());

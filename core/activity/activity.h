@@ -90,6 +90,9 @@ class Activity {
 
   Phase Set(Phase phase);  // returns what was set before
   Work Set(Work work);
+  // What was before something that has ended.
+  void Restore(Phase phase) { phase_.store(phase, std::memory_order_relaxed); }
+  void Restore(Work work) { work_.store(work, std::memory_order_relaxed); }
   // Steps are counted from 1.
   void BeginStep(int64_t step);
   void EndStep();
@@ -130,7 +133,7 @@ class Doing {
  public:
   explicit Doing(Kind kind) : before_(Activity::Own().Set(kind)) { Activity::Own().Tick(); }
   ~Doing() {
-    Activity::Own().Set(before_);
+    Activity::Own().Restore(before_);
     Activity::Own().Tick();
   }
   Doing(const Doing&) = delete;

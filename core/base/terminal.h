@@ -7,8 +7,8 @@
 
 namespace tanren {
 
-// The text with its line breaks, in which no byte commands a terminal: control characters, those of one byte
-// and those of two that begin with 0xc2, become "\x1b" and the like.
+// The text with its line breaks, in which nothing commands a terminal that reads UTF-8: control characters,
+// those of one byte and those of two that begin with 0xc2, become "\x1b" and the like.
 inline std::string ForTerminal(std::string_view text) {
   constexpr char kDigits[] = "0123456789abcdef";
   std::string out;

@@ -71,7 +71,9 @@ bool ElasticGradients::RangesHold(int64_t micro_batches) {
       finite_ = false;
     } else if (value > 0) {
       next_[p] = ExponentOf(value);
-      if (ranges_[p] == kNoRange || next_[p] > ranges_[p] + room) hold = false;
+      if (ranges_[p] == kNoRange || next_[p] > ranges_[p] + room || next_[p] < ranges_[p] - kMostLoss) {
+        hold = false;
+      }
       // The sum is to be a float too.
       if (next_[p] + sum_bits_ > std::numeric_limits<float>::max_exponent) finite_ = false;
     }

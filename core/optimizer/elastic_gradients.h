@@ -6,11 +6,12 @@
 // exact, on the rank and in the collectives.
 //
 // The unit. Each parameter has a range 2^e, the smallest power of two above the largest magnitude in the
-// gradient of any micro-batch of the step before; its unit is 2^(e - 38). So a term is rounded by at most
-// 2^-39 of the largest one, and terms may be up to 2^12 times as large as those of the step before. Where one
-// is larger, or where a parameter has no range yet, the step's sums are dropped, the ranges become those of
-// this step, and the same micro-batches are computed once more: the only rule, and one that depends on the
-// largest magnitudes alone, which are the same at every layout. Ranges are saved with the checkpoint.
+// gradient of any micro-batch of the step before; its unit is 2^(e - 38). The largest may be up to 2^12 times
+// as large as that of the step before, or as small. Where it is beyond that, or where a parameter has no
+// range yet, the step's sums are dropped, the ranges become those of this step, and the same micro-batches
+// are computed once more: the only rule, and one that depends on the largest magnitudes alone, which are the
+// same at every layout. So a term is rounded by at most 2^-26 of the largest of its step, and by 2^-39 of it
+// where steps are alike. Ranges are saved with the checkpoint.
 #ifndef TANREN_CORE_OPTIMIZER_ELASTIC_GRADIENTS_H_
 #define TANREN_CORE_OPTIMIZER_ELASTIC_GRADIENTS_H_
 
@@ -32,6 +33,7 @@ class ElasticGradients {
  public:
   static constexpr int kRangeBits = 38;  // units of the largest term of the step before, at most
   static constexpr int kTermBits = 50;   // and of any term that is accepted
+  static constexpr int kMostLoss = 12;   // bits fewer than kRangeBits that the largest term may have
   // Micro-batches of a step times tensor ranks, at most: their sum is to fit.
   static constexpr int64_t kMostTerms = int64_t{1} << 24;
 

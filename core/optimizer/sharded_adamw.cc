@@ -132,7 +132,8 @@ double ShardedAdamW::GradientNorm() {
 }
 
 ShardedAdamW::StepResult ShardedAdamW::Step(double learning_rate) {
-  SumOverRanks(elastic_ ? elastic_->sums() : Buffer(gradients_));
+  // Sums of what is not finite mean nothing; the ranks agree that they are not.
+  if (!elastic_ || elastic_->finite()) SumOverRanks(elastic_ ? elastic_->sums() : Buffer(gradients_));
   StepResult result;
   result.gradient_norm = GradientNorm();
   result.skipped = !std::isfinite(result.gradient_norm);

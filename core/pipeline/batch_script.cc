@@ -106,6 +106,10 @@ if grep -qs '^{"state":"finished".*"hash":"'"$hash"'"' "$directory/stage.json"; 
 fi
 say "begins${job:+ as job $job} on $HOSTNAME, $(date -u +%Y-%m-%dT%H:%M:%SZ)"
 record running 0 || exit 1
+if [ -n "$done_file" ]; then
+  rm -f -- "$done_file" || exit 1
+  export TANREN_DONE=$done_file
+fi
 set -m
 if [ "$signals" -eq 0 ]; then
   start </dev/null &
@@ -119,6 +123,12 @@ fi
 # 138: ended by USR1 before it could handle it, so nothing was begun.
 if [ "$signals" -gt 0 ] && [ "$code" -ne 0 ]; then
   if [ "$saves" = no ] || [ "$code" -eq 138 ]; then code=75; fi
+fi
+# A launcher may end with 0 where a node has failed, and the work has not ended.
+if [ "$code" -eq 0 ] && [ -n "$done_file" ] && [ ! -e "$done_file" ]; then
+  record interrupted 1
+  say "its launcher ended with 0 before the work had: a node failed, or the step was cancelled; goes on if the job runs again"
+  exit 1
 fi
 case $code in
   0)
@@ -197,6 +207,10 @@ std::string SbatchLines(const PlannedStage& stage, const ScriptOptions& options)
   return lines;
 }
 
+bool UsesSrun(const PlannedStage& stage, const ScriptOptions& options) {
+  return !options.local && stage.kind != StageKind::kRun && stage.slurm.launcher() == SlurmConfig::srun;
+}
+
 // Behind "srun --ntasks=N".
 std::vector<std::string> SrunWords(const PlannedStage& stage, const std::string& program) {
   const SlurmConfig& slurm = stage.slurm;
@@ -230,7 +244,7 @@ std::string WorkCommand(const PlannedStage& stage, const ScriptOptions& options,
   }
   std::string start;
   std::vector<std::string> words;
-  if (!options.local && stage.slurm.launcher() == SlurmConfig::srun) {
+  if (UsesSrun(stage, options)) {
     start = "srun --ntasks=\"$ranks\"";
     words = SrunWords(stage, program);
   } else {
@@ -243,6 +257,7 @@ std::string WorkCommand(const PlannedStage& stage, const ScriptOptions& options,
 // As many as the scheduler grants: a job that was requeued may have been given other nodes. SLURM_NTASKS
 // stays that of the submission; SLURM_TASKS_PER_NODE is that of the nodes, "2(x3),1".
 std::string RanksVariable(const PlannedStage& stage, const ScriptOptions& options) {
+  if (stage.kind == StageKind::kRun) return "";
   if (options.local) return absl::StrCat("\nranks=", stage.ranks);
   return absl::StrCat("\nranks=$(tr , '\\n' <<<\"${SLURM_TASKS_PER_NODE:-", stage.ranks,
                       "}\" |\n  awk -F'[(x)]+' '{sum += $1 * (NF > 1 ? $2 : 1)} END {print sum}')");
@@ -250,20 +265,20 @@ std::string RanksVariable(const PlannedStage& stage, const ScriptOptions& option
 
 std::string Variables(const PlannedStage& stage, const ScriptOptions& options) {
   const SlurmConfig& slurm = stage.slurm;
-  return absl::StrCat("stage=", ShellQuote(stage.name), "\ndirectory=", ShellQuote(stage.directory),
-                      "\nhash=", stage.hash, RanksVariable(stage, options),
-                      "\nsaves=", Saves(stage) ? "yes" : "no",
-                      "\nmax_continuations=", slurm.max_continuations(),
-                      // A node that went down may hold the lock for a while.
-                      "\nlock_seconds=", options.local ? 10 : 120,
-                      options.local ? "\njob=\nrestarts=0\n"
-                                    : "\njob=${SLURM_JOB_ID:-}\nrestarts=${SLURM_RESTART_COUNT:-0}\n");
+  return absl::StrCat(
+      "stage=", ShellQuote(stage.name), "\ndirectory=", ShellQuote(stage.directory), "\nhash=", stage.hash,
+      RanksVariable(stage, options), "\ndone_file=", UsesSrun(stage, options) ? "$directory/stage.done" : "",
+      "\nsaves=", Saves(stage) ? "yes" : "no", "\nmax_continuations=", slurm.max_continuations(),
+      // A node that went down may hold the lock for a while.
+      "\nlock_seconds=", options.local ? 10 : 120,
+      options.local ? "\njob=\nrestarts=0\n"
+                    : "\njob=${SLURM_JOB_ID:-}\nrestarts=${SLURM_RESTART_COUNT:-0}\n");
 }
 
 std::string Exports(const PlannedStage& stage, const ScriptOptions& options, const std::string& program) {
   const SlurmConfig& slurm = stage.slurm;
   std::string text;
-  if (!options.local && stage.kind != StageKind::kRun && slurm.launcher() == SlurmConfig::srun) {
+  if (UsesSrun(stage, options)) {
     text += "export TANREN_STDOUT=rank0\n";
     if (slurm.cpus_per_task() > 0)
       absl::StrAppend(&text, "export OMP_NUM_THREADS=", slurm.cpus_per_task(), "\n");

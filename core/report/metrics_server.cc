@@ -144,11 +144,6 @@ class Serving final : public MetricsServer {
 
   void Update(const MetricsRecord& record) override {
     const std::lock_guard lock(mutex_);
-    // What a step's record has only where there is something to tell: it is over with the next.
-    if (std::ranges::any_of(record.figures(), [](const auto& figure) { return figure.first == "loss"; })) {
-      for (const char* name : {"skipped", "slow_rank", "slow_rank_ratio", "save_wait_seconds"})
-        figures_.erase(name);
-    }
     figures_["step"] = static_cast<double>(record.step());
     for (const auto& [name, value] : record.figures()) figures_[name] = value;
     figures_["updated_timestamp_seconds"] =

@@ -140,7 +140,13 @@ int64_t HostMemoryLimit(int ranks) {
   int64_t limit = 0, current = 0;
   if (std::ifstream("/sys/fs/cgroup/memory.max") >> limit &&
       std::ifstream("/sys/fs/cgroup/memory.current") >> current) {
-    available = std::min(available, std::max<int64_t>(limit - current, 1));
+    // Files that were read count as used, and are given up when memory is asked for.
+    int64_t reclaimable = 0;
+    std::ifstream stat("/sys/fs/cgroup/memory.stat");
+    for (int64_t bytes = 0; stat >> key >> bytes;) {
+      if (key == "inactive_file" || key == "active_file") reclaimable += bytes;
+    }
+    available = std::min(available, std::max<int64_t>(limit - current + reclaimable, 1));
   }
   return available / ranks;
 }

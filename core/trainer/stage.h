@@ -45,6 +45,8 @@ struct StageValidation {
   std::string stop;
 };
 
+// What a method returns, an error too, is the same on every rank: ranks that go different ways wait for each
+// other in different collectives until the watchdog ends them. AgreeStatus() (core/comm/comm.h) makes it so.
 class Stage {
  public:
   virtual ~Stage() = default;

@@ -84,6 +84,7 @@ class Trainer : private ActivityObserver {
   // The current step. kGoOn: writing may go on beside the next steps (checkpoint.async). Waits for the save
   // under way, for there is one at a time.
   absl::Status Save(Then then);
+  bool GoesOnBeside(Then then) const;
   absl::Status StartSave(Then then);
   absl::Status FinishSave();  // of the one under way, if any
   absl::Status EndSave(const absl::StatusOr<SaveReport>& report);

@@ -76,7 +76,11 @@ absl::Status Trainer::Save(Then then) {
   // Damage is not to get into a commit.
   if (config_.faults().replica_check_steps() > 0) TANREN_RETURN_IF_ERROR(CompareReplicas());
   TANREN_RETURN_IF_ERROR(StartSave(then));
-  return then == Then::kGoOn && config_.checkpoint().async() ? absl::OkStatus() : FinishSave();
+  return GoesOnBeside(then) ? absl::OkStatus() : FinishSave();
+}
+
+bool Trainer::GoesOnBeside(Then then) const {
+  return then == Then::kGoOn && config_.checkpoint().async() && engine_.options().snapshots;
 }
 
 absl::Status Trainer::StartSave(Then then) {
@@ -84,7 +88,7 @@ absl::Status Trainer::StartSave(Then then) {
   auto saving = std::make_unique<SaveUnderWay>();
   saving->step = step_;
   saving->begin = SteadySeconds();
-  saving->pieces = Pieces(&saving->accesses, then == Then::kGoOn && config_.checkpoint().async());
+  saving->pieces = Pieces(&saving->accesses, GoesOnBeside(then));
   SaveRequest request;
   request.run_dir = config_.run_directory();
   request.run_id = run_id_;

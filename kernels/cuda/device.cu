@@ -114,6 +114,11 @@ DeviceProperties PropertiesOf(int device) {
   char bus[32] = {};
   TANREN_CUDA(cudaDeviceGetPCIBusId(bus, sizeof(bus), device));
   to.bus = bus;
+  for (const char byte : from.uuid.bytes) {
+    constexpr char kDigits[] = "0123456789abcdef";
+    const auto value = static_cast<unsigned char>(byte);
+    to.uuid += {kDigits[value >> 4], kDigits[value & 15]};
+  }
   to.major = from.major;
   to.minor = from.minor;
   to.multiprocessors = from.multiProcessorCount;

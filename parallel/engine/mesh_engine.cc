@@ -389,11 +389,14 @@ absl::Status CheckMemory(const MemoryPlan& plan, int64_t limit_bytes, int64_t ho
     absl::StrAppendFormat(&consumers, "%s%s %.1f MiB", i ? ", " : "", largest[i].label,
                           largest[i].bytes / 1048576.0);
   }
+  const bool snapshots = std::ranges::any_of(
+      plan.entries, [](const MemoryPlan::Entry& entry) { return entry.label == kSnapshotLabel; });
   return InvalidInput(
       "the plan needs %.1f MiB on this rank and %.1f MiB are allowed (largest: %s); lower "
-      "batch.micro_batch_tokens or "
-      "set train.recompute: full, or use more ranks (parallel.tensor, parallel.data)",
-      plan.total_bytes / 1048576.0, limit_bytes / 1048576.0, consumers);
+      "batch.micro_batch_tokens or set train.recompute: full%s, or use more ranks (parallel.tensor, "
+      "parallel.data)",
+      plan.total_bytes / 1048576.0, limit_bytes / 1048576.0, consumers,
+      snapshots ? " or checkpoint.async: false" : "");
 }
 
 absl::StatusOr<std::unique_ptr<Engine>> MakeMeshEngine(const EngineOptions& options, const Mesh& mesh,

@@ -92,9 +92,9 @@ void Model::LayoutGeneration(Arena& arena, const EngineOptions& engine) {
 void Model::LayoutSnapshot(Arena& arena) {
   if (!optimizer) return;  // its pieces are copies in any case
   const int64_t count = optimizer->shard_count();
-  snapshot.master = arena.Take("snapshot of weights and moments", DType::kF32, count);
-  snapshot.first_moment = arena.Take("snapshot of weights and moments", options.optimizer.moments, count);
-  snapshot.second_moment = arena.Take("snapshot of weights and moments", options.optimizer.moments, count);
+  snapshot.master = arena.Take(kSnapshotLabel, DType::kF32, count);
+  snapshot.first_moment = arena.Take(kSnapshotLabel, options.optimizer.moments, count);
+  snapshot.second_moment = arena.Take(kSnapshotLabel, options.optimizer.moments, count);
 }
 
 void Model::Start() {

@@ -20,6 +20,8 @@ struct SharedWeights {
   const Model* resident = nullptr;
 };
 
+inline constexpr char kSnapshotLabel[] = "snapshot of weights and moments";
+
 // Where models keep their state. Weights of offloaded models: `offloaded` on the host, `shared` while in use.
 struct StateArenas {
   Arena& weights;

@@ -161,6 +161,13 @@ int RoomForThreads(const Place& place) {
   return threads;
 }
 
+// How many ranks compute on this rank's GPU, whichever number each of them knows it by.
+int CountOnDevice(Comm& world, int node, const std::string& uuid) {
+  const std::string mine = absl::StrCat(node, " ", uuid);
+  const std::vector<std::string> all = AllGatherStrings(world, "devices", mine);
+  return static_cast<int>(std::ranges::count(all, mine));
+}
+
 int DefaultThreads(int room) {
   const char* text = std::getenv("OMP_NUM_THREADS");
   const int asked = text == nullptr ? 0 : std::atoi(text);
@@ -240,13 +247,6 @@ Runtime::~Runtime() {
 }
 
 Comm& Runtime::world() { return *state_->world; }
-// How many ranks compute on this rank's GPU, whichever number each of them knows it by.
-int CountOnDevice(Comm& world, int node, const std::string& bus) {
-  const std::string mine = absl::StrCat(node, " ", bus);
-  const std::vector<std::string> all = AllGatherStrings(world, "devices", mine);
-  return static_cast<int>(std::ranges::count(all, mine));
-}
-
 int Runtime::node_rank() const { return state_->place.node_rank; }
 int Runtime::device() const { return state_->device; }
 int Runtime::memory_sharing() const {
@@ -351,7 +351,7 @@ absl::Status Runtime::BuildMesh(const MeshShape& asked, Device device) {
     state_->device = state_->place.node_rank % kernels::DeviceCount();
     state_->stream = kernels::MakeCudaStream(state_->device);
     state_->device_sharing =
-        CountOnDevice(*state_->world, state_->place.node, kernels::PropertiesOf(state_->device).bus);
+        CountOnDevice(*state_->world, state_->place.node, kernels::PropertiesOf(state_->device).uuid);
   }
 
   auto make = [&](const char* axis, int size, int color, int order) -> absl::StatusOr<std::unique_ptr<Comm>> {

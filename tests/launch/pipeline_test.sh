@@ -184,6 +184,8 @@ while [[ $1 == --* ]]; do
 done
 program=$1
 shift
+# A node that fails: the step is ended before anything has happened, and srun ends with 0.
+[ ! -e "$NOTES/node-fails" ] || exit 0
 exec "$program" launch -n "$ranks" "$@"
 FAKE
 chmod +x fake/*
@@ -224,6 +226,14 @@ fi
 rm -f notes/scontrol
 job pretrain 102 1 || fail "the continuation"
 grep -qF -- "--ntasks=2 --mpi=pmix --kill-on-bad-exit=0 --wait=30 --cpus-per-task=1 $TANREN train pretrain.yaml" notes/srun || fail "srun"
+# A node fails and srun ends with 0: that is no end of the stage.
+touch notes/node-fails
+code=0
+job sft 103 0 || code=$?
+rm notes/node-fails
+[ "$code" -eq 1 ] || fail "exit code $code of a stage whose node failed, not 1"
+grep -q '"state":"interrupted"' jobs/sft/stage.json || fail "a stage whose node failed is $(cat jobs/sft/stage.json)"
+expect_text jobs/sft/job.log "its launcher ended with 0 before the work had"
 # A run that asks to go on for ever is bounded, and a job that is being cancelled is left alone.
 sed -i "s/ 'run_directory=/ train.stop_after=4&/" jobs/sft/job.sh
 code=0
