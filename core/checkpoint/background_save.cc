@@ -1,10 +1,17 @@
 #include "core/checkpoint/background_save.h"
 
+#include <sys/resource.h>
+
 #include "absl/memory/memory.h"
 #include "core/activity/activity.h"
 #include "core/base/status.h"
 
 namespace tanren {
+namespace {
+
+constexpr int kNiceness = 10;
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<BackgroundSave>> BackgroundSave::Start(Comm& world,
                                                                       const SaveRequest& request) {
@@ -23,6 +30,9 @@ void BackgroundSave::Run(absl::Status (CheckpointSave::*part)()) {
   ready_.store(false, std::memory_order_relaxed);
   thread_ = std::thread([this, part] {
     Activity::MarkBackgroundThread();
+    // Compute threads come first: a team of them waits for the one whose core is taken. On Linux this is of the
+    // calling thread alone; where it is refused, the thread is as the others.
+    setpriority(PRIO_PROCESS, 0, kNiceness);
     done_ = (save_.*part)();
     ready_.store(true, std::memory_order_release);
   });

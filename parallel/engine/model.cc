@@ -101,6 +101,10 @@ void Model::Start() {
   decoder.Bind(weights, gradients);
   head.Bind(weights, gradients);
   if (optimizer) optimizer->Bind(weights, gradients);
+  // Now, and not when the run waits for its first save, the system finds the memory of a snapshot.
+  for (const Buffer& part : {snapshot.master, snapshot.first_moment, snapshot.second_moment}) {
+    if (part) kernels::Fill(Stream(), optimizer->shard_count() * SizeOf(part.dtype), 0, part.data);
+  }
   InitializeWeights();
   WeightsChanged();
 }

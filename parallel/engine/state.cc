@@ -4,6 +4,7 @@
 
 #include "core/base/status.h"
 #include "kernels/device.h"
+#include "kernels/reduce.h"
 #include "parallel/engine/model.h"
 
 namespace tanren {
@@ -123,6 +124,15 @@ void TrainableState::SpreadReplicas() {
   }
 }
 
+// Complete on return, for the run stands still meanwhile: with all threads on the CPU.
+void CopyToSnapshot(const Stream& stream, Buffer state, int64_t count, Buffer snapshot) {
+  if (stream.device == Device::kCpu) {
+    kernels::Cast(stream, count, state, snapshot);
+  } else {
+    kernels::CopyToHost(stream, snapshot.data, state.data, count * SizeOf(state.dtype));
+  }
+}
+
 // What a checkpoint is written from while the model trains on.
 class TrainableSnapshot final : public StateAccess {
  public:
@@ -137,8 +147,7 @@ class TrainableSnapshot final : public StateAccess {
       const auto copy = [&](StatePiece::Role role, Buffer state, Buffer snapshot) {
         piece.role = role;
         piece.data = snapshot.At(owned.shard_begin);
-        kernels::CopyToHost(model.mesh.stream, piece.data.data, state.data,
-                            owned.count * SizeOf(state.dtype));
+        CopyToSnapshot(model.mesh.stream, state, owned.count, piece.data);
         pieces_.push_back(piece);
       };
       copy(StatePiece::Role::kWeight, Buffer(optimizer.master(owned)), model.snapshot.master);
