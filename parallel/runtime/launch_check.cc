@@ -1,5 +1,9 @@
 #include "parallel/runtime/launch_check.h"
 
+#include <sys/statvfs.h>
+
+#include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 
 #include "core/base/status.h"
@@ -31,6 +35,24 @@ LaunchEnvironment LaunchEnvironment::Read() {
     }
   }
   return environment;
+}
+
+void WarnOfLittleSharedMemory() {
+  constexpr int64_t kMebibytesOfRank = 8;  // 4 MiB of queues, and room to spare
+  const int local_rank = Number("OMPI_COMM_WORLD_LOCAL_RANK", Number("SLURM_LOCALID", 0));
+  const int64_t ranks = Number("OMPI_COMM_WORLD_LOCAL_SIZE", 2);
+  if (local_rank != 0 || ranks < 2 || Has("OMPI_MCA_btl_vader_backing_directory")) return;
+  struct statvfs shm {};
+  const bool there = statvfs("/dev/shm", &shm) == 0;
+  const int64_t bytes = there ? static_cast<int64_t>(shm.f_bavail) * static_cast<int64_t>(shm.f_frsize) : 0;
+  if (bytes >> 20 >= ranks * kMebibytesOfRank) return;
+  const std::string text = absl::StrFormat(
+      "warning: /dev/shm has %d MiB left, and Open MPI wants %d for the ranks of this node; without them its "
+      "messages "
+      "are many times slower: mount -o remount,size=1g /dev/shm (Docker: --shm-size=1g), or set "
+      "OMPI_MCA_btl_vader_backing_directory=/tmp\n",
+      bytes >> 20, ranks * kMebibytesOfRank);
+  std::fputs(text.c_str(), stderr);
 }
 
 absl::Status CheckWorldSize(int world_size) {

@@ -21,6 +21,10 @@ struct LaunchEnvironment {
 // plugin, or an mpirun of another MPI. The message holds the command that works.
 absl::Status CheckWorldSize(int world_size);
 
+// Without room in /dev/shm Open MPI sends what is meant for a neighbour on the node by other ways, many times
+// slower, and says nothing of it. Warns on stderr, once a node; to be called before MPI looks for it.
+void WarnOfLittleSharedMemory();
+
 }  // namespace tanren
 
 #endif  // TANREN_PARALLEL_RUNTIME_LAUNCH_CHECK_H_

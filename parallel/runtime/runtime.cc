@@ -62,6 +62,7 @@ class MpiSession {
   explicit MpiSession(bool use_mpi) : use_mpi_(use_mpi) {
     if (!use_mpi) return;
     AvoidForbiddenSingleCopy();
+    WarnOfLittleSharedMemory();
     int provided = 0;
     // Failures inside end the process: that is MPI's default error handler.
     MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided);

@@ -44,3 +44,13 @@ expect_exit 0 table.log "$TANREN" launch -n 2 "${train[@]}" train.steps=6
 expect_text table.log "rank 1    data 1   tensor 0   $(hostname), process "
 ! grep -q "^warning: the clock" table.log || fail "one host's clock differs from itself"
 [ -z "$(find run -name '.seen-by*')" ] || fail "a mark was left behind"
+! grep -q "/dev/shm" table.log || fail "a warning of /dev/shm, which has room"
+
+# Little room for Open MPI's queues: said once.
+small() { unshare -m bash -c 'mount -t tmpfs -o size=2m none /dev/shm && exec "$@"' small "$@"; }
+if small true 2>/dev/null; then
+  expect_exit 0 small.log small "$TANREN" launch -n 2 train config.yaml "run_directory=$WORK/small" train.steps=6
+  [ "$(grep -c '^warning: /dev/shm has 2 MiB left, and Open MPI wants 16' small.log)" -eq 1 ] || { cat small.log; fail "a small /dev/shm"; }
+else
+  echo "skipped: mounting a small /dev/shm is not permitted here"
+fi
