@@ -54,6 +54,8 @@ const std::vector<KnownChart>& KnownCharts() {
        Unit::kSeconds,
        kFromZero,
        {"step_seconds", "sampling_seconds", "reward_seconds", "scoring_seconds"}},
+      {kSpeed, "Waited for saves", Unit::kSeconds, kFromZero, {"save_wait_seconds"}},
+      {kHealth, "A slow rank's work, times the median's", Unit::kNumber, kFromZero, {"slow_rank_ratio"}},
       {kSpeed, "Memory of a rank, high-water mark", Unit::kBytes, kFromZero, {"memory_bytes"}},
       {kHealth, "Trained tokens of a step", Unit::kCount, kPlain, {"trained_tokens"}},
       {kHealth, "Ratio to the sampling policy", Unit::kNumber, kPlain, {"ratio"}},
