@@ -29,26 +29,35 @@ bool FillRange(const Parameter& parameter, int64_t begin, int64_t end, StatePiec
   return piece->range_begin < piece->range_end;
 }
 
+// The pieces of the optimizer's state on this rank; `place(role, state, owned)` gives the memory of each.
+template <class Place>
+std::vector<StatePiece> OptimizerPieces(const Model& model, const Place& place) {
+  const ShardedAdamW& optimizer = *model.optimizer;
+  std::vector<StatePiece> pieces;
+  for (const ShardedAdamW::Owned& owned : optimizer.owned()) {
+    StatePiece piece;
+    piece.model = model.options.name;
+    FillBox(*owned.parameter, &piece);
+    const int64_t begin = owned.begin - owned.parameter->offset;
+    if (!FillRange(*owned.parameter, begin, begin + owned.count, &piece)) continue;
+    const auto add = [&](StatePiece::Role role, Buffer state) {
+      piece.role = role;
+      piece.data = place(role, state, owned);
+      pieces.push_back(piece);
+    };
+    add(StatePiece::Role::kWeight, Buffer(optimizer.master(owned)));
+    add(StatePiece::Role::kFirstMoment, optimizer.first_moment(owned));
+    add(StatePiece::Role::kSecondMoment, optimizer.second_moment(owned));
+  }
+  return pieces;
+}
+
 class TrainableState final : public StateAccess {
  public:
   explicit TrainableState(Model& model) : model_(model) {
-    ShardedAdamW& optimizer = *model.optimizer;
-    for (const ShardedAdamW::Owned& owned : optimizer.owned()) {
-      StatePiece piece;
-      piece.model = model.options.name;
-      FillBox(*owned.parameter, &piece);
-      const int64_t begin = owned.begin - owned.parameter->offset;
-      if (!FillRange(*owned.parameter, begin, begin + owned.count, &piece)) continue;
-      piece.role = StatePiece::Role::kWeight;
-      piece.data = OnHost(Buffer(optimizer.master(owned)), owned.count);
-      pieces_.push_back(piece);
-      piece.role = StatePiece::Role::kFirstMoment;
-      piece.data = OnHost(optimizer.first_moment(owned), owned.count);
-      pieces_.push_back(piece);
-      piece.role = StatePiece::Role::kSecondMoment;
-      piece.data = OnHost(optimizer.second_moment(owned), owned.count);
-      pieces_.push_back(piece);
-    }
+    pieces_ = OptimizerPieces(model, [&](StatePiece::Role, Buffer state, const ShardedAdamW::Owned& owned) {
+      return OnHost(state, owned.count);
+    });
   }
 
   std::span<const StatePiece> pieces() const override { return pieces_; }
@@ -137,23 +146,15 @@ void CopyToSnapshot(const Stream& stream, Buffer state, int64_t count, Buffer sn
 class TrainableSnapshot final : public StateAccess {
  public:
   explicit TrainableSnapshot(Model& model) {
-    ShardedAdamW& optimizer = *model.optimizer;
-    for (const ShardedAdamW::Owned& owned : optimizer.owned()) {
-      StatePiece piece;
-      piece.model = model.options.name;
-      FillBox(*owned.parameter, &piece);
-      const int64_t begin = owned.begin - owned.parameter->offset;
-      if (!FillRange(*owned.parameter, begin, begin + owned.count, &piece)) continue;
-      const auto copy = [&](StatePiece::Role role, Buffer state, Buffer snapshot) {
-        piece.role = role;
-        piece.data = snapshot.At(owned.shard_begin);
-        CopyToSnapshot(model.mesh.stream, state, owned.count, piece.data);
-        pieces_.push_back(piece);
-      };
-      copy(StatePiece::Role::kWeight, Buffer(optimizer.master(owned)), model.snapshot.master);
-      copy(StatePiece::Role::kFirstMoment, optimizer.first_moment(owned), model.snapshot.first_moment);
-      copy(StatePiece::Role::kSecondMoment, optimizer.second_moment(owned), model.snapshot.second_moment);
-    }
+    pieces_ =
+        OptimizerPieces(model, [&](StatePiece::Role role, Buffer state, const ShardedAdamW::Owned& owned) {
+          const Buffer whole = role == StatePiece::Role::kWeight        ? model.snapshot.master
+                               : role == StatePiece::Role::kFirstMoment ? model.snapshot.first_moment
+                                                                        : model.snapshot.second_moment;
+          const Buffer snapshot = whole.At(owned.shard_begin);
+          CopyToSnapshot(model.mesh.stream, state, owned.count, snapshot);
+          return snapshot;
+        });
   }
 
   std::span<const StatePiece> pieces() const override { return pieces_; }

@@ -48,27 +48,8 @@ sample_every=100
 most_failures=20 # then there is nothing more to learn from going on
 
 say() { echo "corruptions: $*"; }
-
-# --- choices ------------------------------------------------------------------------------------------------------
-
-# Draws must not be made in subshells, which have another RANDOM.
-choose_for() {
-  local sum
-  sum=$(cksum <<<"$seed $*")
-  RANDOM=$((${sum%% *} & 0x7fffffff))
-  # The first numbers of like seeds are alike.
-  drawn=$((RANDOM + RANDOM + RANDOM))
-}
-
-# draw LIMIT: sets $drawn to a number from 0 below it.
-draw() { drawn=$(((RANDOM << 15 | RANDOM) % $1)); }
-
-# pick WORD...: sets $picked.
-pick() {
-  draw $#
-  shift "$drawn"
-  picked=$1
-}
+# shellcheck source=tests/soak/draw.sh
+. tests/soak/draw.sh
 
 # --- the checkpoints ----------------------------------------------------------------------------------------------
 

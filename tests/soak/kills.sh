@@ -37,28 +37,8 @@ start_seconds=120  # of a start until its log is open
 most_failures=20   # then there is nothing more to learn from going on
 
 say() { echo "kills: $*"; }
-
-# --- choices ------------------------------------------------------------------------------------------------------
-
-# A sequence of its own for each start and run, so that what is chosen next does not depend on what happened. Draws must
-# not be made in subshells, which have another RANDOM.
-choose_for() {
-  local sum
-  sum=$(cksum <<<"$seed $*")
-  RANDOM=$((${sum%% *} & 0x7fffffff))
-  # The first numbers of like seeds are alike.
-  drawn=$((RANDOM + RANDOM + RANDOM))
-}
-
-# draw LIMIT: sets $drawn to a number from 0 below it.
-draw() { drawn=$(((RANDOM << 15 | RANDOM) % $1)); }
-
-# pick WORD...: sets $picked.
-pick() {
-  draw $#
-  shift "$drawn"
-  picked=$1
-}
+# shellcheck source=tests/soak/draw.sh
+. tests/soak/draw.sh
 
 # --- the runs -----------------------------------------------------------------------------------------------------
 
