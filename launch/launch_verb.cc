@@ -1,8 +1,11 @@
 #include "launch/launch_verb.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -20,7 +23,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "core/checkpoint/file_system.h"
 #include "launch/bind.h"
+#include "launch/output_relay.h"
 
 extern char** environ;
 
@@ -147,26 +152,73 @@ class SignalSet {
     // Inherited as ignored, it would take mpirun's exit code away.
     signal(SIGCHLD, SIG_DFL);
     sigprocmask(SIG_BLOCK, &set_, &old_);
+    arrived_ = Descriptor(signalfd(-1, &set_, SFD_CLOEXEC | SFD_NONBLOCK));
   }
   ~SignalSet() { sigprocmask(SIG_SETMASK, &old_, nullptr); }
   SignalSet(const SignalSet&) = delete;
   SignalSet& operator=(const SignalSet&) = delete;
 
-  // The next signal, or 0 after `seconds`.
-  int Wait(double seconds) const {
-    const auto whole = static_cast<time_t>(seconds);
-    const timespec limit{whole, static_cast<long>(1e9 * (seconds - static_cast<double>(whole)))};
-    const int number = sigtimedwait(&set_, nullptr, &limit);
-    return number < 0 ? 0 : number;
+  // The next signal, or 0 after `seconds`, or when output was moved. SIGPIPE: nobody reads it any more.
+  int Wait(double seconds, std::vector<OutputRelay>* relays) const {
+    std::vector<pollfd> sources = {{arrived_.get(), POLLIN, 0}};
+    for (const OutputRelay& relay : *relays) relay.AddTo(&sources);
+    if (poll(sources.data(), sources.size(), static_cast<int>(1000 * seconds)) <= 0) return 0;
+    signalfd_siginfo signal = {};
+    if (read(arrived_.get(), &signal, sizeof(signal)) == sizeof(signal)) {
+      return static_cast<int>(signal.ssi_signo);
+    }
+    bool unread = false;
+    for (OutputRelay& relay : *relays) unread |= relay.Move();
+    return unread ? SIGPIPE : 0;
   }
 
  private:
   sigset_t set_;
   sigset_t old_;
+  Descriptor arrived_;
 };
 
+// Where mpirun writes.
+struct Outputs {
+  int out = STDOUT_FILENO, error = STDERR_FILENO;
+  std::vector<OutputRelay> relays;
+};
+
+bool SameFile(int one, int other) {
+  struct stat a = {}, b = {};
+  return fstat(one, &a) == 0 && fstat(other, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+Outputs MakeOutputs() {
+  Outputs outputs;
+  const auto add = [&](int target) {
+    if (!OutputRelay::Needs(target)) return target;
+    outputs.relays.emplace_back(target);
+    const int end = outputs.relays.back().write_end();
+    if (end >= 0) return end;
+    outputs.relays.pop_back();
+    return target;
+  };
+  outputs.out = add(STDOUT_FILENO);
+  // One relay keeps the order of what goes to one pipe.
+  const bool shared = OutputRelay::Needs(STDERR_FILENO) && SameFile(STDOUT_FILENO, STDERR_FILENO);
+  outputs.error = shared ? outputs.out : add(STDERR_FILENO);
+  return outputs;
+}
+
+// What the job said last, for as long as the reader wants it: a signal cuts it short.
+void FinishOutput(const SignalSet& signals, std::vector<OutputRelay>* relays) {
+  for (OutputRelay& relay : *relays) relay.Move();
+  const auto waits = [](const OutputRelay& relay) { return relay.waits(); };
+  while (std::any_of(relays->begin(), relays->end(), waits)) {
+    const int number = signals.Wait(kRepeatSeconds, relays);
+    if (number != 0 && number != SIGCHLD && number != SIGPIPE) return;
+  }
+}
+
 // After fork, in the child. Only async-signal-safe calls.
-[[noreturn]] void BecomeMpirun(pid_t launcher, char* const* command, char* const* environment) {
+[[noreturn]] void BecomeMpirun(pid_t launcher, const Outputs& outputs, char* const* command,
+                               char* const* environment) {
   // When the launcher dies, mpirun must end its ranks, on other nodes too: SIGTERM lets it. Ranks of this
   // node die with mpirun (DieWithParent).
   prctl(PR_SET_PDEATHSIG, SIGTERM);
@@ -178,11 +230,14 @@ class SignalSet {
     const int nothing = open("/dev/null", O_RDONLY);
     if (nothing >= 0) dup2(nothing, STDIN_FILENO);
   }
+  dup2(outputs.out, STDOUT_FILENO);
+  dup2(outputs.error, STDERR_FILENO);
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
   // Until mpirun and the ranks have their handlers, a stop request must not kill them; it is repeated.
   signal(SIGUSR1, SIG_IGN);
+  signal(SIGPIPE, SIG_DFL);
   execve(command[0], command, environment);
   _exit(kCannotStart);
 }
@@ -197,6 +252,9 @@ class Job {
       case SIGINT:
         if (++interrupts_ >= 2) return Kill();
         std::fprintf(stderr, "\ntanren launch: saving and stopping; Ctrl-C again ends the job at once\n");
+        return Stop();
+      case SIGPIPE:
+        std::fprintf(stderr, "tanren launch: nobody reads the output any more: saving and stopping\n");
         return Stop();
       case SIGTERM:
       case SIGUSR1:
@@ -302,23 +360,28 @@ int Launch(const LaunchOptions& options) {
   const std::vector<char*> command_pointers = Pointers(command);
   const std::vector<char*> entry_pointers = Pointers(entries);
 
+  // Nobody to tell is no reason to end: the exit code says what became of the job.
+  signal(SIGPIPE, SIG_IGN);
   const SignalSet signals;
+  Outputs outputs = MakeOutputs();
   const pid_t launcher = getpid();
   const pid_t child = fork();
   if (child < 0) {
     std::fprintf(stderr, "error: cannot start %s: %s\n", mpirun.c_str(), std::strerror(errno));
     return kCannotStart;
   }
-  if (child == 0) BecomeMpirun(launcher, command_pointers.data(), entry_pointers.data());
+  if (child == 0) BecomeMpirun(launcher, outputs, command_pointers.data(), entry_pointers.data());
   setpgid(child, child);  // both sides, so that neither depends on who runs first
 
+  for (OutputRelay& relay : outputs.relays) relay.ChildHasIt();
   Job job(child);
   while (true) {
     if (const std::optional<int> code = job.Reap()) {
+      FinishOutput(signals, &outputs.relays);
       ExplainEnd(*code, options);
       return *code;
     }
-    job.On(signals.Wait(kRepeatSeconds));
+    job.On(signals.Wait(kRepeatSeconds, &outputs.relays));
     job.Tick();
   }
 }

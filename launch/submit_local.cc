@@ -1,7 +1,6 @@
 #include "launch/submit_local.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -11,7 +10,6 @@
 #include <cstdio>
 #include <cstring>
 #include <optional>
-#include <string_view>
 
 #include "core/base/status.h"
 #include "core/checkpoint/file_system.h"
@@ -22,7 +20,7 @@ namespace {
 
 constexpr int kStopSignals[] = {SIGINT, SIGTERM, SIGUSR1, SIGHUP};
 constexpr int kCannotStart = 127;
-constexpr int kPollMilliseconds = 200;
+constexpr useconds_t kPollMicroseconds = 20000;
 
 volatile sig_atomic_t stop_count = 0;
 volatile sig_atomic_t interrupt_count = 0;
@@ -45,18 +43,26 @@ void CountSignal(int number) {
   _exit(kCannotStart);
 }
 
-// What the script said, up to now; false at the end of it.
-bool Copy(int from, AppendFile* log) {
-  char text[4096];
-  const ssize_t count = read(from, text, sizeof(text));
-  if (count < 0) return errno == EAGAIN || errno == EINTR;
-  if (count == 0) return false;
-  std::fwrite(text, 1, static_cast<size_t>(count), stdout);
-  std::fflush(stdout);
-  // A full disk must not end the stage for want of a log.
-  (void)log->Append(std::string_view(text, static_cast<size_t>(count)));
-  return true;
-}
+// Shows what was written to a log since the last call.
+class Follower {
+ public:
+  explicit Follower(const AppendFile& log) : log_(log), offset_(log.bytes()) {}
+
+  void Show() {
+    char text[4096];
+    while (true) {
+      const absl::StatusOr<int64_t> count = log_.ReadAt(offset_, text, sizeof(text));
+      if (!count.ok() || *count == 0) break;
+      std::fwrite(text, 1, static_cast<size_t>(*count), stdout);
+      offset_ += *count;
+    }
+    std::fflush(stdout);
+  }
+
+ private:
+  const AppendFile& log_;
+  int64_t offset_;
+};
 
 // Passes requests on, each once.
 class Messenger {
@@ -110,33 +116,26 @@ int StopRequests::count() { return stop_count; }
 int StopRequests::interrupts() { return interrupt_count; }
 
 absl::StatusOr<int> RunScript(const std::string& script, const std::string& log, const StopRequests&) {
-  TANREN_ASSIGN_OR_RETURN(AppendFile kept, AppendFile::Open(log));
-  int ends[2];
-  if (pipe2(ends, O_CLOEXEC) != 0) return ErrnoStatus(errno, "make a pipe for", script);
-  const Descriptor reader(ends[0]);
-  Descriptor writer(ends[1]);
+  TANREN_ASSIGN_OR_RETURN(const AppendFile kept, AppendFile::Open(log));
+  // The stage writes its log itself. Through a pipe its launcher, its ranks and its last words would depend
+  // on this process: bash and mpirun end by a write that nobody reads.
+  const Descriptor output(open(log.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW));
+  if (output.get() < 0) return ErrnoStatus(errno, "write", log);
+  Follower follower(kept);
   std::fflush(stdout);
   const pid_t parent = getpid();
   const pid_t child = fork();
   if (child < 0) return ErrnoStatus(errno, "start", script);
-  if (child == 0) BecomeScript(parent, script.c_str(), writer.get());
+  if (child == 0) BecomeScript(parent, script.c_str(), output.get());
   setpgid(child, child);
-  writer = Descriptor();
-  fcntl(reader.get(), F_SETFL, O_NONBLOCK);
 
   Messenger messenger(child);
-  bool open = true;
   while (true) {
     messenger.Tell();
-    // A process that outlives the script may keep the pipe open: the script's end is what counts.
     const std::optional<int> code = Reap(child);
-    pollfd wait{reader.get(), POLLIN, 0};
-    while (open && poll(&wait, 1, code.has_value() ? 0 : kPollMilliseconds) > 0) {
-      open = Copy(reader.get(), &kept);
-      messenger.Tell();
-    }
+    follower.Show();
     if (code.has_value()) return *code;
-    if (!open) usleep(1000 * kPollMilliseconds / 10);
+    usleep(kPollMicroseconds);  // a signal ends it
   }
 }
 

@@ -20,9 +20,10 @@ class StopRequests {
   static int interrupts();  // of them, INT
 };
 
-// Runs `bash script` to its end and returns its exit code (128 + N: ended by signal N). Its output goes to
-// standard output and, appended, to `log`. A stop request is passed on as USR1, a second interrupt as USR2,
-// which ends the work at once. When this process dies, the script is asked to stop.
+// Runs `bash script` to its end and returns its exit code (128 + N: ended by signal N). It appends its output
+// to `log`, a regular file, and standard output shows it. A stop request is passed on as USR1, a second
+// interrupt as USR2, which ends the work at once. When this process dies, however it does, the script is
+// asked to stop, and what it says on the way is in `log`.
 absl::StatusOr<int> RunScript(const std::string& script, const std::string& log,
                               const StopRequests& requests);
 

@@ -139,6 +139,7 @@ absl::StatusOr<Trainer::Outcome> RunJob(Runtime& runtime, const TrainOptions& op
   if (runtime.world().rank() == 0) {
     std::printf("%s, %s\n", runtime.Describe().c_str(), runtime.DescribeDevice().c_str());
   }
+  StopSignal::StopOnBrokenPipe();
   TrainerOptions trainer;
   trainer.config = &job.config;
   trainer.config_text = config::ToYaml(job.config, true);

@@ -94,6 +94,9 @@ go_on_later() {
 
 trap stop USR1 TERM INT HUP
 trap abandon USR2
+# Whoever reads the output may be gone: what became of the work must be recorded all the same. A handler, not
+# '', so that the work does not inherit it.
+trap : PIPE
 mkdir -p -- "$directory" || exit 1
 exec 9>>"$directory/stage.lock" || exit 1
 if ! flock -w "$lock_seconds" 9; then

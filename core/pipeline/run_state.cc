@@ -161,9 +161,7 @@ void Gather(const std::filesystem::path& path, int levels, std::vector<std::stri
   }
 }
 
-}  // namespace
-
-RunState ReadRunState(const std::string& directory, const AskScheduler& ask) {
+RunState LookAt(const std::string& directory, const AskScheduler& ask) {
   RunState state;
   state.directory = directory;
   state.step = NewestCommit(directory);
@@ -191,6 +189,15 @@ RunState ReadRunState(const std::string& directory, const AskScheduler& ask) {
       state.detail = absl::StrCat("job ", job, " is not in the queue, and left no record");
     }
   }
+  return state;
+}
+
+}  // namespace
+
+RunState ReadRunState(const std::string& directory, const AskScheduler& ask) {
+  RunState state = LookAt(directory, ask);
+  // Between reading what a process wrote and finding it gone, it may have written how it ended.
+  if (state.state == "interrupted") state = LookAt(directory, ask);
   return state;
 }
 

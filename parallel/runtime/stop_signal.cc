@@ -1,7 +1,8 @@
 // One thread waits for the signals and every other thread blocks them, so no handler ever runs on a thread
 // that computes. That is not a matter of taste: oneDNN before 3.11.2 points the stack pointer into a heap
 // block inside its classical gemm (oneDNN issue 4845), and the frame of a signal that arrives there
-// overwrites what lies below that block.
+// overwrites what lies below that block. SIGPIPE is the exception: the kernel sends it to the thread that
+// wrote, in the midst of the write, so its handler runs where nothing computes.
 #include "parallel/runtime/stop_signal.h"
 
 #include <pthread.h>
@@ -21,8 +22,16 @@ constexpr int kFromProgram = -1;
 std::atomic<int> received{0};
 static_assert(std::atomic<int>::is_always_lock_free);
 
-// Of a thread that was started before Install and does not block the signals.
+// Of a thread that was started before Install and does not block the signals, and of SIGPIPE.
 void OnSignal(int signal_number) { received.store(signal_number, std::memory_order_relaxed); }
+
+void Handle(int signal_number) {
+  struct sigaction action = {};
+  action.sa_handler = OnSignal;
+  action.sa_flags = SA_RESTART;
+  sigemptyset(&action.sa_mask);
+  sigaction(signal_number, &action, nullptr);
+}
 
 sigset_t SetOf(std::initializer_list<int> numbers) {
   sigset_t set;
@@ -61,15 +70,12 @@ void StopSignal::Install(bool with_term_and_int) {
   // ignored would not even be delivered to sigwait.
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
   for (const int number : {SIGUSR1, SIGTERM, SIGINT}) {
-    if (sigismember(&set, number) == 0) continue;
-    struct sigaction action = {};
-    action.sa_handler = OnSignal;
-    action.sa_flags = SA_RESTART;
-    sigemptyset(&action.sa_mask);
-    sigaction(number, &action, nullptr);
+    if (sigismember(&set, number) != 0) Handle(number);
   }
   std::thread(WaitForSignals, set).detach();
 }
+
+void StopSignal::StopOnBrokenPipe() { Handle(SIGPIPE); }
 
 bool StopSignal::Requested() { return received.load(std::memory_order_relaxed) != 0; }
 
@@ -83,6 +89,8 @@ const char* StopSignal::Name() {
       return "SIGTERM";
     case SIGINT:
       return "SIGINT";
+    case SIGPIPE:
+      return "SIGPIPE (nobody reads the output any more)";
     default:
       return "the program's own request";
   }

@@ -17,6 +17,11 @@ class StopSignal {
   // them.
   static void Install(bool with_term_and_int);
 
+  // From here on a write to a pipe that nobody reads (`tanren train | head`, a pipeline whose driver was
+  // killed) fails and requests a stop; by default it would end this process, and with it all ranks, before a
+  // save. A program that this process starts has the default again.
+  static void StopOnBrokenPipe();
+
   // True once a signal has come.
   static bool Requested();
 

@@ -113,6 +113,17 @@ expect_exit 0 rough.log submit rough --local
 same_weights calm rough
 [ "$(wc -l <rough.count)" -eq 1 ] || fail "the first stage ran $(wc -l <rough.count) times"
 
+# Whoever reads a stage's output may be gone before it has anything to say: the record is written all the same.
+cp -r calm/task unheard
+sed -i 's#calm/task#unheard#g; s#calm.count#unheard.count#g' unheard/job.sh
+rm unheard/stage.json
+mkfifo unheard.pipe
+exec 8<>unheard.pipe 9>unheard.pipe
+exec 8<&-
+(trap - PIPE; exec bash unheard/job.sh >&9 2>&1) || true
+exec 9>&-
+[ "$(state_of unheard)" = finished ] || fail "with nobody to hear it, the stage is $(state_of unheard)"
+
 # --- gates and failures --------------------------------------------------------------------------------------------
 mkdir gated
 cp -r calm/task calm/pretrain calm/sft gated/

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# SIGUSR1 whatever a run is doing, a step, validation, samples, a save, a save beside its steps, a rollout: one save at one step on
-# all ranks, exit code 75, and afterwards the run that was never asked.
+# SIGUSR1 whatever a run is doing, a step, validation, samples, a save, a save beside its steps, a rollout, and output
+# that nobody reads any more: one save at one step on all ranks, exit code 75, and afterwards the run that was never asked.
 HERE=$(cd "$(dirname "$0")" && pwd)
 source "$HERE/common.sh"
 make_data
 write_config
-sed -i 's/validation: {interval_steps: 40}/validation: {interval_steps: 10, micro_batches: 200}/' config.yaml
-echo 'samples: {interval_steps: 10, prompts: ["1+1=", "12+34=", "7*8="], max_tokens: 100}' >>config.yaml
+sed -i 's/validation: {interval_steps: 40}/validation: {interval_steps: 10, micro_batches: 300}/; s/validation: \[{path: heldout}\]/validation: [{path: train}]/' config.yaml
+# Many, so that a look at the health every few milliseconds meets them.
+prompts=$(printf '"%d+34=", ' $(seq 30))
+echo "samples: {interval_steps: 10, prompts: [${prompts%, }], max_tokens: 100}" >>config.yaml
 port=$((20000 + RANDOM % 20000))
 
 # health: what the run on $port says of itself, or nothing.
@@ -57,17 +59,33 @@ for name in in_step in_validation in_samples in_save beside_save; do
   same_run undisturbed "$name" 80
 done
 
+# Output that nobody reads any more is a request to stop as well: nothing is lost with the reader.
+unread() {  # unread NAME COMMAND...
+  local name=$1 codes
+  shift
+  set +o pipefail
+  "$@" "run_directory=$WORK/$name" train.steps=4000 train.log_interval=20 checkpoint.interval_steps=100000 2>"$name.log" | head -n 8 >/dev/null
+  codes=("${PIPESTATUS[@]}")
+  set -o pipefail
+  [ "${codes[0]}" -eq 75 ] || { tail -n 20 "$name.log" >&2; fail "$name: exit code ${codes[0]}, not 75"; }
+  no_orphans
+  # The only commit is the one that was made for it.
+  [ "$(ls -d "$name"/step-*[0-9] | wc -l)" -eq 1 ] || fail "$name: not one commit: $(ls "$name")"
+}
+unread unread_ranks "$TANREN" launch -n 2 train config.yaml
+unread unread_bare "$TANREN" train config.yaml
+
 source "$HERE/tiny_task.sh"
-options=(train.steps=14 rl.algorithm=grpo rl.epochs=2 rl.minibatches=2 rollout.samples=64 rollout.decode_slots=4)
+options=(train.steps=62 rl.algorithm=grpo rl.epochs=2 rl.minibatches=2 rollout.samples=128 rollout.decode_slots=4)
 rollout() { "$TANREN" launch -n 2 train rl.yaml "${options[@]}" "$@"; }
 expect_exit 0 rollout.log rollout "run_directory=$WORK/rollout"
 asked in_rollout 'rollout' "$TANREN" launch -n 2 train rl.yaml "${options[@]}"
 expect_exit 0 in_rollout.log rollout "run_directory=$WORK/in_rollout"
-same_run rollout in_rollout 14
+same_run rollout in_rollout 62
 
 # Killed in a rollout, it draws the same answers again.
 TANREN_FAULT=step:rollout:kill:rank=1:hit=4 expect_exit 137 killed.log rollout "run_directory=$WORK/killed" checkpoint.interval_steps=3
 no_orphans
 expect_exit 0 killed.log rollout "run_directory=$WORK/killed" checkpoint.interval_steps=3
 expect_text killed.log "resumed"
-same_run rollout killed 14
+same_run rollout killed 62

@@ -79,6 +79,15 @@ TEST_F(RunStateTest, TellsTheStatesApart) {
   EXPECT_EQ(Read().state, "finished");
 }
 
+TEST_F(RunStateTest, TakesLastWordsForTheEnd) {
+  Record("running", 0, "12", host_, 0x3fffffff);
+  const auto ends_meanwhile = [&](const std::string&) {
+    Record("saved", 75, "", host_, 0x3fffffff);
+    return std::string();
+  };
+  EXPECT_EQ(ReadRunState(directory_, ends_meanwhile).state, "saved");
+}
+
 TEST_F(RunStateTest, GivesTheLastErrorOfAFailedStage) {
   Record("failed", 2, "", host_, 1);
   Write("job.log",
