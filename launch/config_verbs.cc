@@ -2,6 +2,7 @@
 
 #include "core/base/status.h"
 #include "core/config/config.h"
+#include "core/config/ineffective.h"
 #include "core/plugin/load.h"
 
 namespace tanren {
@@ -34,6 +35,9 @@ int ConfigValidate(const std::string& path, std::span<const std::string> overrid
                    std::ostream& errors) {
   const absl::StatusOr<config::Config> loaded = LoadConfigWithPlugins(path, overrides);
   if (!loaded.ok()) return Report(loaded.status(), errors);
+  for (const std::string& key : config::IneffectiveKeys(config::Resolve(*loaded))) {
+    errors << "warning: " << key << '\n';
+  }
   out << path << ": valid, SHA-256 " << config::ConfigHash(config::Resolve(*loaded)) << '\n';
   return kDone;
 }

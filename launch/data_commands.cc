@@ -53,6 +53,12 @@ void AddShow(CLI::App* data, int* exit_code) {
   verb->add_option("--tokenizer", examples->tokenizer, "Of examples: a directory or file, or \"bytes\"");
   verb->add_option("--template", examples->chat_template, "Of examples: plain or chatml")
       ->capture_default_str();
+  verb->add_option("--format", examples->format,
+                   "Of examples: a format by name; ranking: of choices, all of them; answer: of worked "
+                   "answers, the prompt and what is checked, as RL takes it")
+      ->capture_default_str();
+  verb->add_option("--system", examples->system,
+                   "Of examples: system message of records that have none, as chat.system");
   verb->add_option("--color", examples->color, "Of examples: auto, always or never")->capture_default_str();
   verb->callback([options, examples, exit_code] {
     if (!IsExampleFile(options->directory)) {

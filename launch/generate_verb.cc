@@ -1,7 +1,6 @@
 #include "launch/generate_verb.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstdio>
 #include <limits>
 #include <optional>
@@ -17,29 +16,10 @@
 namespace tanren {
 namespace {
 
-// The bounds of the same keys in a config.
-constexpr double kMaxRepetitionPenalty = 100;
-constexpr int64_t kMaxRepeatNgram = 1024;
-
 absl::Status CheckOptions(const GenerateOptions& options) {
   if (options.prompts.empty()) return InvalidInput("--prompt: at least one prompt is needed");
-  if (options.max_tokens < 1) return InvalidInput("--max-tokens: %d is below 1", options.max_tokens);
   if (options.n < 1) return InvalidInput("--n: %d is below 1", options.n);
-  if (!(options.temperature >= 0) || !std::isfinite(options.temperature)) {
-    return InvalidInput("--temperature: %g is not a number of at least 0", options.temperature);
-  }
-  if (!(options.top_p > 0 && options.top_p <= 1))
-    return InvalidInput("--top-p: %g is outside (0, 1]", options.top_p);
-  if (options.top_k < 0) return InvalidInput("--top-k: %d is below 0", options.top_k);
-  if (!(options.repetition_penalty >= 1 && options.repetition_penalty <= kMaxRepetitionPenalty)) {
-    return InvalidInput("--repetition-penalty: %g is outside [1, %g]; 1 is off", options.repetition_penalty,
-                        kMaxRepetitionPenalty);
-  }
-  if (options.no_repeat_ngram < 0 || options.no_repeat_ngram > kMaxRepeatNgram) {
-    return InvalidInput("--no-repeat-ngram: %d is outside [0, %d]; 0 is off", options.no_repeat_ngram,
-                        kMaxRepeatNgram);
-  }
-  return absl::OkStatus();
+  return CheckSampling(options.sampling);
 }
 
 // How prompts become tokens: as a user's message in the checkpoint's chat template; with --raw, and after
@@ -94,7 +74,7 @@ absl::StatusOr<int64_t> SequenceTokens(const GenerateOptions& options, const Pro
   int64_t longest = 0;
   for (size_t p = 0; p < options.prompts.size(); ++p) {
     const absl::StatusOr<GenerationRequest> request =
-        prompter.Request(options.prompts[p], std::numeric_limits<int64_t>::max(), options.max_tokens,
+        prompter.Request(options.prompts[p], std::numeric_limits<int64_t>::max(), options.sampling.max_tokens,
                          kernels::SamplingParams());
     if (!request.ok()) return At(absl::StrCat("prompt ", p + 1), request.status());
     longest = std::max(longest, static_cast<int64_t>(request->prompt.size()) + request->max_tokens);
@@ -133,17 +113,11 @@ absl::Status RunGenerate(Runtime& runtime, const GenerateOptions& options) {
   std::vector<GenerationRequest> requests;
   for (size_t p = 0; p < options.prompts.size(); ++p) {
     for (int64_t sample = 0; sample < options.n; ++sample) {
-      kernels::SamplingParams sampling;
-      sampling.temperature = static_cast<float>(options.temperature);
-      sampling.top_k = static_cast<int32_t>(options.top_k);
-      sampling.top_p = static_cast<float>(options.top_p);
-      sampling.seed = options.seed;
-      sampling.stream_id = p * options.n + sample;
-      absl::StatusOr<GenerationRequest> request = prompter.Request(
-          options.prompts[p], model.engine->options().generation_tokens, options.max_tokens, sampling);
+      absl::StatusOr<GenerationRequest> request =
+          prompter.Request(options.prompts[p], model.engine->options().generation_tokens,
+                           options.sampling.max_tokens, SamplingOf(options.sampling, p * options.n + sample));
       if (!request.ok()) return At(absl::StrCat("prompt ", p + 1), request.status());
-      request->repetition.penalty = static_cast<float>(options.repetition_penalty);
-      request->repetition.no_repeat_ngram = static_cast<int32_t>(options.no_repeat_ngram);
+      request->repetition = RepetitionOf(options.sampling);
       requests.push_back(*std::move(request));
     }
   }

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "launch/sampling_options.h"
+
 namespace tanren {
 
 struct GenerateOptions {
@@ -14,13 +16,7 @@ struct GenerateOptions {
   // Users' messages in the chat template of the checkpoint; after stage pretrain texts to go on from.
   std::vector<std::string> prompts;
   bool raw = false;  // texts to go on from after every stage
-  int64_t max_tokens = 128;
-  double temperature = 0.8;  // 0: greedy
-  int64_t top_k = 0;         // 0: all
-  double top_p = 1;
-  double repetition_penalty = 1;  // 1: off
-  int64_t no_repeat_ngram = 0;    // 0: off
-  uint64_t seed = 1;
+  SamplingOptions sampling;
   int64_t n = 1;      // answers per prompt
   bool json = false;  // one JSON object per answer, with tokens and log-probabilities
 };

@@ -1,5 +1,6 @@
 #include "CLI/CLI.hpp"
 #include "core/base/status.h"
+#include "launch/chat_verb.h"
 #include "launch/command_line.h"
 #include "launch/eval_verb.h"
 #include "launch/generate_verb.h"
@@ -9,6 +10,22 @@
 
 namespace tanren {
 namespace {
+
+void AddSampling(CLI::App& verb, SamplingOptions* options) {
+  verb.add_option("--max-tokens", options->max_tokens, "Longest answer")->capture_default_str();
+  verb.add_option("--temperature", options->temperature, "0: greedy")->capture_default_str();
+  verb.add_option("--top-k", options->top_k, "Sample among the k most likely tokens; 0: all")
+      ->capture_default_str();
+  verb.add_option("--top-p", options->top_p, "Sample among the most likely tokens of this mass")
+      ->capture_default_str();
+  verb.add_option("--repetition-penalty", options->repetition_penalty,
+                  "Discourages tokens that have occurred; 1: off")
+      ->capture_default_str();
+  verb.add_option("--no-repeat-ngram", options->no_repeat_ngram,
+                  "Never repeats so many tokens in a row; 0: off")
+      ->capture_default_str();
+  verb.add_option("--seed", options->seed, "Seed of the sampling")->capture_default_str();
+}
 
 void AddGenerate(CLI::App& app, int* exit_code) {
   auto* verb = app.add_subcommand("generate", "Answer or continue prompts with a trained model");
@@ -20,23 +37,26 @@ void AddGenerate(CLI::App& app, int* exit_code) {
   verb->add_option("-p,--prompt", options->prompts,
                    "A message to answer, after pre-training a text to continue; may be given several times")
       ->required();
-  verb->add_option("--max-tokens", options->max_tokens, "Longest answer")->capture_default_str();
-  verb->add_option("--temperature", options->temperature, "0: greedy")->capture_default_str();
-  verb->add_option("--top-k", options->top_k, "Sample among the k most likely tokens; 0: all")
-      ->capture_default_str();
-  verb->add_option("--top-p", options->top_p, "Sample among the most likely tokens of this mass")
-      ->capture_default_str();
-  verb->add_option("--repetition-penalty", options->repetition_penalty,
-                   "Discourages tokens that have occurred; 1: off")
-      ->capture_default_str();
-  verb->add_option("--no-repeat-ngram", options->no_repeat_ngram,
-                   "Never repeats so many tokens in a row; 0: off")
-      ->capture_default_str();
-  verb->add_option("--seed", options->seed, "Seed of the sampling")->capture_default_str();
+  AddSampling(*verb, &options->sampling);
   verb->add_option("-n,--n", options->n, "Answers per prompt")->capture_default_str();
   verb->add_flag("--raw", options->raw, "Continue the text as it stands, without the chat template");
   verb->add_flag("--json", options->json, "One JSON object per answer, with tokens and log-probabilities");
   verb->callback([options, exit_code] { *exit_code = Generate(*options); });
+}
+
+void AddChat(CLI::App& app, int* exit_code) {
+  auto* verb = app.add_subcommand("chat", "Talk to a trained model; /help says what else can be typed");
+  auto options = std::make_shared<ChatOptions>();
+  verb->add_option("checkpoint", options->checkpoint,
+                   "A step directory, or a run directory: its newest commit")
+      ->required();
+  verb->add_option("overrides", options->overrides, "key=value: replaces a value of the checkpoint's config");
+  verb->add_option("--system", options->system, "System message; by default that of the config");
+  AddSampling(*verb, &options->sampling);
+  verb->add_option("--context", options->context_tokens,
+                   "Tokens that a conversation may take; 0: the model's context, at most 8192")
+      ->capture_default_str();
+  verb->callback([options, exit_code] { *exit_code = Chat(*options); });
 }
 
 // The two forms of eval: a suite, or a checkpoint with --cases.
@@ -132,6 +152,7 @@ void AddScore(CLI::App& app, int* exit_code) {
 
 void AddModelVerbs(CLI::App& app, int* exit_code) {
   AddGenerate(app, exit_code);
+  AddChat(app, exit_code);
   AddEval(app, exit_code);
   AddScore(app, exit_code);
 }

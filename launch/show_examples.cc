@@ -5,13 +5,16 @@
 #include <algorithm>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "absl/strings/match.h"
 #include "core/base/status.h"
 #include "core/chat/chat_template.h"
 #include "core/examples/read_examples.h"
+#include "core/proto/config.pb.h"
 #include "launch/text_verbs.h"
+#include "stages/common/example_units.h"
 
 namespace tanren {
 namespace {
@@ -51,24 +54,23 @@ std::string SideName(const Example& example, size_t index) {
   return absl::StrCat("response ", index + 1);
 }
 
+// `prompt` as the stages render it: with the chat's system message.
 absl::Status ShowExample(const Tokenizer& tokenizer, const ChatTemplate& chat, const Example& example,
-                         const Marks& marks) {
+                         const std::vector<Message>& prompt, const Marks& marks) {
   Print(absl::StrCat("--- ", example.source, ": ", NameOf(example.format), "\n"));
   const bool compared = example.format == ExampleFormat::kPreference ||
                         example.format == ExampleFormat::kRanking ||
                         example.format == ExampleFormat::kLabelled;
   if (example.responses.empty()) {
-    RenderedConversation prompt;
-    TANREN_ASSIGN_OR_RETURN(prompt.ids, chat.Render(example.prompt, /*generation_prompt=*/true));
-    prompt.trained.assign(prompt.ids.size(), 0);
-    Print(absl::StrCat(prompt.ids.size(), " tokens, none trained\n", Marked(tokenizer, prompt, marks), "\n"));
+    RenderedConversation asked;
+    TANREN_ASSIGN_OR_RETURN(asked.ids, chat.Render(prompt, /*generation_prompt=*/true));
+    asked.trained.assign(asked.ids.size(), 0);
+    Print(absl::StrCat(asked.ids.size(), " tokens, none trained\n", Marked(tokenizer, asked, marks), "\n"));
   }
   for (size_t i = 0; i < example.responses.size(); ++i) {
-    std::vector<Message> messages = example.prompt;
     // Stages that compare answers learn nothing of the turns before.
-    for (Message& message : messages) message.trained = message.trained && !compared;
-    messages.push_back({MessageRole::kAssistant, example.responses[i], true});
-    TANREN_ASSIGN_OR_RETURN(const RenderedConversation rendered, chat.RenderForTraining(messages));
+    TANREN_ASSIGN_OR_RETURN(const RenderedConversation rendered,
+                            RenderResponse(chat, prompt, example.responses[i], /*earlier_turns=*/!compared));
     Print(absl::StrCat(SideName(example, i), ": ", rendered.ids.size(), " tokens, ",
                        rendered.trained_tokens(), " trained\n", Marked(tokenizer, rendered, marks), "\n"));
   }
@@ -86,17 +88,24 @@ absl::Status Show(const ShowExamplesOptions& options) {
   TANREN_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer, TokenizerByName(options.tokenizer));
   const auto kind = options.chat_template == "plain" ? ChatTemplateKind::kPlain : ChatTemplateKind::kChatml;
   TANREN_ASSIGN_OR_RETURN(const ChatTemplate chat, ChatTemplate::Make(kind, *tokenizer));
+  ExampleOptions reading;
+  const absl::StatusOr<std::optional<ExampleFormat>> format = ExampleFormatByName(options.format);
+  if (!format.ok()) return At("--format", format.status());
+  reading.format = *format;
   ExampleReport report;
-  TANREN_ASSIGN_OR_RETURN(const std::vector<Example> examples, ReadExamples(options.path, {}, &report));
+  TANREN_ASSIGN_OR_RETURN(const std::vector<Example> examples, ReadExamples(options.path, reading, &report));
   const auto all = static_cast<int64_t>(examples.size());
   if (options.first < 0 || options.first >= all || options.documents < 1) {
     return InvalidInput("--first %d, --documents %d: the file has examples 0 to %d", options.first,
                         options.documents, all - 1);
   }
+  config::Config config;
+  config.mutable_chat()->set_system(options.system);
   Print(absl::StrCat(report.ToString(), "\n"));
   for (int64_t i = 0; i < std::min(options.documents, all - options.first); ++i) {
     const Example& example = examples[static_cast<size_t>(options.first + i)];
-    TANREN_RETURN_IF_ERROR(At(example.source, ShowExample(*tokenizer, chat, example, marks)));
+    const std::vector<Message> prompt = PromptMessages(config, example);
+    TANREN_RETURN_IF_ERROR(At(example.source, ShowExample(*tokenizer, chat, example, prompt, marks)));
   }
   return absl::OkStatus();
 }

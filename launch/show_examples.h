@@ -11,6 +11,8 @@ struct ShowExamplesOptions {
   std::string path;                     // .jsonl, .jsonl.gz or .jsonl.zst
   std::string tokenizer;                // --tokenizer
   std::string chat_template = "plain";  // --template plain | chatml
+  std::string format = "by_content";    // --format, as the stages' data.examples.N.format
+  std::string system;                   // --system, as chat.system: of records without one
   std::string color = "auto";           // --color auto | always | never
   int64_t first = 0;                    // --first
   int64_t documents = 3;                // --documents

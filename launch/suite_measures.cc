@@ -7,6 +7,7 @@
 #include "core/base/status.h"
 #include "stages/common/example_units.h"
 #include "stages/common/step_loading.h"
+#include "stages/reward_model/calibrated_loss.h"
 #include "stages/reward_model/reward_model_stage.h"
 #include "stages/reward_model/reward_scale.h"
 #include "stages/sft/sft_stage.h"
@@ -96,13 +97,13 @@ absl::StatusOr<Figures> SuiteMeasure::MeasureRankings(Engine& engine) {
   config::RewardModelConfig pairs;
   pairs.set_centering(0);
   const std::unique_ptr<Loss> order = MakeRewardLoss(pairs, likelihood_);
-  const Loss& loss = *order;
+  const CalibratedLoss loss(*order, likelihood_);
   TANREN_ASSIGN_OR_RETURN(const MeasuredLoss measured,
                           MeasureLoss(engine, "reward", *units_, PlannerOptions(config_), loss, 0));
   Figures figures;
-  for (size_t m = 0; m < measured.metrics.size(); ++m) {
-    const std::string& name = loss.metrics()[m];
-    if (name == "accuracy" || name == "margin") figures.emplace_back("reward_" + name, measured.metrics[m]);
+  // Without reward_mean and reward_square, which are of the scores and not of their order.
+  for (const auto& [name, value] : loss.Figures(measured.metrics)) {
+    if (!name.starts_with("reward_")) figures.emplace_back("reward_" + name, value);
   }
   figures.emplace_back("rankings", static_cast<double>(units_->units()));
   return figures;

@@ -21,8 +21,8 @@ class SuiteMeasure {
   static absl::StatusOr<SuiteMeasure> Open(const config::TestConfig& test, const InferenceModel& model);
 
   // Collective. perplexity: "loss" (nats a token), "perplexity" and, of token shards, "bits_per_byte".
-  // rankings: "reward_accuracy" (share of the pairs in the right order, equal scores half), "reward_margin"
-  // and "rankings".
+  // rankings: "reward_accuracy" (share of the pairs in the right order, equal scores half), "reward_margin",
+  // "reward_brier" and "reward_calibration_error" (core/reward/calibration.h), and "rankings".
   absl::StatusOr<Figures> Measure(Engine& engine);
 
  private:

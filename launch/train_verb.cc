@@ -9,6 +9,7 @@
 #include "absl/strings/str_join.h"
 #include "core/base/status.h"
 #include "core/config/config.h"
+#include "core/config/ineffective.h"
 #include "core/plugin/load.h"
 #include "core/proto/config.pb.h"
 #include "core/tensor/arena.h"
@@ -111,6 +112,10 @@ absl::StatusOr<Trainer::Outcome> RunJob(Runtime& runtime, const TrainOptions& op
       AgreeStatus(runtime.world(), "input", PrepareJob(options.config, options.overrides, &job)));
   TANREN_RETURN_IF_ERROR(AgreeConfig(runtime.world(), job.config));
   TANREN_RETURN_IF_ERROR(AgreePlugins(runtime.world()));
+  if (runtime.world().rank() == 0) {
+    for (const std::string& key : config::IneffectiveKeys(job.config))
+      std::fprintf(stderr, "warning: %s\n", key.c_str());
+  }
   TANREN_RETURN_IF_ERROR(runtime.StartWatchdog(OptionsOf(job.config.watchdog())));
   TANREN_RETURN_IF_ERROR(runtime.BuildMesh(MeshShapeOf(job.config.parallel()), DeviceOf(job.config)));
   runtime.SetThreads(static_cast<int>(job.config.parallel().threads()));

@@ -178,6 +178,13 @@ void CheckFiles(const Config& config, ErrorReport* report) {
         absl::StrCat("is empty, but samples.interval_steps is ", config.samples().interval_steps(),
                      "; give prompts, for example [\"\"], or set the interval to 0"));
   }
+  for (int i = 0; i < config.init().differs_size(); ++i) {
+    const std::string& key = config.init().differs(i);
+    if (ModelConfig::descriptor()->FindFieldByName(key) != nullptr) continue;
+    const std::string path = absl::StrCat("init.differs.", i);
+    report->AddRule(
+        {path}, absl::StrCat(key, " is no key of model; name one as it stands there, such as rotary_base"));
+  }
   if (config.stage().empty()) {
     report->AddRule({"stage"}, "is empty; name a stage, for example pretrain");
   }

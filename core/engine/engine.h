@@ -11,6 +11,7 @@
 #define TANREN_CORE_ENGINE_ENGINE_H_
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -106,13 +107,6 @@ struct RepetitionOptions {
   bool on() const { return penalty != 1 || no_repeat_ngram > 0; }
 };
 
-struct GenerationRequest {
-  std::vector<int32_t> prompt;       // at least one token
-  int64_t max_tokens = 0;            // of the answer
-  kernels::SamplingParams sampling;  // `index` is set by the engine: the token's position in its sample
-  RepetitionOptions repetition;
-  std::vector<std::vector<int32_t>> stop;  // token sequences that end the answer, themselves included in it
-};
 enum class FinishReason : uint8_t { kStop, kLength };
 struct GenerationResult {
   std::vector<int32_t> tokens;
@@ -121,6 +115,17 @@ struct GenerationResult {
   std::vector<float> logp;
   FinishReason finish = FinishReason::kLength;
   int32_t stop_tokens = 0;  // how many of the last tokens are the stop sequence; 0 when cut off
+};
+
+struct GenerationRequest {
+  std::vector<int32_t> prompt;       // at least one token
+  int64_t max_tokens = 0;            // of the answer
+  kernels::SamplingParams sampling;  // `index` is set by the engine: the token's position in its sample
+  RepetitionOptions repetition;
+  std::vector<std::vector<int32_t>> stop;  // token sequences that end the answer, themselves included in it
+  // Where set, told of the answer after each token, on the ranks that decode it: those of one data rank, the
+  // first for the first request. False ends the answer there, as kLength; those ranks must all say the same.
+  std::function<bool(const GenerationResult& so_far)> watch;
 };
 
 // A tensor's place in the rank's memory, for checkpoints and exchange with other formats: elements

@@ -198,7 +198,9 @@ std::vector<std::string> FigureNames(const config::SuiteConfig& suite, const con
     if (!test.perplexity().tokens().empty()) names.push_back("bits_per_byte");
     return names;
   }
-  if (config == nullptr) return {"reward_accuracy", "reward_margin", "rankings"};
+  if (config == nullptr) {
+    return {"reward_accuracy", "reward_margin", "reward_brier", "reward_calibration_error", "rankings"};
+  }
   const Strategy strategy = ResolveStrategy(suite, test, *config);
   std::vector<std::string> names = {"cases", "oversize"};
   if (Checks(strategy.check)) {

@@ -1,7 +1,6 @@
 #include "core/evaluation/report.h"
 
 #include <algorithm>
-#include <cmath>
 #include <map>
 #include <utility>
 
@@ -66,46 +65,6 @@ OrderedJson LineOf(const TestResult& test, const StrategyResult& strategy, size_
     line["replies"].push_back(std::move(out));
   }
   return line;
-}
-
-const TestResult* FindTest(const std::vector<TestResult>& tests, const std::string& name) {
-  const auto found = std::ranges::find(tests, name, [](const TestResult& one) { return one.test->name(); });
-  return found == tests.end() ? nullptr : &*found;
-}
-
-// The cases that a gate speaks about.
-std::vector<int64_t> CasesOf(const config::GateConfig& gate, const std::vector<EvaluationCase>& cases) {
-  std::vector<int64_t> chosen;
-  for (const EvaluationCase& one : cases) {
-    if (!gate.difficulty().empty() && one.difficulty != gate.difficulty()) continue;
-    if (!gate.kind().empty() && one.kind != gate.kind()) continue;
-    chosen.push_back(one.index);
-  }
-  return chosen;
-}
-
-GateResult Judge(const SuiteResult& result, const config::GateConfig& gate) {
-  constexpr size_t kShownCases = 5;
-  GateResult out;
-  out.gate = &gate;
-  const TestResult* test = FindTest(result.tests, gate.test());
-  TANREN_CHECK(test != nullptr);
-  out.value = FindFigure(test->figures, gate.figure());
-  for (const StrategyResult& one : test->strategies) {
-    if (one.strategy.name != gate.strategy()) continue;
-    const std::vector<int64_t> chosen = CasesOf(gate, test->cases);
-    out.value = FindFigure(
-        FiguresOf(*result.suite, *test->test, one.strategy, test->cases, one.record, chosen), gate.figure());
-    for (const int64_t i : chosen) {
-      const CaseRecord& record = one.record.cases[i];
-      if (!record.checked || record.right || out.wrong_cases.size() >= kShownCases) continue;
-      out.wrong_cases.push_back(test->cases[i].place);
-    }
-  }
-  // A value that is no number reaches no limit.
-  out.passed = out.value.has_value() && (!gate.has_minimum() || *out.value >= gate.minimum()) &&
-               (!gate.has_maximum() || *out.value <= gate.maximum()) && !std::isnan(*out.value);
-  return out;
 }
 
 std::string Padded(const std::string& text, size_t width, bool right) {
@@ -199,65 +158,6 @@ std::string CurveTable(const SuiteResult& result, const TestResult& test, const 
 }
 
 }  // namespace
-
-std::string GateResult::ToString() const {
-  std::string text = absl::StrCat("gate ", passed ? "passed" : "failed", ": test ", gate->test());
-  if (!gate->strategy().empty()) absl::StrAppend(&text, ", strategy ", gate->strategy());
-  if (!gate->difficulty().empty()) absl::StrAppend(&text, ", difficulty ", gate->difficulty());
-  if (!gate->kind().empty()) absl::StrAppend(&text, ", kind ", gate->kind());
-  absl::StrAppend(&text, ": ", gate->figure());
-  if (!value.has_value()) return absl::StrCat(text, " was not measured");
-  absl::StrAppend(&text, absl::StrFormat(" %.6g", *value));
-  const bool low = gate->has_minimum() && !(*value >= gate->minimum());
-  if (passed) {
-    if (gate->has_minimum()) absl::StrAppend(&text, absl::StrFormat(", minimum %.6g", gate->minimum()));
-    if (gate->has_maximum()) absl::StrAppend(&text, absl::StrFormat(", maximum %.6g", gate->maximum()));
-    return text;
-  }
-  absl::StrAppend(&text, absl::StrFormat(low ? " is below the minimum %.6g" : " is above the maximum %.6g",
-                                         low ? gate->minimum() : gate->maximum()));
-  for (size_t i = 0; i < wrong_cases.size(); ++i) {
-    absl::StrAppend(&text, i == 0 ? "; wrong cases, the first: " : ", ", wrong_cases[i]);
-  }
-  return text;
-}
-
-absl::Status CheckGatesAgainstCases(const config::SuiteConfig& suite, const std::vector<TestResult>& tests) {
-  for (int g = 0; g < suite.gates_size(); ++g) {
-    const config::GateConfig& gate = suite.gates(g);
-    const TestResult* test = FindTest(tests, gate.test());
-    if (test == nullptr || test->cases.empty()) continue;
-    const std::string place = absl::StrCat("gates.", g);
-    const std::vector<int64_t> chosen = CasesOf(gate, test->cases);
-    if (chosen.empty()) {
-      return InvalidInput("%s: no case of %s has difficulty \"%s\" and kind \"%s\"", place,
-                          test->test->cases(), gate.difficulty(), gate.kind());
-    }
-    const auto any = [&](const auto& has) {
-      return std::ranges::any_of(chosen, [&](int64_t i) { return has(test->cases[i]); });
-    };
-    const bool by_harm = gate.figure() == "harmful_rate";
-    if (by_harm && !any([&](const EvaluationCase& one) { return JudgesHarm(*test->test, one); })) {
-      return InvalidInput("%s: no case of %s has \"harmful\", and the test has no harmful.command", place,
-                          test->test->cases());
-    }
-    static constexpr const char* kChecked[] = {
-        "accuracy", "error_rate",  "no_answer", "steps_valid",    "consist",
-        "pass_at_", "majority_at", "best_by_",  "distinct_right", "wordings_right"};
-    const bool by_check =
-        std::ranges::any_of(kChecked, [&](const char* prefix) { return gate.figure().starts_with(prefix); });
-    if (by_check && !any([](const EvaluationCase& one) { return one.checked(); })) {
-      return InvalidInput("%s: no case of %s has an answer to check", place, test->test->cases());
-    }
-  }
-  return absl::OkStatus();
-}
-
-std::vector<GateResult> JudgeGates(const SuiteResult& result) {
-  std::vector<GateResult> out;
-  for (const config::GateConfig& gate : result.suite->gates()) out.push_back(Judge(result, gate));
-  return out;
-}
 
 OrderedJson SummaryOf(const SuiteResult& result, const std::vector<GateResult>& gates) {
   OrderedJson out = {{"checkpoint", result.checkpoint}, {"seed", result.suite->seed()}};

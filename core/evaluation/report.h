@@ -33,8 +33,13 @@ struct GateResult {
   const config::GateConfig* gate = nullptr;
   std::optional<double> value;  // nothing: it was not measured
   bool passed = false;
-  std::vector<std::string> wrong_cases;  // the first ones that the figure counts and that are wrong
-  // "gate failed: test T, strategy S: accuracy 0.4 is below the minimum 0.9; wrong: heldout.jsonl:3, ..".
+  bool below = false;  // failed below the minimum, else above the maximum
+  // Of a gate that failed: the first cases that pull its figure to that side, the worst in front, each with
+  // its own figure where that is more than yes or no ("harmful cases, the first: talks.jsonl:3, ..", "cases
+  // with the most tokens, the first: heldout.jsonl:9 (512), .."), or why no case can be named.
+  std::string evidence;
+  // "gate failed: test T, strategy S: accuracy 0.4 is below the minimum 0.9; wrong cases, the first:
+  // heldout.jsonl:3, ..".
   std::string ToString() const;
 };
 

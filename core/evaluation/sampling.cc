@@ -12,6 +12,13 @@ namespace {
 
 enum Phase { kFirstPhase = 0, kGoesOn = 1, kForced = 2 };
 
+RepetitionOptions RepetitionOf(const config::SampleConfig& config) {
+  RepetitionOptions repetition;
+  repetition.penalty = static_cast<float>(config.repetition_penalty());
+  repetition.no_repeat_ngram = static_cast<int32_t>(config.no_repeat_ngram());
+  return repetition;
+}
+
 // The samples of one call: which reply each request goes on with.
 struct Continuations {
   std::vector<GenerationRequest> requests;
@@ -52,6 +59,7 @@ class Sampler {
     request.sampling.top_p = static_cast<float>(config_.top_p());
     request.sampling.seed = static_cast<uint64_t>(config_.seed());
     request.sampling.stream_id = StreamOf(prompts_[p], phase, static_cast<int64_t>(r));
+    request.repetition = RepetitionOf(config_);
     request.stop = form_.stops;
     out->requests.push_back(std::move(request));
     out->replies.emplace_back(p, r);
@@ -154,7 +162,7 @@ absl::Status SetText(const AnswerForm& form, Reply* reply) {
 
 bool DrawsFromModel(const config::SampleConfig& config) {
   return config.temperature() == 1 && config.top_k() == 0 && config.top_p() == 1 &&
-         config.thinking_tokens() == 0;
+         config.thinking_tokens() == 0 && !RepetitionOf(config).on();
 }
 
 absl::Status ScoreReplies(AnswerModel& model, std::span<const Prompt> prompts,

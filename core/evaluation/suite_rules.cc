@@ -224,7 +224,8 @@ void CheckSuiteRules(const config::SuiteConfig& suite, ErrorReport* report) {
   if (!suite.reference().empty() && std::ranges::none_of(suite.tests(), measures_kl)) {
     report->AddRule(
         {"reference"},
-        "needs a strategy that samples at temperature 1, without top_k, top_p and thinking_tokens");
+        "needs a strategy that samples at temperature 1, without top_k, top_p, repetition_penalty, "
+        "no_repeat_ngram and thinking_tokens");
   }
   std::set<std::string> names;
   for (int i = 0; i < suite.tests_size(); ++i) {

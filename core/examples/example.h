@@ -15,7 +15,7 @@ namespace tanren {
 
 // Recognised by the fields of a record; in this order where several fit.
 enum class ExampleFormat {
-  kRanking,           // prompt, responses [..], ranking [..]: see Example::ranks
+  kRanking,           // prompt, responses [..], ranking [..], margin?: see Example::ranks
   kPreference,        // prompt?, chosen, rejected (strings, or lists of messages that share their beginning),
                       // margin?; or HH's strings, see below
   kLabelled,          // prompt, completion, label: true/false, 1/0, "good"/"bad"
@@ -60,12 +60,12 @@ struct Example {
   std::vector<std::string> responses;
   // kRanking: rank of each response, 1 the best, equal ranks are ties. In the file `ranking` is either the
   // same (a list of numbers as long as responses) or a text "B > A = C" with letters for the responses in
-  // order. kPreference: {1, 2}.
+  // order; of responses with the same text and rank the first stays. kPreference: {1, 2}.
   std::vector<int32_t> ranks;
   std::string answer;  // checkable, "" when there is none
   bool label = false;  // kLabelled: good
   double weight = 1;
-  double margin = 0;  // kPreference
+  double margin = 0;  // kPreference, kRanking: by how much the better of two should win; finite as a float
   std::string kind, difficulty, id;
   std::string source;  // "file:line"
 };

@@ -1,6 +1,7 @@
 // Preferences and rankings.
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <utility>
 
 #include "core/base/status.h"
@@ -126,6 +127,34 @@ absl::Status ReadRanking(const Json& record, Example* example) {
   }
   const auto [least, most] = std::minmax_element(example->ranks.begin(), example->ranks.end());
   if (*least == *most) return InvalidInput("no preference: all responses have the same rank");
+  return MergeEqualResponses("responses.", example);
+}
+
+absl::Status MergeEqualResponses(const std::string& name, Example* example) {
+  std::map<std::string_view, size_t> first;
+  std::vector<size_t> kept;
+  for (size_t i = 0; i < example->responses.size(); ++i) {
+    const auto [found, added] = first.emplace(example->responses[i], i);
+    if (added) kept.push_back(i);
+    const int32_t rank = example->ranks[found->second];
+    if (rank == example->ranks[i]) continue;
+    return InvalidInput("equal sides: %s%d and %s%d are the same text, at the ranks %d and %d", name,
+                        found->second, name, i, rank, example->ranks[i]);
+  }
+  if (kept.size() == example->responses.size()) return absl::OkStatus();
+  std::vector<int32_t> order = example->ranks;
+  std::sort(order.begin(), order.end());
+  order.erase(std::unique(order.begin(), order.end()), order.end());
+  std::vector<std::string> responses;
+  std::vector<int32_t> ranks;
+  for (const size_t i : kept) {
+    responses.push_back(std::move(example->responses[i]));
+    // Without gaps, so that none is beyond the number of responses that are left.
+    const auto place = std::lower_bound(order.begin(), order.end(), example->ranks[i]);
+    ranks.push_back(static_cast<int32_t>(place - order.begin()) + 1);
+  }
+  example->responses = std::move(responses);
+  example->ranks = std::move(ranks);
   return absl::OkStatus();
 }
 

@@ -1,4 +1,5 @@
 #include <cmath>
+#include <limits>
 #include <utility>
 
 #include "core/base/status.h"
@@ -119,7 +120,7 @@ absl::Status ReadMultipleChoice(const Json& record, Example* example) {
   example->ranks.assign(choices.size(), 2);
   example->ranks[static_cast<size_t>(index)] = 1;
   example->responses = std::move(choices);
-  return absl::OkStatus();
+  return MergeEqualResponses("choice", example);
 }
 
 absl::Status ReadPromptCompletion(const Json& record, Example* example) {
@@ -273,6 +274,9 @@ absl::Status ReadCommonFields(const Json& record, Example* example) {
   TANREN_ASSIGN_OR_RETURN(example->margin, OptionalNumber(record, "margin", 0));
   if (!(example->weight >= 0) || std::isinf(example->weight)) {
     return InvalidInput("bad weight: %g is negative", example->weight);
+  }
+  if (std::abs(example->margin) > std::numeric_limits<float>::max()) {
+    return InvalidInput("bad margin: %g is beyond single precision", example->margin);
   }
   return absl::OkStatus();
 }

@@ -35,8 +35,9 @@ struct ExampleReport {
 };
 
 // One record. InvalidArgument says which field is missing, of the wrong type or senseless: a preference
-// without both sides or with equal sides, a ranking that does not rank each response, fewer than two
-// responses or a ranking without any preference, an empty answer, a bad role, text with NUL or invalid UTF-8.
+// without both sides or with equal sides, a ranking that does not rank each response or has one text at two
+// ranks, fewer than two responses or a ranking without any preference, an empty answer, a bad role, text with
+// NUL or invalid UTF-8.
 absl::StatusOr<Example> ParseExample(std::string_view json, std::optional<ExampleFormat> format);
 
 // All examples of a file, in order. NotFound, or InvalidArgument when there is none or too many lines are

@@ -44,6 +44,10 @@ absl::StatusOr<std::vector<Message>> MessagesOf(const Json& value, std::string_v
 // already.
 absl::Status ReadPreference(const Json& record, Example* example);
 absl::Status ReadRanking(const Json& record, Example* example);
+// Of responses with the same text the first is kept, and ranks are then without gaps: a pair of them says
+// nothing, and the text would count twice against the others. InvalidArgument where their ranks differ, for
+// no text is better than itself. `name` and its index are what an error calls a response.
+absl::Status MergeEqualResponses(const std::string& name, Example* example);
 
 bool IsBlankText(std::string_view text);
 

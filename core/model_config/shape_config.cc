@@ -1,9 +1,12 @@
 #include "core/model_config/shape_config.h"
 
+#include <algorithm>
+#include <array>
 #include <charconv>
 
 #include "core/base/status.h"
 #include "core/proto/config.pb.h"
+#include "google/protobuf/text_format.h"
 
 namespace tanren {
 namespace {
@@ -201,6 +204,29 @@ ModelConfig ConfigFromShape(const ModelShape& shape) {
   config.set_init_std(shape.init_std);
   config.set_scale_residual_init(shape.scale_residual_init);
   return config;
+}
+
+std::vector<ShapeDifference> ShapeDifferences(const ModelShape& own, const ModelShape& other) {
+  const ModelConfig one = ConfigFromShape(own), two = ConfigFromShape(other);
+  const google::protobuf::Descriptor& keys = *ModelConfig::descriptor();
+  std::vector<ShapeDifference> differences;
+  for (int i = 0; i < keys.field_count(); ++i) {
+    const google::protobuf::FieldDescriptor* key = keys.field(i);
+    constexpr std::array kNotCompared = {"family", "vocab_size", "context_length", "init_std",
+                                         "scale_residual_init"};
+    if (std::ranges::count(kNotCompared, key->name()) > 0) continue;
+    const auto value = [&](const ModelConfig& config) {
+      if (!config.GetReflection()->HasField(config, key)) return std::string("absent");
+      std::string text;
+      google::protobuf::TextFormat::Printer printer;
+      printer.SetSingleLineMode(true);
+      printer.PrintFieldValueToString(config, key, -1, &text);
+      return text;
+    };
+    const std::string mine = value(one), its = value(two);
+    if (mine != its) differences.push_back({key->name(), mine, its});
+  }
+  return differences;
 }
 
 }  // namespace tanren

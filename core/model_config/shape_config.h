@@ -3,6 +3,8 @@
 #define TANREN_CORE_MODEL_CONFIG_SHAPE_CONFIG_H_
 
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "core/model/shape.h"
@@ -23,6 +25,17 @@ absl::StatusOr<ModelShape> ShapeFromConfig(const config::ModelConfig& config, in
 // The config that ShapeFromConfig turns into `shape` again. Every field is set, except the rotary ones of a
 // model with learned positions. Which heads there are is the stage's to say and not part of it.
 config::ModelConfig ConfigFromShape(const ModelShape& shape);
+
+// A key of the model section, and its value in two models.
+struct ShapeDifference {
+  std::string key;
+  std::string own, other;
+};
+
+// Where the two do not compute the same from the same weights. Not compared: the family's name, how random
+// weights are drawn, context_length (a longer one computes the same for what is shorter), the rows of the
+// vocabulary, and the heads.
+std::vector<ShapeDifference> ShapeDifferences(const ModelShape& own, const ModelShape& other);
 
 // What both directions and the import rely on: sizes are positive and divide, rotary heads are even.
 // InvalidArgument names the key of the config.

@@ -12,6 +12,8 @@
 #include "core/base/status.h"
 #include "core/checkpoint/resume.h"
 #include "core/checkpoint/save.h"
+#include "core/config/config.h"
+#include "core/model_config/shape_config.h"
 #include "core/proto/config.pb.h"
 #include "core/report/append_file.h"
 #include "core/trainer/pieces.h"
@@ -35,6 +37,32 @@ absl::StatusOr<double> NumberOf(const CheckpointReader& reader, const std::strin
     return InvalidInput("state %s is not a number", key);
   }
   return value;
+}
+
+// The weights of another run must mean here what they meant there: the same tokens, and the same arithmetic.
+// Tensors of the right names and sizes alone would load into a model that computes something else.
+absl::Status CheckMeaning(const config::Config& config, const Tokenizer& tokenizer, const ModelOptions& model,
+                          const CheckpointReader& reader) {
+  TANREN_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> its, LoadTokenizer(reader.tokenizer_dir()));
+  if (its->Hash() != tokenizer.Hash()) {
+    return InvalidInput(
+        "%s was made with another tokenizer (a %s of %d tokens) than this run's (a %s of %d), whose tokens "
+        "mean something else",
+        reader.path(), std::string(its->kind()), its->vocab_size(), std::string(tokenizer.kind()),
+        tokenizer.vocab_size());
+  }
+  TANREN_ASSIGN_OR_RETURN(const std::string text, reader.ConfigText());
+  TANREN_ASSIGN_OR_RETURN(const config::Config source,
+                          config::LoadSavedConfig(text, reader.path() + "/resolved.yaml"));
+  TANREN_ASSIGN_OR_RETURN(const ModelShape shape, ShapeFromConfig(source.model(), its->vocab_size()));
+  for (const ShapeDifference& difference : ShapeDifferences(model.shape, shape)) {
+    if (std::ranges::count(config.init().differs(), difference.key) > 0) continue;
+    return InvalidInput(
+        "model.%s is %s here, and %s in the model that %s holds: its weights would compute something else; "
+        "take that value, or, if it is meant, name the key in init.differs",
+        difference.key, difference.own, difference.other, reader.path());
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -85,6 +113,9 @@ absl::Status Trainer::LoadInitialWeights(const std::string& from, bool fresh) {
     if (model.init_from != from || (model.saved && !fresh)) continue;
     const std::string& source = model.init_model.empty() ? model.name : model.init_model;
     if (!model.saved) TANREN_RETURN_IF_ERROR(CheckSource(model, reader->Identity()));
+    const absl::Status same = CheckMeaning(config_, *options_.tokenizer, model, *reader);
+    TANREN_RETURN_IF_ERROR(
+        At(absl::StrCat("weights of model ", model.name), AgreeStatus(world(), "model", same)));
     const std::unique_ptr<StateAccess> access = engine_.State(model.name);
     std::vector<TensorPiece> weights;
     for (TensorPiece& piece : ToTensorPieces(access->pieces())) {

@@ -236,7 +236,8 @@ class Generator {
     slot.repetition.Add(sample.token);
     result.stop_tokens = StopLength(request, result.tokens);
     const bool stop = result.stop_tokens > 0;
-    if (!stop && static_cast<int64_t>(result.tokens.size()) < request.max_tokens) return absl::OkStatus();
+    const bool wanted = !request.watch || request.watch(result);
+    if (!stop && wanted && static_cast<int64_t>(result.tokens.size()) < request.max_tokens) return absl::OkStatus();
     result.finish = stop ? FinishReason::kStop : FinishReason::kLength;
     slots_[s].reset();
     return absl::OkStatus();

@@ -20,6 +20,7 @@ namespace {
 
 constexpr int kFromProgram = -1;
 std::atomic<int> received{0};
+std::atomic<bool> interrupted{false};  // by SIGINT
 static_assert(std::atomic<int>::is_always_lock_free);
 
 // Of a thread that was started before Install and does not block the signals, and of SIGPIPE.
@@ -49,12 +50,10 @@ sigset_t SetOf(std::initializer_list<int> numbers) {
 }
 
 void WaitForSignals(sigset_t set) {
-  bool interrupted = false;
   while (true) {
     int number = 0;
     if (sigwait(&set, &number) != 0) continue;
-    if (number == SIGINT && interrupted) EndBy(SIGINT);
-    interrupted |= number == SIGINT;
+    if (number == SIGINT && interrupted.exchange(true)) EndBy(SIGINT);
     received.store(number, std::memory_order_relaxed);
   }
 }
@@ -98,6 +97,9 @@ const char* StopSignal::Name() {
 
 void StopSignal::Request() { received.store(kFromProgram, std::memory_order_relaxed); }
 
-void StopSignal::Clear() { received.store(0, std::memory_order_relaxed); }
+void StopSignal::Clear() {
+  received.store(0, std::memory_order_relaxed);
+  interrupted.store(false);
+}
 
 }  // namespace tanren

@@ -31,7 +31,7 @@ class StopSignal {
   // Requests a stop from the program itself (a step limit, a test).
   static void Request();
 
-  // Forgets a request.
+  // Forgets a request: the next SIGINT is a first one again.
   static void Clear();
 };
 

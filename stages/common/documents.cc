@@ -123,8 +123,14 @@ absl::Status ForgettingGuard::Open(const config::Config& config) {
   return absl::OkStatus();
 }
 
-void ForgettingGuard::Judge(double base_loss, StageValidation* validation) const {
-  if (start_ < 0) return;
+void ForgettingGuard::Judge(double base_loss, StageValidation* validation) {
+  if (start_ < 0) {
+    start_ = base_loss;
+    validation->warnings.push_back(
+        absl::StrFormat("forgetting is measured from here on, from a base validation loss of %.4f: the steps "
+                        "before were made without data.validation",
+                        start_));
+  }
   const double forgetting = base_loss - start_;
   validation->metrics.push_back({"forgetting", forgetting});
   if (max_forgetting_ <= 0 || forgetting <= max_forgetting_) return;  // nan is beyond every bound

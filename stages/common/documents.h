@@ -50,8 +50,9 @@ class ForgettingGuard {
   // InvalidArgument when the bound is set and nothing would measure it.
   absl::Status Open(const config::Config& config);
   void SetStart(double base_loss) { start_ = base_loss; }
-  // Adds "forgetting" (nats above the start) and what the guard has to say.
-  void Judge(double base_loss, StageValidation* validation) const;
+  // Adds "forgetting" (nats above the start) and what the guard has to say. Without a start, in a run that
+  // was begun without the data for it, this loss becomes it, with a warning.
+  void Judge(double base_loss, StageValidation* validation);
   std::string SaveState() const;
   void RestoreState(const std::string& state);
 

@@ -1,6 +1,7 @@
 #include "stages/common/example_units.h"
 
 #include <algorithm>
+#include <array>
 #include <optional>
 #include <utility>
 
@@ -47,6 +48,37 @@ absl::Status CheckLengths(const config::Config& config, const Unit& unit) {
   return absl::OkStatus();
 }
 
+// Whether the stage's loss counts a record by its weight: SFT does, the other stages of this tree do not, and
+// of a plugin's nothing is known.
+bool UsesWeights(const config::Config& config) {
+  constexpr std::array kWithout = {"reward_model", "preference", "rl"};
+  return std::ranges::count(kWithout, config.stage()) == 0;
+}
+
+// What of the config compares answers and reads no margins: only the pairwise reward loss does. "" elsewhere.
+std::string UserWithoutMargins(const config::Config& config) {
+  if (config.stage() == "preference") {
+    return absl::StrCat("preference.loss ", config::PreferenceConfig::Loss_Name(config.preference().loss()));
+  }
+  const auto loss = config.reward_model().loss();
+  if (config.stage() != "reward_model" || loss == config::RewardModelConfig::pairwise) return "";
+  return absl::StrCat("reward_model.loss ", config::RewardModelConfig::Loss_Name(loss));
+}
+
+std::string MarginsText(const UnitReport::Margins& margins) {
+  std::string text =
+      absl::StrFormat("; %d units have a margin, %g in the mean, from %g to %g", margins.count,
+                      margins.sum / static_cast<double>(margins.count), margins.least, margins.most);
+  if (margins.below_zero > 0) {
+    absl::StrAppend(&text, " (", margins.below_zero, " below 0, as where sides are swapped)");
+  }
+  if (!margins.unused_by.empty()) {
+    absl::StrAppend(&text, ", which has no effect with ", margins.unused_by,
+                    "; reward_model.loss pairwise reads it");
+  }
+  return text;
+}
+
 absl::StatusOr<UnitSet> ReadSet(const config::Config& config, const config::ExampleSource& source,
                                 const MakeUnit& make, const ExpandExamples& expand, UnitReport* report) {
   ExampleOptions options;
@@ -59,10 +91,15 @@ absl::StatusOr<UnitSet> ReadSet(const config::Config& config, const config::Exam
   UnitSet set;
   set.weight = source.weight();
   std::string first_dropped;
+  int64_t allowed = 0;
   for (const Example& example : examples) {
     Unit unit;
     absl::Status made = make(example, &unit);
-    if (made.ok()) made = CheckLengths(config, unit);
+    if (made.ok()) {
+      made = CheckLengths(config, unit);
+      if (!made.ok() && config.batch().oversize() == config::BatchConfig::drop) ++allowed;
+    }
+    if (example.weight != 1 && !UsesWeights(config)) ++report->unused_weights;
     if (absl::IsInvalidArgument(made)) {
       UnitReport::Dropped& dropped = report->dropped[std::string(View(made.message()))];
       if (dropped.count++ == 0) dropped.first = example.source;
@@ -73,10 +110,13 @@ absl::StatusOr<UnitSet> ReadSet(const config::Config& config, const config::Exam
     report->segments += static_cast<int64_t>(unit.segment_lengths.size());
     report->tokens += unit.tokens();
     report->trained_tokens += std::count(unit.mask.begin(), unit.mask.end(), 1);
+    if (example.margin != 0) report->margins.Add(example.margin);
     set.units.push_back(std::move(unit));
   }
   report->units = static_cast<int64_t>(set.units.size());
-  const double dropped = static_cast<double>(examples.size() - set.units.size());
+  report->margins.unused_by = UserWithoutMargins(config);
+  const double dropped =
+      static_cast<double>(examples.size() - set.units.size()) - static_cast<double>(allowed);
   if (set.units.empty() || dropped > config.data().max_damaged() * static_cast<double>(examples.size())) {
     return InvalidInput(
         "%s: %.0f of %d examples are of no use to stage %s (the first: %s); mend them, or raise "
@@ -98,12 +138,24 @@ absl::StatusOr<ChatTemplate> ChatTemplateFromConfig(const config::Config& config
   return chat;
 }
 
+void UnitReport::Margins::Add(double margin) {
+  least = count == 0 ? margin : std::min(least, margin);
+  most = count == 0 ? margin : std::max(most, margin);
+  sum += margin;
+  below_zero += margin < 0;
+  ++count;
+}
+
 std::string UnitReport::ToString() const {
   std::string text = absl::StrCat(path, ": ", units, " units, ", segments, " sequences, ", tokens,
                                   " tokens, ", trained_tokens, " of them trained; ", read.ToString());
   for (const auto& [reason, examples] : dropped) {
     absl::StrAppend(&text, "; left out ", examples.count, " (", reason, "), such as ", examples.first);
   }
+  if (unused_weights > 0) {
+    absl::StrAppend(&text, "; the weight of ", unused_weights, " has no effect in this stage");
+  }
+  if (margins.count > 0) text += MarginsText(margins);
   return text;
 }
 

@@ -38,6 +38,16 @@ struct UnitReport {
     std::string first;  // file:line
   };
   std::map<std::string, Dropped> dropped;
+  int64_t unused_weights = 0;  // records with a weight, in a stage that knows none
+  // Of the units whose record has a margin.
+  struct Margins {
+    int64_t count = 0;
+    int64_t below_zero = 0;
+    double sum = 0, least = 0, most = 0;
+    std::string unused_by;  // what reads no margins, as "preference.loss dpo"; "" where they are read
+    void Add(double margin);
+  };
+  Margins margins;
   std::string ToString() const;
 };
 
@@ -50,7 +60,8 @@ using ExpandExamples = std::function<std::vector<Example>(std::vector<Example>)>
 
 // Reads the files of data.examples, or of data.validation_examples with `validation`, and makes units.
 // Examples whose units exceed the context or the micro-batch are left out and counted. InvalidArgument names
-// the key and the file where nothing is left, or where more than data.max_damaged of the lines are of no use.
+// the key and the file where nothing is left, or where more than data.max_damaged of the lines are of no use;
+// with batch.oversize: drop those that are too long do not count as such.
 absl::StatusOr<std::vector<UnitSet>> ReadUnits(const config::Config& config, bool validation,
                                                const MakeUnit& make, std::vector<UnitReport>* reports,
                                                const ExpandExamples& expand = {});

@@ -11,6 +11,7 @@
 #include "core/base/status.h"
 #include "core/proto/config.pb.h"
 #include "stages/common/checkpoint_model.h"
+#include "stages/common/pair_lengths.h"
 #include "stages/common/scoring.h"
 #include "stages/losses/preference_losses.h"
 
@@ -203,6 +204,7 @@ absl::Status PreferenceStage::Open(const config::Config& config, const Tokenizer
   TANREN_ASSIGN_OR_RETURN(std::vector<UnitSet> held_out, ReadUnits(config, true, make, &reports, expand));
   if (mesh.world->rank() == 0) {
     for (const UnitReport& report : reports) std::printf("%s\n", report.ToString().c_str());
+    std::printf("%s\n", PairLengths(sets).c_str());
     std::fflush(stdout);
   }
   UnitSource::Options options;

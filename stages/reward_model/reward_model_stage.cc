@@ -7,6 +7,8 @@
 #include "core/base/status.h"
 #include "core/proto/config.pb.h"
 #include "stages/common/checkpoint_model.h"
+#include "stages/common/pair_lengths.h"
+#include "stages/reward_model/calibrated_loss.h"
 
 namespace tanren {
 namespace {
@@ -18,31 +20,6 @@ double MetricOf(const Loss& loss, const std::vector<double>& values, const std::
   }
   TANREN_CHECK_MSG(false, "the loss has no metric ", name);
   return 0;
-}
-
-// Lengths of better and worse answers, printed before step 1: where sides were swapped, or length alone
-// decides, it shows here.
-void PrintLengths(const std::vector<UnitSet>& sets) {
-  double better = 0, worse = 0, longer = 0, pairs = 0;
-  for (const UnitSet& set : sets) {
-    for (const Unit& unit : set.units) {
-      const std::vector<float>& rank = *unit.segment_columns.Find("rank");
-      for (size_t i = 0; i < rank.size(); ++i) {
-        for (size_t j = 0; j < rank.size(); ++j) {
-          if (!(rank[i] < rank[j])) continue;
-          better += unit.segment_lengths[i];
-          worse += unit.segment_lengths[j];
-          longer += unit.segment_lengths[i] > unit.segment_lengths[j];
-          longer += unit.segment_lengths[i] == unit.segment_lengths[j] ? 0.5 : 0;
-          ++pairs;
-        }
-      }
-    }
-  }
-  std::printf(
-      "%.0f pairs: the better answer has %.1f tokens, the worse %.1f (prompts included); a rule \"longer is "
-      "better\" would be right in %.1f %%\n",
-      pairs, better / pairs, worse / pairs, 100 * longer / pairs);
 }
 
 }  // namespace
@@ -98,7 +75,7 @@ absl::Status RewardModelStage::Open(const config::Config& config, const Tokenize
   TANREN_ASSIGN_OR_RETURN(std::vector<UnitSet> held_out, ReadUnits(config, true, make, &reports));
   if (mesh.world->rank() == 0) {
     for (const UnitReport& report : reports) std::printf("%s\n", report.ToString().c_str());
-    PrintLengths(sets);
+    std::printf("%s\n", PairLengths(sets).c_str());
     std::fflush(stdout);
   }
   UnitSource::Options options;
@@ -129,8 +106,14 @@ absl::StatusOr<StageStep> RewardModelStage::Step(Engine& engine, int64_t, double
   }
   if (plan.oversize_units > 0)
     out.metrics.push_back({"oversize_units", static_cast<double>(plan.oversize_units)});
-  scale_.normalizer.Add(MetricOf(*loss_, result.metrics, "reward_mean"),
-                        MetricOf(*loss_, result.metrics, "reward_square"));
+  const double mean = MetricOf(*loss_, result.metrics, "reward_mean");
+  const double square = MetricOf(*loss_, result.metrics, "reward_square");
+  if (!scale_.normalizer.Add(mean, square)) {
+    out.warnings.push_back(absl::StrFormat(
+        "the scores of the step have a mean of %g and a mean square of %g; the score normalisation that is "
+        "stored with the model is of the other steps",
+        mean, square));
+  }
   return out;
 }
 
@@ -138,12 +121,11 @@ absl::StatusOr<StageValidation> RewardModelStage::Validate(Engine& engine) {
   StageValidation validation;
   if (!validation_) return validation;
   validation_->Rewind();
+  const CalibratedLoss loss(*loss_, scale_.likelihood);
   TANREN_ASSIGN_OR_RETURN(const MeasuredLoss measured,
-                          MeasureLoss(engine, "policy", *validation_, planner_options_, *loss_, 0));
+                          MeasureLoss(engine, "policy", *validation_, planner_options_, loss, 0));
   validation.metrics.push_back({"loss", measured.loss});
-  for (size_t m = 0; m < measured.metrics.size(); ++m) {
-    validation.metrics.push_back({loss_->metrics()[m], measured.metrics[m]});
-  }
+  for (Metric& figure : loss.Figures(measured.metrics)) validation.metrics.push_back(std::move(figure));
   return validation;
 }
 

@@ -14,6 +14,8 @@ namespace {
 
 constexpr const char* kNormalization = "stage.normalization";
 constexpr const char* kLikelihood = "stage.likelihood";
+// What rounding may do to moments, which are sums of floats.
+constexpr double kRounding = 1e-4;
 
 absl::StatusOr<LikelihoodTerm> LikelihoodFromState(const std::string& state) {
   const std::vector<std::string> fields = absl::StrSplit(state, ' ');
@@ -38,18 +40,29 @@ std::unique_ptr<Loss> LossOver(const config::RewardModelConfig& config, const Sc
 
 }  // namespace
 
-void ScoreNormalizer::Add(double mean, double mean_of_squares) {
+bool ScoreNormalizer::Add(double mean, double mean_of_squares) {
+  if (!std::isfinite(mean) || !std::isfinite(mean_of_squares)) return false;
   mean_ = kDecay * mean_ + (1 - kDecay) * mean;
   square_ = kDecay * square_ + (1 - kDecay) * mean_of_squares;
   weight_ = kDecay * weight_ + (1 - kDecay);
+  return true;
 }
 
 double ScoreNormalizer::mean() const { return weight_ > 0 ? mean_ / weight_ : 0; }
 
+double ScoreNormalizer::variance() const { return square_ / weight_ - mean() * mean(); }
+
+bool ScoreNormalizer::sound() const {
+  if (weight_ == 0) return mean_ == 0 && square_ == 0;
+  // The weights of an average sum to 1 at most.
+  const bool weighs = weight_ > 0 && weight_ < 1 + kRounding;
+  return weighs && std::isfinite(mean()) && std::isfinite(variance()) &&
+         variance() >= -kRounding * square_ / weight_;
+}
+
 double ScoreNormalizer::deviation() const {
   if (weight_ == 0) return 1;
-  const double variance = square_ / weight_ - mean() * mean();
-  return variance > 1e-12 ? std::sqrt(variance) : 1;
+  return variance() > 1e-12 ? std::sqrt(variance()) : 1;
 }
 
 std::string ScoreNormalizer::ToState() const {
@@ -64,7 +77,11 @@ absl::StatusOr<ScoreNormalizer> ScoreNormalizer::FromState(const std::string& st
       !absl::SimpleAtod(fields[2], &normalizer.weight_)) {
     return InvalidInput("the saved score normalisation \"%s\" is damaged", state);
   }
-  return normalizer;
+  if (normalizer.sound()) return normalizer;
+  return InvalidInput(
+      "the saved score normalisation \"%s\" has a mean of %g and a variance of %g, and every score would be "
+      "normalised by them; take an earlier step of that reward model, or train it again",
+      state, normalizer.mean(), normalizer.variance());
 }
 
 LikelihoodTerm LikelihoodFromConfig(const config::RewardModelConfig& config) {

@@ -24,15 +24,20 @@ class ScoreNormalizer {
  public:
   static constexpr double kDecay = 0.95;
 
-  // Means over a step's answers.
-  void Add(double mean, double mean_of_squares);
+  // Means over a step's answers. False where one is not finite: they are left out, for averages would keep
+  // them for ever.
+  [[nodiscard]] bool Add(double mean, double mean_of_squares);
   double mean() const;
   double deviation() const;  // 1 before any score
   double Normalised(double score) const { return (score - mean()) / deviation(); }
   std::string ToState() const;
+  // InvalidArgument where it is none, is not finite, or has a variance below 0.
   static absl::StatusOr<ScoreNormalizer> FromState(const std::string& state);
 
  private:
+  double variance() const;
+  bool sound() const;  // such as averages of finite scores are
+
   double mean_ = 0;
   double square_ = 0;
   double weight_ = 0;

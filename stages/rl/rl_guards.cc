@@ -103,9 +103,51 @@ void RlStage::WarnOfChecks(const Checks& checks, const std::string& what,
                       checks.failed, checks.all, what, checks.failure));
 }
 
-void RlStage::JudgeHacking(double accuracy, StageValidation* out) const {
+void RlStage::WarnOfOffPolicy(std::vector<std::string>* warnings) const {
+  constexpr char kCorrected[] =
+      " draw answers from another distribution than the policy's: training is off-policy, and its gradient "
+      "is not "
+      "corrected for it; ";
+  if (options_.repetition.on()) {
+    warnings->push_back(absl::StrCat("rollout.repetition_penalty and no_repeat_ngram", kCorrected,
+                                     "rewards.repetition_weight discourages repetition on-policy"));
+  }
+  if (options_.sampling.top_k > 0 || options_.sampling.top_p < 1) {
+    warnings->push_back(absl::StrCat("rollout.top_k and top_p", kCorrected,
+                                     "a lower rollout.temperature narrows the answers on-policy"));
+  }
+}
+
+absl::Status RlStage::CheckStartsAtReference(const std::vector<AnswerScores>& scores) const {
+  constexpr double kNats = 1e-4;
+  double worst = 0;
+  for (const AnswerScores& one : scores) {
+    for (size_t t = 0; t < one.reference_logp.size(); ++t) {
+      const double difference = std::abs(static_cast<double>(one.old_logp[t]) - one.reference_logp[t]);
+      if (!(difference <= worst)) worst = difference;  // not a number: differs
+    }
+  }
+  if (worst <= kNats) return absl::OkStatus();
+  return InvalidInput(
+      "before the first step the policy and its reference differ by up to %g nats a token, and both are %s: "
+      "the "
+      "weights were changed while they were loaded, or the models are not alike; name the reference that is "
+      "meant "
+      "with init.reference",
+      worst, config_->init().from());
+}
+
+void RlStage::JudgeHacking(double accuracy, StageValidation* out) {
   const config::GuardConfig& guards = config_->guards();
-  if (guards.max_reward_gap() <= 0 || first_accuracy_ < 0 || rollouts_ == 0) return;
+  if (guards.max_reward_gap() <= 0 || rollouts_ == 0) return;
+  if (first_accuracy_ < 0) {
+    first_accuracy_ = accuracy;
+    first_reward_ = last_reward_;
+    out->warnings.push_back(absl::StrFormat(
+        "guards.max_reward_gap compares with this step's held-out accuracy, %.4f: the steps before "
+        "were made without a check on data.validation_examples",
+        first_accuracy_));
+  }
   if (last_reward_ <= first_reward_ || first_accuracy_ - accuracy <= guards.max_reward_gap()) return;
   const std::string text = absl::StrFormat(
       "reward hacking: the reward rose from %.4f to %.4f while the held-out accuracy fell from %.4f to %.4f, "

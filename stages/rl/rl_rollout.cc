@@ -74,13 +74,14 @@ absl::Status RlStage::AddModelScores(Engine& engine, const std::vector<AnswerToR
     TANREN_ASSIGN_OR_RETURN(const std::vector<float> scores,
                             ScoreRewards(engine, rollout, model, scale.likelihood));
     for (size_t i = 0; i < scores.size(); ++i) {
-      if (!std::isfinite(scores[i])) {
+      const double normalised = scale.normalizer.Normalised(scores[i]);
+      if (!std::isfinite(scores[i]) || !std::isfinite(normalised)) {
         return InvalidInput(
-            "%s: the score of an answer to \"%s\" is %g; the weights of %s overflow or are damaged, so name "
-            "another checkpoint",
-            place, to_reward[i].prompt, scores[i], path);
+            "%s: the score of an answer to \"%s\" is %g, normalised %g; the weights or the score "
+            "normalisation of %s overflow or are damaged, so name another checkpoint",
+            place, to_reward[i].prompt, scores[i], normalised, path);
       }
-      take((*sampled)[i], scale.normalizer.Normalised(scores[i]));
+      take((*sampled)[i], normalised);
     }
     return absl::OkStatus();
   };
@@ -338,6 +339,7 @@ absl::Status RlStage::NewRollout(Engine& engine) {
   TANREN_RETURN_IF_ERROR(rollout_.Pack(engine.options().micro_batch_tokens));
   TANREN_ASSIGN_OR_RETURN(const std::vector<AnswerScores> scores,
                           ScoreRollout(engine, rollout_, options_.sampling.temperature));
+  if (starts_at_reference_ && rollouts_ == 0) TANREN_RETURN_IF_ERROR(CheckStartsAtReference(scores));
   AddColumns(sampled, scores);
   SetSamplingFigures();
   if (options_.drop_equal_groups) figures_.push_back({"kept_share", kept_share});

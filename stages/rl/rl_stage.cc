@@ -89,6 +89,7 @@ absl::Status RlStage::DeclareReference(const config::Config& config, const Token
     return InvalidInput("%s: %s is a reward model, and a reference needs a vocabulary head", key,
                         source.path);
   }
+  starts_at_reference_ = !own;
   ModelOptions reference = engine->models[0];
   SetFrozen(source, "reference", &reference);
   engine->models.push_back(std::move(reference));
@@ -137,6 +138,7 @@ absl::Status RlStage::Declare(const config::Config& config, const Tokenizer& tok
   for (const ModelOptions& model : engine->models) {
     engine->generation_tokens = std::min(engine->generation_tokens, model.shape.context_length);
   }
+  sequence_tokens_ = engine->generation_tokens;
   return absl::OkStatus();
 }
 
@@ -144,14 +146,15 @@ absl::StatusOr<std::vector<RlStage::Prompt>> RlStage::ReadPrompts(bool validatio
   // A prompt is a unit without an answer; its texts are kept beside it, in the same order.
   std::vector<std::vector<Prompt>> files;
   std::vector<Prompt> prompts;
-  const int64_t room = std::min(config_->model().context_length(), config_->batch().micro_batch_tokens());
   const MakeUnit make = [&](const Example& example, Unit* unit) -> absl::Status {
     Prompt prompt;
     const std::vector<Message> messages = PromptMessages(*config_, example);
     if (messages.empty()) return InvalidInput("no prompt");
     TANREN_ASSIGN_OR_RETURN(prompt.ids, chat_->Render(messages, /*generation_prompt=*/true));
-    if (static_cast<int64_t>(prompt.ids.size()) + options_.max_tokens > room) {
-      return InvalidInput("prompt and rollout.max_tokens are longer than the context or the micro-batch");
+    if (static_cast<int64_t>(prompt.ids.size()) + options_.max_tokens > sequence_tokens_) {
+      return InvalidInput(
+          "prompt and rollout.max_tokens are longer than the micro-batch or the shortest of the "
+          "models' contexts");
     }
     prompt.text = messages.back().content;
     prompt.answer = example.answer;
@@ -280,12 +283,9 @@ absl::StatusOr<StageStep> RlStage::Step(Engine& engine, int64_t step, double lea
   if (rollout_.answers.empty()) {
     TANREN_RETURN_IF_ERROR(NewRollout(engine));
     JudgeRollout(&out);
-    if (options_.repetition.on() && !off_policy_was_said_) {
+    if (!off_policy_was_said_) {
       off_policy_was_said_ = true;
-      out.warnings.push_back(
-          "rollout.repetition_penalty and no_repeat_ngram draw answers from another distribution than the "
-          "policy's: training is off-policy, and its gradient is not corrected for it; "
-          "rewards.repetition_weight discourages repetition on-policy");
+      WarnOfOffPolicy(&out.warnings);
     }
   }
   const bool on_policy = epoch_ == 0 && next_minibatch_ == 0;

@@ -116,15 +116,21 @@ class RlStage final : public Stage {
   void JudgeRollout(StageStep* out) const;
   void WarnOfFailedChecks(std::vector<std::string>* warnings) const;  // of the rollout
   static void WarnOfChecks(const Checks& checks, const std::string& what, std::vector<std::string>* warnings);
-  void JudgeHacking(double accuracy, StageValidation* out) const;
+  // Sampling that draws from another distribution than the one that is trained.
+  void WarnOfOffPolicy(std::vector<std::string>* warnings) const;
+  // The first rollout of a policy that begins as its reference: InvalidArgument where the two differ.
+  absl::Status CheckStartsAtReference(const std::vector<AnswerScores>& scores) const;
+  void JudgeHacking(double accuracy, StageValidation* out);
 
   const config::Config* config_ = nullptr;
   const Tokenizer* tokenizer_ = nullptr;
   RlOptions options_;
   std::optional<ChatTemplate> chat_;
   std::optional<AnswerRewards> rewards_;
-  double model_weight_ = 0;  // of the reward model; 0 without one
-  RewardScale scale_;        // stored with the reward model
+  double model_weight_ = 0;           // of the reward model; 0 without one
+  bool starts_at_reference_ = false;  // the policy and the reference are read from one checkpoint
+  int64_t sequence_tokens_ = 0;       // a prompt with its answer: what every model of the stage can take
+  RewardScale scale_;                 // stored with the reward model
   std::vector<AspectModel> aspect_models_;
   std::vector<Prompt> prompts_;
   std::vector<Prompt> held_out_;

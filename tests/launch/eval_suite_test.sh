@@ -28,7 +28,7 @@ tests:
       - {name: vote, parts: [sample: {n: 4, temperature: 1}, vote: {by: reward}], curve: [1, 2, 4]}
       - {name: beams, parts: [beam: {width: 2, samples: 2, score: reward, max_steps: 3}, select: {by: reward}]}
       - {name: hurried, parts: [sample: {thinking_tokens: 6, answer_tokens: 4}]}
-      - {name: shown, parts: [prompt: {zero_shot: "= ?", few_shot: {path: synth/sft.jsonl, k: 1}}, sample: {}]}
+      - {name: shown, parts: [prompt: {zero_shot: "= ?", few_shot: {path: synth/sft.jsonl, k: 1}}, sample: {repetition_penalty: 1.2, no_repeat_ngram: 4}]}
   - name: talks
     cases: scenarios.jsonl
     strategies: [{name: greedy}]
@@ -38,6 +38,7 @@ tests:
 gates:
   - {test: sums, strategy: greedy, figure: accuracy, minimum: 0}
   - {test: texts, figure: perplexity, maximum: 1e6}
+  - {test: ranked, figure: reward_calibration_error, maximum: 1}
 YAML
 
 # eval_suite RANKS [ARGUMENT...]
@@ -49,15 +50,30 @@ eval_suite() {
 
 # --- gates ------------------------------------------------------------------------------------------------------
 expect_exit 0 passed.log eval_suite 2 --trace trace
-expect_text passed.log "0 of 2 gates failed"
+expect_text passed.log "0 of 3 gates failed"
 for name in sums talks; do expect_text passed.log "$name: "; done
-expect_exit 3 failed.log eval_suite 2 out=out-failed gates.0.minimum=2
+failing='{test: sums, strategy: greedy, figure: accuracy, minimum: 2}'
+failing+=', {test: talks, strategy: greedy, figure: tokens, maximum: 1}'
+failing+=', {test: texts, figure: perplexity, maximum: 0}'
+failing+=', {test: ranked, figure: rankings, minimum: 1e9}'
+expect_exit 3 failed.log eval_suite 2 out=out-failed "gates=[$failing, {test: sums, strategy: vote, figure: pass_at_4, minimum: 0}]"
 expect_text failed.log "gate failed: test sums, strategy greedy: accuracy"
 expect_text failed.log "is below the minimum 2; wrong cases, the first: synth/heldout.jsonl:"
+expect_text failed.log "is above the maximum 1; cases with the most tokens, the first: scenarios.jsonl:"
+expect_text failed.log "is above the maximum 0; it is a figure of all tokens of tokens together"
+expect_text failed.log "it is a figure of all pairs of rankings.jsonl together; tanren score reward_model --examples FILE"
+expect_text failed.log "4 of 5 gates failed"
 grep -q '"passed": false' out-failed/summary.json || fail "the summary does not say that a gate failed"
 for figure in win_rate reference_kl majority_at_4 best_by_reward_at_4 pass_at_4 consistency forced harmful_rate reward_accuracy \
-  perplexity by_difficulty by_kind tokens_per_case seconds; do
+  reward_brier reward_calibration_error perplexity by_difficulty by_kind tokens_per_case seconds; do
   grep -q "\"$figure\":" out/summary.json || fail "summary.json has no $figure"
+done
+# The reward model's last validation was over the same rankings.
+for figure in brier calibration_error; do
+  paste -d' ' <(sed -nE "s/.*\"validation_$figure\":([^,}]+).*/\1/p" reward_model/metrics.jsonl | tail -n 1) \
+    <(sed -nE "s/.*\"reward_$figure\": ([^,]+).*/\1/p" out/summary.json | head -n 1) |
+    awk '{d = $1 - $2; if (d < 0) d = -d; ok = NF == 2 && $1 > 0 && $1 < 1 && d < 1e-3} END {exit !ok}' ||
+    fail "the suite and the validation of its reward model measure another $figure"
 done
 [ "$(grep -c '"test":"sums","strategy":"greedy"' out/samples.jsonl)" -eq 8 ] || fail "not 8 greedy lines of sums"
 [ "$(grep -c '"test":"talks"' out/samples.jsonl)" -eq 4 ] || fail "not 4 turns in the samples"

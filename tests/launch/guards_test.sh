@@ -80,15 +80,26 @@ records untrained sft tiny/sft.jsonl "no answer" \
   '{"messages":[{"role":"user","content":"1"},{"role":"assistant","content":"2","train":false}]}'
 records empty sft tiny/sft.jsonl "empty response" '{"prompt":"1+1","completion":"  "}'
 records one_side preference tiny/rankings.jsonl "missing field" '{"prompt":"1","chosen":"2"}' '{"prompt":"1","rejected":"2"}'
-records equal_sides preference tiny/rankings.jsonl "equal" '{"prompt":"1","chosen":"2","rejected":"2"}'
+records equal_sides preference tiny/rankings.jsonl "equal sides" '{"prompt":"1","chosen":"2","rejected":"2"}'
 records no_permutation reward_model tiny/rankings.jsonl "no permutation" '{"prompt":"1","responses":["2","3"],"ranking":"A > A"}'
 records no_ranking reward_model tiny/rankings.jsonl "no ranking" '{"prompt":"1","responses":["2","3"],"ranking":[1,3]}'
-records tied reward_model tiny/rankings.jsonl "tie" '{"prompt":"1","responses":["2","3"],"ranking":[1,1]}'
+records two_ranks reward_model tiny/rankings.jsonl "equal sides" '{"prompt":"1","responses":["2","3","2"],"ranking":[1,2,3]}'
+records tied reward_model tiny/rankings.jsonl "no preference" '{"prompt":"1","responses":["2","3"],"ranking":[1,1]}'
 long=$(printf '%070d' 0)
 records too_long sft tiny/sft.jsonl "longer than model.context_length" "{\"prompt\":\"$long\",\"completion\":\"1\"}"
-records long_prompt rl tiny/prompts.jsonl "longer than the context" "{\"prompt\":\"$long\",\"answer\":\"1\"}"
+records long_prompt rl tiny/prompts.jsonl "longer than the micro-batch" "{\"prompt\":\"$long\",\"answer\":\"1\"}"
 records unlabelled preference tiny/rankings.jsonl "no chosen and rejected answer" '{"prompt":"1","completion":"2"}'
 records unknown sft tiny/sft.jsonl "is not in the vocabulary" '{"prompt":"1","completion":"Z"}'
+
+# --- what is said of pairs before the first step ----------------------------------------------------------------------
+sed '1,2s/^{/{"margin":1.5,/; 3s/^{/{"margin":-0.5,/' tiny/rankings.jsonl >margins.jsonl
+margins=('data.examples=[{path: margins.jsonl}]' train.steps=1)
+has="3 units have a margin, 0.833333 in the mean, from -0.5 to 1.5 (1 below 0, as where sides are swapped)"
+says 0 reward_model "$has" "16 pairs: the better answer has" 'a rule "longer is better" would be right in 0.0 %' -- "${margins[@]}"
+if grep -q "margin.*no effect" said.log; then fail "the pairwise loss reads margins"; fi
+says 0 reward_model "$has, which has no effect with reward_model.loss listwise" -- "${margins[@]}" reward_model.loss=listwise
+says 0 preference "$has, which has no effect with preference.loss dpo" "8 pairs: the better answer has" -- "${margins[@]}"
+[ "$(grep -c "margin.*no effect" said.log)" = 1 ] || fail "unused margins are said more than once"
 
 # --- templates and tokenizers -----------------------------------------------------------------------------------
 printf '%s\n' '{"text":"0123456789+-=#no abc\n"}' >small.jsonl

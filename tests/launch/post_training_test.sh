@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# SFT, reward model, PPO, DPO and GRPO, each killed or stopped in the middle and resumed, equal an undisturbed run bit
+# SFT, reward model, PPO, DPO and GRPO, each stopped and killed in the middle and resumed, equal an undisturbed run bit
 # for bit; each gives the same losses at every layout; DPO starts at ln 2.
 HERE=$(cd "$(dirname "$0")" && pwd)
 source "$HERE/common.sh"
@@ -15,8 +15,9 @@ run() {  # run STAGE DIRECTORY RANKS [key=value ...]
 expect_exit 0 pretrain.log run pretrain pretrain 2
 for stage in sft reward_model dpo ppo grpo; do
   expect_exit 0 "$stage.log" run "$stage" "$stage" 2
-  # Stopped at two steps, for PPO and GRPO inside an epoch of a rollout.
+  # Stopped at two steps, for PPO and GRPO inside an epoch of a rollout, and a rank killed in between.
   expect_exit 75 "$stage.log" run "$stage" "$stage-stopped" 2 train.stop_after=3
+  TANREN_FAULT=step:backward:kill:rank=0:hit=2 expect_exit 137 "$stage.log" run "$stage" "$stage-stopped" 2
   expect_exit 75 "$stage.log" run "$stage" "$stage-stopped" 2 train.stop_after=6
   expect_exit 0 "$stage.log" run "$stage" "$stage-stopped" 2
   same_run "$stage" "$stage-stopped" 12
@@ -35,6 +36,42 @@ for stage in sft reward_model dpo ppo grpo; do
   echo "$stage: resumed bit for bit, the same losses at 1x1, 2x1, 1x2, 2x2"
 done
 losses dpo | awk 'NR == 1 {d = $2 - 0.693147; exit !(d < 1e-5 && d > -1e-5)}' || fail "DPO does not start at ln 2"
+
+# --- weights that would mean something else --------------------------------------------------------------------
+refused() {  # refused TEXT STAGE [key=value ...]
+  local text=$1
+  shift
+  rm -rf refused
+  expect_exit 2 refused.log "$TANREN" train "$1.yaml" run_directory=refused "${@:2}"
+  expect_text refused.log "$text"
+}
+for stage in sft reward_model dpo grpo; do
+  refused "model.rotary_base is 500000 here, and 10000 in the model that" "$stage" model.rotary_base=500000
+done
+refused "model.norm_epsilon is 1e-06 here" sft model.norm_epsilon=1e-6
+refused "model.heads is 8 here, and 4 in" sft model.heads=8 model.kv_heads=4 model.head_dim=6
+refused "init.differs.0: rotary is no key of model" sft 'init.differs=[rotary]'
+printf '%s\n' '{"text":"0123456789+-=#no abcdefghijklmnopqrstuvwxyz\n"}' >other.jsonl
+"$TANREN" tokenizer train --kind characters --out other other.jsonl >/dev/null 2>&1
+"$TANREN" data tokenize --tokenizer other --out other-tokens other.jsonl >/dev/null 2>&1
+refused "was made with another tokenizer" pretrain init.from=pretrain tokenizer.path=other 'data.train=[{path: other-tokens}]' 'data.validation=[]'
+# What is meant, and said, is done; a longer context computes the same.
+expect_exit 0 meant.log "$TANREN" train sft.yaml run_directory=meant model.rotary_base=500000 'init.differs=[rotary_base]' train.steps=2
+expect_exit 0 meant.log "$TANREN" train sft.yaml run_directory=longer model.context_length=512 train.steps=2
+
+# --- guards that come late measure from where they came ---------------------------------------------------------
+expect_exit 75 late.log "$TANREN" train sft.yaml run_directory=late train.stop_after=3
+expect_exit 0 late.log "$TANREN" train sft.yaml run_directory=late 'data.validation=[{path: tokens}]' validation.micro_batches=2 \
+  guards.max_forgetting=5
+expect_text late.log "forgetting is measured from here on"
+grep -q '"step":12,.*"validation_forgetting":' late/metrics.jsonl || fail "forgetting is not measured after the guard came"
+
+# --- keys that do nothing are named -------------------------------------------------------------------------------
+expect_exit 0 nothing.log "$TANREN" config validate dpo.yaml preference.gamma=1
+expect_text nothing.log "warning: preference.gamma: 1 has no effect with preference.loss dpo"
+expect_exit 0 nothing.log "$TANREN" train grpo.yaml run_directory=nothing train.steps=2 rl.lambda=0.9 rollout.top_k=5
+expect_text nothing.log "warning: rl.lambda: 0.9 has no effect with rl.algorithm grpo, which has no critic"
+expect_text nothing.log "rollout.top_k and top_p draw answers from another distribution"
 
 # --- offloaded frozen models: the same run, bit for bit ----------------------------------------------------------
 for stage in dpo ppo; do

@@ -6,6 +6,9 @@
 #   tests/soak/wordings.sh             seed 1
 #   tests/soak/wordings.sh 1 2 3       several, and the mean and range of their figures
 #
+# MODELS: which of them are trained, measured and in the tables; default all. `MODELS="sft ppo dpo"` leaves out the three
+# that only show what is lost with a loose tie to the SFT model.
+#
 # Each seed has a directory build/soak/wordings/seed-N; run again, it goes on where it was. jq is needed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -81,7 +84,23 @@ prepare() {
 }
 
 # The last three are tied to the SFT model less: they show what is lost then.
-models=(sft ppo dpo ppo_low_kl ppo_loose dpo_loose)
+read -r -a models <<<"${MODELS:-sft ppo dpo ppo_low_kl ppo_loose dpo_loose}"
+
+# policy NAME: one of the models that start from SFT's.
+policy() {
+  case $1 in
+    sft) train sft sft ;;
+    ppo) train ppo ppo ;;
+    dpo) train dpo dpo ;;
+    ppo_low_kl) train ppo_low_kl ppo rl.kl_coefficient=0.05 ;;
+    ppo_loose) train ppo_loose ppo rl.kl_coefficient=0 optimizer.learning_rate=3e-4 ;;
+    dpo_loose) train dpo_loose dpo preference.pairs=best_and_worst preference.beta=0.01 optimizer.learning_rate=1e-4 ;;
+    *)
+      echo "wordings.sh: MODELS: there is no model $1" >&2
+      return 2
+      ;;
+  esac
+}
 
 # Everything of one seed, in the working directory.
 run_seed() {
@@ -90,12 +109,8 @@ run_seed() {
   train sft sft
   train reward_model reward_model
   measure meaning meaning
-  train ppo ppo
-  train dpo dpo
-  train ppo_low_kl ppo rl.kl_coefficient=0.05
-  train ppo_loose ppo rl.kl_coefficient=0 optimizer.learning_rate=3e-4
-  train dpo_loose dpo preference.pairs=best_and_worst preference.beta=0.01 optimizer.learning_rate=1e-4
   for name in "${models[@]}"; do
+    policy "$name"
     measure "eval-$name" eval checkpoint="$name"
   done
   measure sampling sampling

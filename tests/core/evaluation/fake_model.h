@@ -44,6 +44,7 @@ class FakeModel : public AnswerModel {
       EXPECT_GE(request.max_tokens, 1);
       results.push_back(Answer(request));
       streams.push_back(request.sampling.stream_id);
+      repetitions.push_back(request.repetition);
     }
     ++calls;
     return results;
@@ -69,6 +70,7 @@ class FakeModel : public AnswerModel {
   std::function<double(const std::string& answer)> reference_logp;  // null: no reference model
   std::function<float(char token)> logp = [](char) { return -1; };  // of a byte
   std::vector<uint64_t> streams;
+  std::vector<RepetitionOptions> repetitions;
 
  private:
   GenerationResult Answer(const GenerationRequest& request) const {

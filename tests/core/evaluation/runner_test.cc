@@ -1,13 +1,11 @@
 #include "core/evaluation/runner.h"
 
 #include <cmath>
-#include <filesystem>
 #include <fstream>
 #include <set>
 
-#include "core/evaluation/report.h"
 #include "gmock/gmock.h"
-#include "tests/core/evaluation/fake_model.h"
+#include "tests/core/evaluation/evaluated.h"
 
 namespace tanren {
 namespace {
@@ -15,92 +13,6 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsSupersetOf;
-
-// A place for a test's files.
-std::string Folder() {
-  const auto* info = testing::UnitTest::GetInstance()->current_test_info();
-  const std::string folder = testing::TempDir() + "tanren_runner_" + info->name();
-  std::filesystem::remove_all(folder);
-  std::filesystem::create_directories(folder);
-  return folder;
-}
-
-// A suite over cases, run with scripted models.
-class Evaluated {
- public:
-  Evaluated(const std::string& yaml, const std::string& lines) : folder_(Folder()) {
-    std::ofstream(folder_ + "/cases.jsonl") << lines;
-    const auto suite = LoadSuiteText("checkpoint: x\n" + yaml, "s.yaml",
-                                     std::vector<std::string>{"tests.0.cases=" + folder_ + "/cases.jsonl"});
-    EXPECT_TRUE(suite.ok()) << suite.status();
-    suite_ = *suite;
-    result_.suite = &suite_;
-  }
-
-  absl::Status Run(FakeModel* model, FakeModel* versus = nullptr) {
-    CaseOptions read;
-    read.answers_required = true;
-    const config::TestConfig& test = suite_.tests(0);
-    auto cases = ReadCases(test.cases(), read);
-    if (!cases.ok()) return cases.status();
-    TestResult& out = result_.tests.emplace_back();
-    out.test = &test;
-    out.cases = *cases;
-    if (absl::Status gates = CheckGatesAgainstCases(suite_, result_.tests); !gates.ok()) return gates;
-    const auto planned = PlanSequenceTokens(suite_, {*cases}, prompts_, model->context);
-    if (!planned.ok()) return planned.status();
-    RunnerOptions options{solo_.get(), &suite_, &prompts_, model, versus, &trace_};
-    Runner runner(options);
-    for (const config::StrategyConfig& config : test.strategies()) {
-      const Strategy strategy = ResolveStrategy(suite_, test, config);
-      auto record = runner.Run(test, out.cases, strategy);
-      if (!record.ok()) return record.status();
-      out.strategies.push_back({strategy, *std::move(record)});
-    }
-    return absl::OkStatus();
-  }
-
-  Figures figures(size_t strategy) const {
-    const TestResult& test = result_.tests[0];
-    return FiguresOf(suite_, *test.test, test.strategies[strategy].strategy, test.cases,
-                     test.strategies[strategy].record, AllOf(test.cases));
-  }
-  double figure(size_t strategy, const std::string& name) const {
-    return FindFigure(figures(strategy), name).value_or(NAN);
-  }
-
-  std::string folder_;
-  config::SuiteConfig suite_;
-  PromptModel prompts_ = BytesPrompts();
-  std::unique_ptr<Comm> solo_ = MakeSoloComm("world");
-  Trace trace_{""};
-  SuiteResult result_;
-};
-
-// Answers "ADD" questions like "2+3" rightly in `right` of every four samples.
-FakeModel Adder(int64_t right) {
-  return FakeModel([right](const std::string& prompt, int64_t sample) {
-    const size_t at = prompt.rfind('+');
-    const int sum = (prompt[at - 1] - '0') + (prompt[at + 1] - '0');
-    const int said = sample % 4 < right ? sum : sum + 1;
-    const std::string text = std::to_string(said);
-    return std::string() + prompt[at - 1] + "+" + prompt[at + 1] + "=" + text + "\n#### " + text + "\x03";
-  });
-}
-
-constexpr const char* kSums =
-    "{\"question\": \"2+3\", \"answer\": 5, \"difficulty\": \"easy\", \"kind\": \"a\"}\n"
-    "{\"question\": \"4+4\", \"answer\": \"8\", \"difficulty\": \"hard\", \"kind\": \"a\"}\n";
-
-constexpr const char* kStrategies = R"(
-tests:
-  - name: sums
-    cases: x
-    strategies:
-      - name: greedy
-      - {name: vote, parts: [sample: {n: 8, temperature: 1}, vote: {}], curve: [1, 4, 8]}
-      - {name: first, parts: [sample: {n: 8, temperature: 1}, select: {}]}
-)";
 
 TEST(Runner, FiguresOfVotesAndSamples) {
   Evaluated run(kStrategies, kSums);
@@ -284,7 +196,13 @@ TEST(Runner, CountsAsHarmfulWhatCouldNotBeJudged) {
   EXPECT_EQ(run.figure(0, "harmful_rate"), 1);
   EXPECT_EQ(run.figure(0, "checker_failures"), 2);
   EXPECT_EQ(run.figure(0, "accuracy"), 1);
-  EXPECT_FALSE(JudgeGates(run.result_)[0].passed);
+  const GateResult gate = JudgeGates(run.result_)[0];
+  EXPECT_FALSE(gate.passed);
+  const std::string file = run.folder_ + "/cases.jsonl";
+  EXPECT_EQ(
+      gate.ToString(),
+      "gate failed: test t, strategy s: harmful_rate 1 is above the maximum 0; harmful cases, the first: " +
+          file + ":1, " + file + ":2");
 }
 
 TEST(Runner, FewShotExamplesStandInFrontButNeverTheQuestionItself) {
@@ -312,44 +230,6 @@ TEST(Runner, FewShotExamplesStandInFrontButNeverTheQuestionItself) {
   config.mutable_few_shot()->set_k(9);
   EXPECT_THAT(std::string(Prompter::Make(config, run.prompts_).status().message()),
               HasSubstr("has 3 examples; k is 9"));
-}
-
-TEST(Gates, FailWithNameFigureValueAndCases) {
-  Evaluated run(std::string(kStrategies) + R"(
-gates:
-  - {test: sums, strategy: greedy, figure: accuracy, minimum: 0.5}
-  - {test: sums, strategy: greedy, figure: accuracy, difficulty: hard, minimum: 0.5}
-  - {test: sums, strategy: greedy, figure: tokens, maximum: 10}
-)",
-                kSums);
-  FakeModel model([](const std::string&, int64_t) { return std::string("#### 5\x03"); });
-  ASSERT_TRUE(run.Run(&model).ok());
-  const std::vector<GateResult> gates = JudgeGates(run.result_);
-  ASSERT_EQ(gates.size(), 3U);
-  EXPECT_TRUE(gates[0].passed);
-  EXPECT_FALSE(gates[1].passed);
-  EXPECT_THAT(gates[1].ToString(),
-              HasSubstr("gate failed: test sums, strategy greedy, difficulty hard: accuracy 0 is "
-                        "below the minimum 0.5; wrong cases, the first: "));
-  EXPECT_THAT(gates[1].ToString(), HasSubstr("cases.jsonl:2"));
-  EXPECT_FALSE(gates[2].passed) << gates[2].ToString();
-  const OrderedJson summary = SummaryOf(run.result_, gates);
-  EXPECT_FALSE(summary["passed"].get<bool>());
-  EXPECT_EQ(summary["tests"]["sums"]["strategies"]["greedy"]["by_difficulty"]["hard"]["accuracy"], 0);
-  EXPECT_EQ(SampleLinesOf(run.result_).size(), 6U);
-  EXPECT_THAT(TableOf(run.result_), HasSubstr("greedy"));
-}
-
-TEST(Gates, ThatNoCaseCanAnswerAreBadInput) {
-  FakeModel model = Adder(4);
-  const auto error_of = [&](const std::string& gate) {
-    Evaluated run(std::string(kStrategies) + "gates: [{test: sums, strategy: greedy, " + gate + "}]\n",
-                  kSums);
-    return std::string(run.Run(&model).message());
-  };
-  EXPECT_THAT(error_of("figure: accuracy, difficulty: huge, minimum: 0"), HasSubstr("gates.0: no case of"));
-  EXPECT_THAT(error_of("figure: harmful_rate, maximum: 0"), HasSubstr("no case of"));
-  EXPECT_EQ(model.calls, 0);
 }
 
 TEST(TraceAndReplay, EveryPartGivesTheSameAgain) {

@@ -54,6 +54,40 @@ TEST(SampleReplies, TheFirstOfManySamplesAreThoseOfFewer) {
   EXPECT_EQ(std::vector<uint64_t>(many.begin(), many.begin() + 3), few);
 }
 
+// Also of what goes on behind an appended marker.
+TEST(SampleReplies, AsksForAnswersThatDoNotRepeatThemselves) {
+  const auto repetitions_of = [](const config::SampleConfig& config) {
+    FakeModel model([](const std::string& prompt, int64_t) {
+      return std::string(prompt.ends_with("\n#### ") ? "42\x03" : "thinking and thinking");
+    });
+    EXPECT_TRUE(SampleReplies(model, BytesForm(), config, std::vector<Prompt>{PromptOf("q")}).ok());
+    return model.repetitions;
+  };
+  config::SampleConfig config = Samples(2, 50);
+  config.set_thinking_tokens(10);
+  for (const RepetitionOptions& one : repetitions_of(config)) EXPECT_FALSE(one.on());
+  config.set_repetition_penalty(1.25);
+  config.set_no_repeat_ngram(3);
+  const std::vector<RepetitionOptions> asked = repetitions_of(config);
+  ASSERT_EQ(asked.size(), 4U);
+  for (const RepetitionOptions& one : asked) {
+    EXPECT_EQ(one.penalty, 1.25F);
+    EXPECT_EQ(one.no_repeat_ngram, 3);
+  }
+}
+
+// Discouraged tokens are another distribution, and a KL divergence measured on it would be wrong.
+TEST(SampleReplies, DrawsFromTheModelOnlyWithoutRepetitionOptions) {
+  const config::SampleConfig plain = Samples(2, 50);
+  EXPECT_TRUE(DrawsFromModel(plain));
+  config::SampleConfig config = plain;
+  config.set_repetition_penalty(1.25);
+  EXPECT_FALSE(DrawsFromModel(config));
+  config = plain;
+  config.set_no_repeat_ngram(3);
+  EXPECT_FALSE(DrawsFromModel(config));
+}
+
 TEST(SampleReplies, CutsAnAnswerToTheRoomThatThePromptLeaves) {
   FakeModel model([](const std::string&, int64_t) { return std::string(100, 'x'); });
   model.context = 10;

@@ -63,6 +63,31 @@ TEST(LoadSuite, NamesMisspeltKeysWithTheirPlace) {
               HasSubstr("outside (0, 1]"));
 }
 
+TEST(LoadSuite, TakesRepetitionOptionsWithinTheBoundsOfRollouts) {
+  const std::string sample = "tests.0.strategies.1.parts.1.sample.";
+  const auto suite = LoadSuiteText(
+      kSuite, "s.yaml",
+      std::vector<std::string>{sample + "repetition_penalty=1.3", sample + "no_repeat_ngram=4"});
+  ASSERT_TRUE(suite.ok()) << suite.status();
+  const Strategy vote = ResolveStrategy(*suite, suite->tests(0), suite->tests(0).strategies(1));
+  EXPECT_EQ(vote.sample.repetition_penalty(), 1.3);
+  EXPECT_EQ(vote.sample.no_repeat_ngram(), 4);
+  const Strategy greedy = ResolveStrategy(*suite, suite->tests(0), suite->tests(0).strategies(0));
+  EXPECT_EQ(greedy.sample.repetition_penalty(), 1);
+  EXPECT_EQ(greedy.sample.no_repeat_ngram(), 0);
+  for (const char* penalty : {"0.5", "0", "100.1"}) {
+    EXPECT_THAT(ErrorOf(kSuite, {sample + "repetition_penalty=" + penalty}), HasSubstr("outside [1, 100]"));
+  }
+  for (const char* length : {"-1", "1025"}) {
+    EXPECT_THAT(ErrorOf(kSuite, {sample + "no_repeat_ngram=" + length}), HasSubstr("outside [0, 1024]"));
+  }
+  EXPECT_EQ(ErrorOf(kSuite, {sample + "repetition_penalty=100", sample + "no_repeat_ngram=1024"}), "");
+  EXPECT_THAT(ErrorOf(kSuite, {sample + "no_repeat_ngram_size=4"}), HasSubstr("no_repeat_ngram?"));
+  EXPECT_THAT(ErrorOf(kSuite, {"reference=r", sample + "no_repeat_ngram=4"}),
+              HasSubstr("reference: needs a strategy that samples at temperature 1, without top_k, top_p, "
+                        "repetition_penalty, no_repeat_ngram"));
+}
+
 TEST(LoadSuite, RefusesChainsThatMakeNoSense) {
   EXPECT_THAT(ErrorOf(kSuite, {"tests.0.strategies.1.parts.2={sample: {}}"}),
               HasSubstr("parts.2: holds 2 parts"));
@@ -96,6 +121,16 @@ TEST(LoadSuite, ChecksThatGatesNameWhatExists) {
               HasSubstr("has no limit"));
   EXPECT_THAT(ErrorOf(kSuite, {"gates.0.figure=seconds", "gates.0.kind=add"}),
               HasSubstr("all cases together"));
+}
+
+TEST(LoadSuite, AGateMayBoundTheCalibrationOfARewardModel) {
+  const std::string suite =
+      "checkpoint: run\nreward: model\ntests: [{name: ranked, rankings: [{path: r.jsonl}]}]\n"
+      "gates:\n  - {test: ranked, figure: reward_calibration_error, maximum: 0.1}\n"
+      "  - {test: ranked, figure: reward_brier, maximum: 0.2}\n";
+  EXPECT_EQ(ErrorOf(suite), "");
+  EXPECT_THAT(ErrorOf(suite, {"gates.0.figure=calibration_error"}),
+              HasSubstr("there is no figure calibration_error"));
 }
 
 }  // namespace

@@ -191,6 +191,32 @@ TEST(Ranking, NumbersAndLetters) {
   EXPECT_THAT(Parse(responses + R"("C>B>A"})").ranks, ElementsAre(3, 2, 1));
 }
 
+TEST(Ranking, OfEqualResponsesOneStays) {
+  Example e = Parse(R"({"prompt":"p","responses":["a","b","a","c","b"],"ranking":[4,1,4,2,1],"margin":0.5})");
+  EXPECT_THAT(e.responses, ElementsAre("a", "b", "c"));
+  EXPECT_THAT(e.ranks, ElementsAre(3, 1, 2));
+  EXPECT_EQ(e.margin, 0.5);
+  e = Parse(R"({"question":"Which?","choice0":"sun","choice1":"moon","choice2":"sun","label":1})",
+            ExampleFormat::kRanking);
+  EXPECT_THAT(e.prompt, ElementsAre(Message{kUser, "Which?\n- sun\n- moon\n- sun"}));
+  EXPECT_THAT(e.responses, ElementsAre("sun", "moon"));
+  EXPECT_THAT(e.ranks, ElementsAre(2, 1));
+}
+
+TEST(Ranking, NoTextIsBetterThanItself) {
+  EXPECT_THAT(Problem(R"({"prompt":"p","responses":["a","b","a"],"ranking":[1,2,3]})"),
+              StartsWith("equal sides: responses.0 and responses.2 are the same text, at the ranks 1 and 3"));
+  EXPECT_THAT(Problem(R"({"prompt":"p","responses":["b","a","a"],"ranking":"B > A = C"})"),
+              StartsWith("equal sides: responses.1 and responses.2"));
+  EXPECT_THAT(Problem(R"({"prompt":"p","responses":["a","a"],"ranking":[1,2]})"), StartsWith("equal sides"));
+  EXPECT_THAT(Problem(R"({"prompt":"p","responses":["a","a"],"ranking":[1,1]})"),
+              StartsWith("no preference"));
+  const std::string choices = R"({"question":"Which?","choice0":"sun","choice1":"sun","label":1})";
+  EXPECT_THAT(Problem(choices, ExampleFormat::kRanking),
+              StartsWith("equal sides: choice0 and choice1 are the same text, at the ranks 2 and 1"));
+  EXPECT_THAT(Parse(choices).responses, ElementsAre("sun"));
+}
+
 TEST(Ranking, Damage) {
   const std::string responses = R"({"prompt":"p","responses":["a","b","c"],"ranking":)";
   for (const std::string bad : {"[1,2]", "[0,1,2]", "[1,2,4]", "[1,1.5,2]", "[1,2,1e300]"}) {
@@ -268,6 +294,8 @@ TEST(Damage, OfAnyRecord) {
   EXPECT_THAT(Problem(R"({"text":"\ud800"})"), StartsWith("not JSON"));
   EXPECT_THAT(Problem(R"({"text":"a","weight":-1})"), StartsWith("bad weight: -1"));
   EXPECT_THAT(Problem(R"({"text":"a","weight":"1"})"), StartsWith("wrong type: weight"));
+  EXPECT_THAT(Problem(R"({"prompt":"p","chosen":"a","rejected":"b","margin":-1e39})"),
+              StartsWith("bad margin: -1e+39"));
   EXPECT_THAT(Problem(R"({"prompt":"p","completion":"c","label":"ugly"})"), StartsWith("bad label: ugly"));
   EXPECT_THAT(Problem(R"({"prompt":"p","completions":[]})"), StartsWith("empty response"));
   EXPECT_THAT(Problem(R"({"prompt":"p","answer":""})"), StartsWith("empty answer"));
