@@ -73,4 +73,10 @@ absl::StatusOr<MeasuredLoss> MeasureLoss(
   return measured;
 }
 
+double MetricOf(const Loss& loss, const std::vector<double>& metrics, const std::string& name) {
+  const auto found = std::find(loss.metrics().begin(), loss.metrics().end(), name);
+  TANREN_CHECK_MSG(found != loss.metrics().end(), "the loss has no metric ", name);
+  return metrics[found - loss.metrics().begin()];
+}
+
 }  // namespace tanren

@@ -40,6 +40,9 @@ absl::StatusOr<MeasuredLoss> MeasureLoss(
     const Loss& loss, int64_t limit,
     const std::function<absl::Status(std::vector<MicroBatch>*)>& prepare = {});
 
+// Of a loss's metrics the one of this name, which it must have.
+double MetricOf(const Loss& loss, const std::vector<double>& metrics, const std::string& name);
+
 }  // namespace tanren
 
 #endif  // TANREN_STAGES_COMMON_STEP_LOADING_H_

@@ -56,9 +56,9 @@ std::unique_ptr<Loss> MakeLoss(const Options& options) {
   return nullptr;
 }
 
-// What the loss is where policy and reference are equal; below 0: depends on the data, or there is no
-// reference.
-double StartLoss(const Options& options) {
+// What the loss is where policy and reference are equal, on data of which the share `good` is labelled good
+// (KTO); below 0: there is no reference.
+double StartLoss(const Options& options, double good) {
   const double beta = BetaOf(options);
   switch (options.loss()) {
     case Options::dpo:
@@ -67,6 +67,8 @@ double StartLoss(const Options& options) {
       return std::numbers::ln2;
     case Options::ipo:
       return 1 / (4 * beta * beta);
+    case Options::kto:
+      return 0.5 * (options.desirable_weight() * good + options.undesirable_weight() * (1 - good));
     default:
       return -1;
   }
@@ -178,6 +180,13 @@ absl::Status PreferenceStage::Declare(const config::Config& config, const Tokeni
     return InvalidInput("%s: %s is a reward model, and a reference needs a vocabulary head", key,
                         source.path);
   }
+  const int64_t context = engine->models[0].shape.context_length;
+  if (source.shape.context_length < context) {
+    return InvalidInput(
+        "%s: %s has a context of %d tokens and cannot score what model.context_length %d lets in; set "
+        "model.context_length: %d",
+        key, source.path, source.shape.context_length, context, source.shape.context_length);
+  }
   std::error_code error;
   starts_at_reference_ = std::filesystem::equivalent(source.path, start, error);
   ModelOptions reference = engine->models[0];
@@ -192,7 +201,8 @@ absl::Status PreferenceStage::Open(const config::Config& config, const Tokenizer
     return InvalidInput(
         "data.examples: stage preference needs at least one file of pairs, rankings or labels");
   }
-  kto_ = config.preference().loss() == Options::kto;
+  preference_ = &config.preference();
+  kto_ = preference_->loss() == Options::kto;
   TANREN_ASSIGN_OR_RETURN(const ChatTemplate chat, ChatTemplateFromConfig(config, tokenizer));
   const MakeUnit make = [&](const Example& example, Unit* unit) {
     return kto_ ? MakeLabelledUnit(config, chat, example, unit) : MakePairUnit(config, chat, example, unit);
@@ -204,7 +214,7 @@ absl::Status PreferenceStage::Open(const config::Config& config, const Tokenizer
   TANREN_ASSIGN_OR_RETURN(std::vector<UnitSet> held_out, ReadUnits(config, true, make, &reports, expand));
   if (mesh.world->rank() == 0) {
     for (const UnitReport& report : reports) std::printf("%s\n", report.ToString().c_str());
-    std::printf("%s\n", PairLengths(sets).c_str());
+    if (const std::string lengths = PairLengths(sets); !lengths.empty()) std::printf("%s\n", lengths.c_str());
     std::fflush(stdout);
   }
   UnitSource::Options options;
@@ -216,7 +226,6 @@ absl::Status PreferenceStage::Open(const config::Config& config, const Tokenizer
   planner_options_ = PlannerOptions(config);
   planner_ = std::make_unique<StepPlanner>(examples_.get(), planner_options_);
   loss_ = MakeLoss(config.preference());
-  expected_start_ = starts_at_reference_ ? StartLoss(config.preference()) : -1;
   TANREN_RETURN_IF_ERROR(RefuseGuards(config, /*measures_forgetting=*/true));
   TANREN_RETURN_IF_ERROR(forgetting_.Open(config));
   return base_.Open(config, tokenizer);
@@ -278,7 +287,7 @@ absl::Status PreferenceStage::Begin(Engine& engine) {
     TANREN_ASSIGN_OR_RETURN(const std::vector<Metric> base, base_.Measure(engine, "policy", "base_"));
     forgetting_.SetStart(base[0].value);
   }
-  if (expected_start_ < 0) return absl::OkStatus();
+  if (!starts_at_reference_) return absl::OkStatus();
   const std::string cursor = planner_->SaveState();
   TANREN_ASSIGN_OR_RETURN(const StepPlan plan, planner_->Next());
   TANREN_ASSIGN_OR_RETURN(std::vector<MicroBatch> batches,
@@ -286,14 +295,13 @@ absl::Status PreferenceStage::Begin(Engine& engine) {
   TANREN_RETURN_IF_ERROR(AddReference(engine, *examples_, &plan, &batches));
   TANREN_ASSIGN_OR_RETURN(const StepResult result, engine.Evaluate("policy", batches, *loss_));
   TANREN_RETURN_IF_ERROR(planner_->RestoreState(cursor));
-  if (std::abs(result.loss - expected_start_) <= kStartTolerance * std::max(1.0, expected_start_)) {
-    return absl::OkStatus();
-  }
+  const double expected = StartLoss(*preference_, kto_ ? MetricOf(*loss_, result.metrics, "good") : 0);
+  if (std::abs(result.loss - expected) <= kStartTolerance * std::max(1.0, expected)) return absl::OkStatus();
   return InvalidInput(
       "the loss of the first step is %.7f and not %.7f, as it is where policy and reference are the same: "
       "init.from and "
       "the reference differ; name the reference that is meant with init.reference",
-      result.loss, expected_start_);
+      result.loss, expected);
 }
 
 absl::StatusOr<StageStep> PreferenceStage::Step(Engine& engine, int64_t, double learning_rate) {

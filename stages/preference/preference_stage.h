@@ -15,6 +15,10 @@
 
 namespace tanren {
 
+namespace config {
+class PreferenceConfig;
+}
+
 // A unit is a pair, chosen first; or, for KTO, one answer with the segment column "label" (1 good, -1 bad).
 absl::Status MakePairUnit(const config::Config& config, const ChatTemplate& chat, const Example& example,
                           Unit* unit);
@@ -45,11 +49,11 @@ class PreferenceStage final : public Stage {
                             std::vector<MicroBatch>* batches);
   absl::StatusOr<double> MismatchedKl(Engine& engine, Source& source, const StepPlan& plan);
 
+  const config::PreferenceConfig* preference_ = nullptr;
   bool needs_reference_ = false;
-  bool starts_at_reference_ = false;
+  bool starts_at_reference_ = false;  // the loss of the first step is then known
   bool kto_ = false;
-  double z0_ = 0;              // of the last step
-  double expected_start_ = 0;  // the loss of a policy that is its reference; < 0: not checked
+  double z0_ = 0;  // of the last step
   std::unique_ptr<UnitSource> examples_;
   std::unique_ptr<UnitSource> validation_;  // null without
   std::unique_ptr<StepPlanner> planner_;

@@ -11,19 +11,6 @@
 #include "stages/reward_model/calibrated_loss.h"
 
 namespace tanren {
-namespace {
-
-// Metrics of a step by the loss's names, and those that are meant for the normaliser.
-double MetricOf(const Loss& loss, const std::vector<double>& values, const std::string& name) {
-  for (size_t m = 0; m < values.size(); ++m) {
-    if (loss.metrics()[m] == name) return values[m];
-  }
-  TANREN_CHECK_MSG(false, "the loss has no metric ", name);
-  return 0;
-}
-
-}  // namespace
-
 absl::Status MakeRankingUnit(const config::Config& config, const ChatTemplate& chat, const Example& example,
                              Unit* unit) {
   if (example.format != ExampleFormat::kRanking && example.format != ExampleFormat::kPreference) {
@@ -75,7 +62,7 @@ absl::Status RewardModelStage::Open(const config::Config& config, const Tokenize
   TANREN_ASSIGN_OR_RETURN(std::vector<UnitSet> held_out, ReadUnits(config, true, make, &reports));
   if (mesh.world->rank() == 0) {
     for (const UnitReport& report : reports) std::printf("%s\n", report.ToString().c_str());
-    std::printf("%s\n", PairLengths(sets).c_str());
+    if (const std::string lengths = PairLengths(sets); !lengths.empty()) std::printf("%s\n", lengths.c_str());
     std::fflush(stdout);
   }
   UnitSource::Options options;

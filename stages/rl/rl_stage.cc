@@ -20,13 +20,6 @@ constexpr uint64_t kPromptStream = 0x70726f6d7074;
 constexpr uint64_t kEpochStream = 0x65706f6368;
 constexpr const char* kHeldOut = "answers to held-out prompts";
 
-double MetricOf(const Loss& loss, const std::vector<double>& values, const std::string& name) {
-  for (size_t m = 0; m < values.size(); ++m) {
-    if (loss.metrics()[m] == name) return values[m];
-  }
-  return 0;
-}
-
 }  // namespace
 
 absl::StatusOr<RewardScale> RlStage::DeclareRewardModel(const std::string& key, const std::string& path,

@@ -162,6 +162,61 @@ TEST_F(StartChecks, ADpoPolicyThatClaimsToBeItsReferenceIsIt) {
   EXPECT_THAT(std::string(refused.message()), HasSubstr("init.reference"));
 }
 
+TEST_F(StartChecks, SoIsAKtoPolicyWhateverTheShareOfGoodAnswers) {
+  Load("stage: preference\npreference: {loss: kto, undesirable_weight: 3}\n",
+       "{\"prompt\": \"1\", \"completion\": \"22\", \"label\": true}\n"
+       "{\"prompt\": \"2\", \"completion\": \"3\", \"label\": false}\n"
+       "{\"prompt\": \"3\", \"completion\": \"1\", \"label\": false}\n");
+  Save(directory_ / "start");
+  config_.mutable_init()->set_from(directory_ / "start");
+  PreferenceStage stage;
+  ASSERT_TRUE(stage.Declare(config_, *tokenizer_, &options_).ok());
+  ASSERT_TRUE(stage.Open(config_, *tokenizer_, mesh_).ok());
+  const std::unique_ptr<Engine> engine = MakeEngine();
+  const absl::Status equal = stage.Begin(*engine);
+  EXPECT_TRUE(equal.ok()) << equal;
+  Nudge(*engine);
+  const absl::Status refused = stage.Begin(*engine);
+  EXPECT_TRUE(absl::IsInvalidArgument(refused)) << refused;
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("init.from and the reference differ"));
+}
+
+TEST_F(StartChecks, SoIsThePolicyOfTheFirstRollout) {
+  Load(
+      "stage: rl\nrl: {algorithm: grpo, kl_coefficient: 0.1}\nrewards: {checker: numeric}\n"
+      "rollout: {prompts: 2, samples: 4, max_tokens: 8}\n",
+      "{\"prompt\": \"1\", \"answer\": \"1\"}\n{\"prompt\": \"22\", \"answer\": \"2\"}\n");
+  Save(directory_ / "start");
+  config_.mutable_init()->set_from(directory_ / "start");
+  for (const bool nudge : {false, true}) {
+    RlStage stage;
+    options_ = *EngineOptionsFromConfig(config_, tokenizer_->vocab_size());
+    ASSERT_TRUE(stage.Declare(config_, *tokenizer_, &options_).ok());
+    ASSERT_TRUE(stage.Open(config_, *tokenizer_, mesh_).ok());
+    const std::unique_ptr<Engine> engine = MakeEngine();
+    ASSERT_TRUE(stage.Begin(*engine).ok());
+    if (nudge) Nudge(*engine);
+    const absl::Status stepped = stage.Step(*engine, 0, 1e-3).status();
+    EXPECT_EQ(stepped.ok(), !nudge) << stepped;
+    if (nudge) {
+      EXPECT_TRUE(absl::IsInvalidArgument(stepped));
+      EXPECT_THAT(std::string(stepped.message()), HasSubstr("the policy and its reference differ by up to"));
+    }
+  }
+}
+
+TEST_F(StartChecks, AReferenceMustTakeWhatThePolicyTakes) {
+  Load("stage: preference\n", R"({"prompt": "1", "chosen": "22", "rejected": "3"})");
+  Save(directory_ / "start");
+  config_.mutable_init()->set_from(directory_ / "start");
+  config_.mutable_model()->set_context_length(256);
+  options_ = *EngineOptionsFromConfig(config_, tokenizer_->vocab_size());
+  PreferenceStage stage;
+  const absl::Status refused = stage.Declare(config_, *tokenizer_, &options_);
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("has a context of 128 tokens"));
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("set model.context_length: 128"));
+}
+
 // A run that goes back, once or again, in the middle of a rollout or at its end, draws prompts that it has
 // not drawn.
 TEST_F(StartChecks, ARolloutThatIsPassedOverIsNotDrawnAgain) {
