@@ -27,7 +27,7 @@ void Decide(bool right, CheckResult* result) {
 }
 
 void Fail(std::string why, CheckResult* result) {
-  *result = {0, false, true, std::move(result->answer), std::move(why), {}};
+  *result = {0, false, true, std::move(result->answer), std::move(why), {}, {}};
 }
 
 class NumericChecker : public Checker {

@@ -34,9 +34,11 @@ struct CheckerOptions {
   // kCommand: the program and its arguments, started without a shell, with {"prompt", "response", "answer"}
   // as one JSON line on stdin. Exit code 0: right, 1: wrong; a number on the first line of stdout is the
   // score instead, as it stands: also NaN and infinity, which a caller refuses. A first line that is the JSON
-  // object {"scores": {"name": number, ...}} gives several scores beside the exit code. Anything else, and no
-  // end within the limit, is a failure: counted, score 0. It runs with a CPU and memory limit, default signal
-  // handling, no inherited file descriptors, and its whole process group is ended at the limit.
+  // object {"scores": {"name": number, ...}} gives several scores beside the exit code, and with
+  // {"steps": [number, ...]} one for each line of the response: a process reward. Anything else, more steps
+  // than lines, and no end within the limit, is a failure: counted, score 0. It runs with a CPU and memory
+  // limit, default signal handling, no inherited file descriptors, and its whole process group is ended at
+  // the limit.
   std::vector<std::string> command;
   double time_limit_seconds = 10;
 };
@@ -48,6 +50,7 @@ struct CheckResult {
   std::string answer;                    // what was extracted, "" when nothing
   std::string failure;                   // why it failed
   std::map<std::string, double> scores;  // that a command gave by name; NaN: not a finite number
+  std::vector<double> steps;             // that a command gave to the first lines; NaN: not a finite number
 };
 
 class Checker {
@@ -86,6 +89,9 @@ struct StepReport {
   bool valid() const { return steps > 0 && right == steps && leads_to_answer; }
 };
 StepReport CheckSteps(std::string_view response, std::string_view marker);
+
+// The byte behind each line of a text, its line feed included; the last line need not have one. None of "".
+std::vector<size_t> LineEnds(std::string_view text);
 
 }  // namespace tanren
 

@@ -297,13 +297,30 @@ std::string WithNullForNonFinite(std::string_view json) {
   return out;
 }
 
-// {"scores": {"name": number, ...}}; null stands for NaN. False for anything else.
-bool ParseScores(std::string_view line, std::map<std::string, double>* scores) {
+// A number; null stands for NaN.
+bool ParseNumber(const nlohmann::json& json, double* number) {
+  if (!json.is_number() && !json.is_null()) return false;
+  *number = json.is_null() ? std::numeric_limits<double>::quiet_NaN() : json.get<double>();
+  return true;
+}
+
+// {"scores": {"name": number, ...}, "steps": [number, ...]}, or one of the two. False for anything else.
+bool ParseScores(std::string_view line, CheckResult* result) {
   const auto json = nlohmann::json::parse(WithNullForNonFinite(line), nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object() || !json.contains("scores") || !json["scores"].is_object()) return false;
-  for (const auto& [name, score] : json["scores"].items()) {
-    if (!score.is_number() && !score.is_null()) return false;
-    (*scores)[name] = score.is_null() ? std::numeric_limits<double>::quiet_NaN() : score.get<double>();
+  if (!json.is_object()) return false;
+  const auto scores = json.find("scores"), steps = json.find("steps");
+  if (scores == json.end() && steps == json.end()) return false;
+  if (scores != json.end()) {
+    if (!scores->is_object()) return false;
+    for (const auto& [name, score] : scores->items()) {
+      if (!ParseNumber(score, &result->scores[name])) return false;
+    }
+  }
+  if (steps != json.end()) {
+    if (!steps->is_array()) return false;
+    for (const nlohmann::json& step : *steps) {
+      if (!ParseNumber(step, &result->steps.emplace_back())) return false;
+    }
   }
   return true;
 }
@@ -331,18 +348,25 @@ class CommandChecker : public Checker {
     if (outcome.failure.empty() && outcome.exit_code > 1) {
       outcome.failure = absl::StrCat("exit code ", outcome.exit_code);
     }
-    if (!outcome.failure.empty()) {
-      result.failed = true;
-      result.failure = absl::StrCat(options_.command[0], ": ", outcome.failure);
-      return result;
-    }
+    const auto failure = [&](std::string_view why) {
+      CheckResult failed;
+      failed.answer = result.answer;
+      failed.failed = true;
+      failed.failure = absl::StrCat(options_.command[0], ": ", View(why));
+      return failed;
+    };
+    if (!outcome.failure.empty()) return failure(outcome.failure);
     const std::string_view first =
         Trimmed(std::string_view(outcome.output).substr(0, outcome.output.find('\n')));
-    if (first.starts_with('{') && !ParseScores(first, &result.scores)) {
-      result.failed = true;
-      result.failure = absl::StrCat(
-          options_.command[0], ": its first line begins as JSON and is not {\"scores\": {\"name\": number}}");
-      return result;
+    if (first.starts_with('{') && !ParseScores(first, &result)) {
+      return failure(
+          "its first line begins as JSON and is not {\"scores\": {\"name\": number}, \"steps\": [number]} or "
+          "one "
+          "of the two");
+    }
+    if (const size_t lines = LineEnds(response).size(); result.steps.size() > lines) {
+      return failure(
+          absl::StrCat("it gave ", result.steps.size(), " steps to a response of ", lines, " lines"));
     }
     if (!ParseScore(first, &result.score)) result.score = outcome.exit_code == 0 ? 1 : 0;
     result.right = result.score >= 0.5;

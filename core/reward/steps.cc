@@ -275,4 +275,12 @@ StepReport CheckSteps(std::string_view response, std::string_view marker) {
   return report;
 }
 
+std::vector<size_t> LineEnds(std::string_view text) {
+  std::vector<size_t> ends;
+  for (size_t begin = 0; begin < text.size(); begin = ends.back()) {
+    ends.push_back(std::min(text.find('\n', begin), text.size() - 1) + 1);
+  }
+  return ends;
+}
+
 }  // namespace tanren

@@ -52,7 +52,9 @@ absl::Status RewardModelStage::Open(const config::Config& config, const Tokenize
     return InvalidInput(
         "data.examples: stage reward_model needs at least one file of rankings or preferences");
   }
-  TANREN_RETURN_IF_ERROR(RefuseGuards(config, /*measures_forgetting=*/false));
+  const bool keeps_head = LikelihoodFromConfig(config.reward_model()).has_value();
+  TANREN_RETURN_IF_ERROR(RefuseGuards(config, /*measures_forgetting=*/keeps_head));
+  TANREN_RETURN_IF_ERROR(forgetting_.Open(config));
   TANREN_ASSIGN_OR_RETURN(const ChatTemplate chat, ChatTemplateFromConfig(config, tokenizer));
   const MakeUnit make = [&](const Example& example, Unit* unit) {
     return MakeRankingUnit(config, chat, example, unit);
@@ -75,6 +77,13 @@ absl::Status RewardModelStage::Open(const config::Config& config, const Tokenize
   planner_ = std::make_unique<StepPlanner>(examples_.get(), planner_options_);
   scale_.likelihood = LikelihoodFromConfig(config.reward_model());
   loss_ = MakeRewardLoss(config.reward_model(), scale_.likelihood);
+  return keeps_head ? base_.Open(config, tokenizer) : absl::OkStatus();
+}
+
+absl::Status RewardModelStage::Begin(Engine& engine) {
+  if (base_.empty()) return absl::OkStatus();
+  TANREN_ASSIGN_OR_RETURN(const std::vector<Metric> base, base_.Measure(engine, "policy", "base_"));
+  forgetting_.SetStart(base[0].value);
   return absl::OkStatus();
 }
 
@@ -106,13 +115,19 @@ absl::StatusOr<StageStep> RewardModelStage::Step(Engine& engine, int64_t, double
 
 absl::StatusOr<StageValidation> RewardModelStage::Validate(Engine& engine) {
   StageValidation validation;
-  if (!validation_) return validation;
-  validation_->Rewind();
-  const CalibratedLoss loss(*loss_, scale_.likelihood);
-  TANREN_ASSIGN_OR_RETURN(const MeasuredLoss measured,
-                          MeasureLoss(engine, "policy", *validation_, planner_options_, loss, 0));
-  validation.metrics.push_back({"loss", measured.loss});
-  for (Metric& figure : loss.Figures(measured.metrics)) validation.metrics.push_back(std::move(figure));
+  if (validation_) {
+    validation_->Rewind();
+    const CalibratedLoss loss(*loss_, scale_.likelihood);
+    TANREN_ASSIGN_OR_RETURN(const MeasuredLoss measured,
+                            MeasureLoss(engine, "policy", *validation_, planner_options_, loss, 0));
+    validation.metrics.push_back({"loss", measured.loss});
+    for (Metric& figure : loss.Figures(measured.metrics)) validation.metrics.push_back(std::move(figure));
+  }
+  if (!base_.empty()) {
+    TANREN_ASSIGN_OR_RETURN(const std::vector<Metric> base, base_.Measure(engine, "policy", "base_"));
+    validation.metrics.insert(validation.metrics.end(), base.begin(), base.end());
+    forgetting_.Judge(base[0].value, &validation);
+  }
   return validation;
 }
 
@@ -120,6 +135,7 @@ std::map<std::string, std::string> RewardModelStage::SaveState() const {
   std::map<std::string, std::string> state = {{"train", planner_->SaveState()},
                                               {"normalization", scale_.normalizer.ToState()}};
   if (scale_.likelihood.has_value()) state["likelihood"] = LikelihoodState(scale_.likelihood);
+  if (!base_.empty()) state["forgetting"] = forgetting_.SaveState();
   return state;
 }
 
@@ -130,6 +146,8 @@ absl::Status RewardModelStage::RestoreState(const std::map<std::string, std::str
     return InvalidInput("the checkpoint has no data cursor or no score normalisation of stage reward_model");
   }
   TANREN_ASSIGN_OR_RETURN(scale_.normalizer, ScoreNormalizer::FromState(normalization->second));
+  if (const auto start = state.find("forgetting"); start != state.end())
+    forgetting_.RestoreState(start->second);
   return planner_->RestoreState(cursor->second);
 }
 

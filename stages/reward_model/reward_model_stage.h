@@ -24,6 +24,7 @@ class RewardModelStage final : public Stage {
   absl::Status Declare(const config::Config& config, const Tokenizer& tokenizer,
                        EngineOptions* engine) override;
   absl::Status Open(const config::Config& config, const Tokenizer& tokenizer, const Mesh& mesh) override;
+  absl::Status Begin(Engine& engine) override;
   absl::StatusOr<StageStep> Step(Engine& engine, int64_t step, double learning_rate) override;
   absl::StatusOr<StageValidation> Validate(Engine& engine) override;
   absl::Status SkipSteps(int64_t steps) override { return planner_->Skip(steps); }
@@ -37,6 +38,8 @@ class RewardModelStage final : public Stage {
   StepPlanner::Options planner_options_;
   std::unique_ptr<Loss> loss_;
   RewardScale scale_;
+  HeldOutDocuments base_;  // measured where the model keeps its vocabulary head
+  ForgettingGuard forgetting_;
 };
 
 void RegisterRewardModelStage();

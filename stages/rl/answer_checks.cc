@@ -60,11 +60,11 @@ absl::Status CheckAspect(const config::RewardAspect& aspect) {
   return absl::OkStatus();
 }
 
-void Fail(std::string why, AnswerVerdict* verdict) { *verdict = {0, false, true, std::move(why)}; }
+void Fail(std::string why, AnswerVerdict* verdict) { *verdict = {0, false, true, std::move(why), {}}; }
 
 // What a result says of the aspect `name`; of the main checker with an empty name.
 AnswerVerdict VerdictOf(const CheckResult& result, const std::string& name) {
-  AnswerVerdict verdict{result.score, result.right, false, ""};
+  AnswerVerdict verdict{result.score, result.right, false, "", result.steps};
   if (result.failed) {
     Fail(result.failure, &verdict);
   } else if (!name.empty() && !result.scores.empty()) {
@@ -86,6 +86,9 @@ void PackVerdict(const AnswerVerdict& verdict, std::string* bytes) {
   bytes->append(flags, sizeof(flags));
   bytes->append(reinterpret_cast<const char*>(&length), sizeof(length));
   bytes->append(verdict.failure);
+  const uint64_t steps = verdict.steps.size();
+  bytes->append(reinterpret_cast<const char*>(&steps), sizeof(steps));
+  bytes->append(reinterpret_cast<const char*>(verdict.steps.data()), steps * sizeof(double));
 }
 
 AnswerVerdict UnpackVerdict(const char** at) {
@@ -99,14 +102,22 @@ AnswerVerdict UnpackVerdict(const char** at) {
   *at += sizeof(length);
   verdict.failure.assign(*at, length);
   *at += length;
+  uint64_t steps = 0;
+  std::memcpy(&steps, *at, sizeof(steps));
+  *at += sizeof(steps);
+  verdict.steps.resize(steps);
+  if (steps > 0) std::memcpy(verdict.steps.data(), *at, steps * sizeof(double));
+  *at += steps * sizeof(double);
   return verdict;
 }
 
 absl::Status RequireFinite(const std::string& place, const AnswerVerdict& verdict,
                            const AnswerToCheck& answer) {
-  if (std::isfinite(verdict.score)) return absl::OkStatus();
-  return InvalidInput("%s: the score of an answer to \"%s\" is %g; scores are finite numbers", place,
-                      answer.prompt, verdict.score);
+  const auto wrong = std::ranges::find_if(verdict.steps, [](double step) { return !std::isfinite(step); });
+  if (std::isfinite(verdict.score) && wrong == verdict.steps.end()) return absl::OkStatus();
+  return InvalidInput("%s: the score of %s to \"%s\" is %g; scores are finite numbers", place,
+                      wrong == verdict.steps.end() ? "an answer" : "a line of an answer", answer.prompt,
+                      wrong == verdict.steps.end() ? verdict.score : *wrong);
 }
 
 }  // namespace

@@ -23,6 +23,7 @@ struct AnswerVerdict {
   bool right = false;   // score >= 0.5
   bool failed = false;  // counted; the score is 0
   std::string failure;
+  std::vector<double> steps;  // of the answer's first lines, from a command; finite
 };
 
 struct AnswerToCheck {

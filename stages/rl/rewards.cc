@@ -58,17 +58,24 @@ absl::Status AnswerRewards::Check(Comm& world, const std::vector<AnswerToReward>
   return absl::OkStatus();
 }
 
-// A step's reward belongs to the token in which its equation ends.
+// A step's reward belongs to the token in which its equation, or the line that a command scored, ends.
 void AnswerRewards::AddSteps(const AnswerToReward& answer, AnswerReward* reward) const {
-  const StepReport report = CheckSteps(reward->text, marker_);
-  if (report.steps == 0) return;
+  std::vector<double> scores = reward->check.steps;
+  std::vector<size_t> ends;
+  if (scores.empty()) {
+    StepReport report = CheckSteps(reward->text, marker_);
+    for (const uint8_t right : report.step_right) scores.push_back(right ? 1 : -1);
+    ends = std::move(report.step_end);
+  } else {
+    ends = LineEnds(reward->text);
+  }
+  const double each = step_weight_ / static_cast<double>(scores.size());
   size_t step = 0, bytes = 0;
   const std::span<const int32_t> tokens = WithoutEnd(answer);
-  for (size_t t = 0; t < tokens.size() && step < report.step_end.size(); ++t) {
+  for (size_t t = 0; t < tokens.size() && step < scores.size(); ++t) {
     bytes += tokenizer_->DecodeToken(tokens[t]).size();
-    for (; step < report.step_end.size() && report.step_end[step] <= bytes; ++step) {
-      const double sign = report.step_right[step] ? 1 : -1;
-      reward->per_token[t] += static_cast<float>(sign * step_weight_ / static_cast<double>(report.steps));
+    for (; step < scores.size() && ends[step] <= bytes; ++step) {
+      reward->per_token[t] += static_cast<float>(each * scores[step]);
     }
   }
 }
@@ -85,7 +92,6 @@ absl::StatusOr<std::vector<AnswerReward>> AnswerRewards::Reward(Comm& world,
     std::erase_if(known, [&](int32_t id) { return id >= tokenizer_->vocab_size(); });
     TANREN_ASSIGN_OR_RETURN(reward.text, tokenizer_->Decode(known));
     reward.per_token.assign(answer.tokens.size(), 0);
-    if (step_weight_ > 0) AddSteps(answer, &reward);
     if (!answer.ended) reward.total -= missing_end_penalty_;
     if (overlong_buffer_ > 0) {
       reward.total +=
@@ -95,6 +101,7 @@ absl::StatusOr<std::vector<AnswerReward>> AnswerRewards::Reward(Comm& world,
       reward.total -= repetition_weight_ * RepetitionShare(tokens, kRepetitionNgram);
   }
   TANREN_RETURN_IF_ERROR(Check(world, answers, with_aspects, &rewards));
+  for (size_t i = 0; i < answers.size() && step_weight_ > 0; ++i) AddSteps(answers[i], &rewards[i]);
   return rewards;
 }
 

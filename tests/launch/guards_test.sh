@@ -44,6 +44,8 @@ base=('data.validation=[{path: tiny/base}]' validation.interval_steps=2 optimize
 for stage in sft preference rl; do
   guard "the base validation loss has risen by" "$stage" guards.max_forgetting=0.1 "${base[@]}" init.from=tiny/sft
 done
+# A reward model that scores by its language model's likelihood trains that too.
+guard "the base validation loss has risen by" reward_model guards.max_forgetting=0.1 "${base[@]}" init.from=tiny/sft reward_model.likelihood=mean
 fast=(rl.algorithm=grpo rl.kl_coefficient=1e-6 train.steps=6)
 guard "an answer's KL to the reference is" rl guards.max_kl=0.01 "${fast[@]}"
 # Steps are paid for and right answers are not: the longer an answer, the more steps it holds.

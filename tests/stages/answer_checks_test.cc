@@ -6,8 +6,11 @@
 #include <cmath>
 #include <fstream>
 
+#include "core/base/status.h"
 #include "core/config/config.h"
 #include "core/proto/config.pb.h"
+#include "core/tokenizer/simple_vocabularies.h"
+#include "stages/rl/rewards.h"
 
 namespace tanren {
 namespace {
@@ -128,6 +131,65 @@ TEST(AnswerChecks, WeightsOfTheMainCheckerAndNeedForAnswers) {
   EXPECT_TRUE(AnswerChecks::Make(Rewards("{aspects: [{name: a, checker: regex}]}"))->needs_reference());
   EXPECT_FALSE(
       AnswerChecks::Make(Rewards("{aspects: [{name: a, checker: regex, pattern: x}]}"))->needs_reference());
+}
+
+// What each token of the answer, one a byte, is paid.
+std::vector<float> PaidFor(const std::string& answer, const std::string& rewards,
+                           std::string* error = nullptr) {
+  const std::unique_ptr<Tokenizer> tokenizer = *MakeByteTokenizer({"<|endoftext|>"});
+  absl::StatusOr<AnswerRewards> made = AnswerRewards::Make(Rewards(rewards), *tokenizer, 100);
+  EXPECT_TRUE(made.ok()) << made.status();
+  AnswerToReward given;
+  given.prompt = "question";
+  given.reference = "7";
+  given.tokens = *tokenizer->Encode(answer);
+  given.tokens.push_back(256);
+  given.stop_tokens = 1;
+  given.ended = true;
+  const auto paid = made->Reward(*MakeSoloComm("world"), {given});
+  if (error != nullptr) *error = std::string(paid.status().message());
+  if (!paid.ok()) return {};
+  EXPECT_EQ((*paid)[0].per_token.size(), answer.size() + 1);
+  std::vector<float> tokens = (*paid)[0].per_token;
+  EXPECT_EQ(tokens.back(), 0);  // the end of the turn
+  tokens.pop_back();
+  return tokens;
+}
+
+TEST(ProcessRewards, EquationsArePaidWhereTheyEnd) {
+  EXPECT_EQ(PaidFor("3+4=7\n1+1=3", "{checker: numeric, step_weight: 2}"),
+            (std::vector<float>{0, 0, 0, 0, 1, 0, 0, 0, 0, 0, -1}));
+  EXPECT_EQ(PaidFor("none", "{checker: numeric, step_weight: 2}"), (std::vector<float>{0, 0, 0, 0}));
+}
+
+TEST(ProcessRewards, ACommandScoresLines) {
+  const auto with = [](const std::string& output) {
+    return "{checker: external, step_weight: 2, command: [echo, '" + output + "']}";
+  };
+  EXPECT_EQ(PaidFor("ab\ncd", with(R"({"steps": [0.5, -1]})")), (std::vector<float>{0, 0, 0.5, 0, -1}));
+  // With scores beside them, fewer than lines, empty lines, a line feed at the end.
+  EXPECT_EQ(PaidFor("a\n\nb\n", with(R"({"scores": {"x": 1}, "steps": [1, 2]})")),
+            (std::vector<float>{0, 1, 2, 0, 0}));
+  // Without any the equations count.
+  EXPECT_EQ(PaidFor("1+1=2", with(R"({"steps": []})")), (std::vector<float>{0, 0, 0, 0, 2}));
+  EXPECT_EQ(PaidFor("1+1=2", with("1")), (std::vector<float>{0, 0, 0, 0, 2}));
+  // A failed check pays for no line.
+  EXPECT_EQ(PaidFor("ab", with(R"({"steps": [1, 1]})")), (std::vector<float>{0, 0}));
+  EXPECT_EQ(PaidFor("ab", with(R"({"steps": ["x"]})")), (std::vector<float>{0, 0}));
+  std::string error;
+  PaidFor("ab\ncd", with(R"({"steps": [1, NaN]})"), &error);
+  EXPECT_THAT(error, HasSubstr("the score of a line of an answer to \"question\" is nan"));
+}
+
+TEST(ProcessRewards, WhatIsWrongWithStepsIsSaid) {
+  const auto failure = [](const std::string& output) {
+    return CheckAll("{checker: external, command: [echo, '" + output + "']}", {{"p", "a\nb", ""}})[0]
+        .main.failure;
+  };
+  EXPECT_EQ(failure(R"({"steps": [1, 2]})"), "");
+  EXPECT_THAT(failure(R"({"steps": [1, 2, 3]})"), HasSubstr("it gave 3 steps to a response of 2 lines"));
+  EXPECT_THAT(failure(R"({"steps": 1})"), HasSubstr("is not {\"scores\""));
+  EXPECT_THAT(failure(R"({"other": 1})"), HasSubstr("is not {\"scores\""));
 }
 
 }  // namespace
