@@ -1,5 +1,6 @@
 #include "launch/chat_verb.h"
 
+#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -36,11 +37,11 @@ constexpr char kHelp[] =
     "  /retry          another answer to the last message\n"
     "  /undo           takes the last message and its answer back\n"
     "  /reset          begins anew; the system message stays\n"
-    "  /system TEXT    sets the system message; without TEXT shows it\n"
+    "  /system TEXT    sets the system message, - removes it; without TEXT shows it\n"
     "  /save FILE      appends the conversation to FILE, a line that SFT can read\n"
     "  /help  /quit\n"
     "  //..            a message that begins with a slash\n"
-    "Ctrl-C ends an answer; at the prompt, the program.\n";
+    "Ctrl-C ends an answer; at the prompt, and with several ranks, the program.\n";
 
 // One rank's view of a chat: every rank follows the same conversation, and rank 0 reads and prints.
 class ChatLoop {
@@ -96,12 +97,15 @@ class ChatLoop {
           Activity::Own().Tick();
           return StopSignal::Requested();
         });
-        if (!part.has_value()) break;
+        if (!part.has_value()) {
+          if (StopSignal::Requested()) any = false;  // what was begun is not sent
+          break;
+        }
         any = true;
         more = absl::EndsWith(*part, "\\");
         absl::StrAppend(&line, part->substr(0, part->size() - (more ? 1 : 0)), more ? "\n" : "");
       }
-      if (any) sent = absl::StrCat("+", line);
+      if (any) sent = absl::StrCat("+", absl::StripSuffix(line, "\n"));
     }
     sent = BroadcastString(world_, "a line of the chat", sent, 0);
     if (sent.empty()) return std::nullopt;
@@ -124,7 +128,7 @@ class ChatLoop {
     } else if (name == "/system") {
       if (rest.empty())
         Say(talk_.system().empty() ? "no system message\n" : absl::StrCat(talk_.system(), "\n"));
-      if (!rest.empty()) talk_.SetSystem(rest);
+      if (!rest.empty()) talk_.SetSystem(rest == "-" ? "" : rest);
     } else if (name == "/save") {
       if (first_) Save(rest);
     } else {
@@ -136,6 +140,7 @@ class ChatLoop {
 
   void Save(const std::string& path) const {
     if (path.empty()) return Say("/save FILE: a file is needed\n");
+    if (!talk_.answered()) return Say("there is no answer yet\n");
     nlohmann::ordered_json messages = nlohmann::ordered_json::array();
     for (const Message& message : talk_.messages()) {
       messages.push_back({{"role", NameOf(message.role)}, {"content", message.content}});
@@ -177,7 +182,8 @@ class ChatLoop {
                             model_.engine->Generate("policy", {&request, 1}));
     TANREN_ASSIGN_OR_RETURN(const std::string answer, AnswerText(*model_.tokenizer, results[0]));
     Say(absl::StrCat(ForTerminal(stream.Finish(answer)), "\n"));
-    if (world_.size() == 1) StopSignal::Clear();
+    // Ctrl-C ended the answer; whoever asks in another way wants the program to end.
+    if (world_.size() == 1 && StopSignal::Number() == SIGINT) StopSignal::Clear();
     const bool cut = results[0].finish == FinishReason::kLength;
     if (cut && typed_) Say(absl::StrCat("(ended after ", results[0].tokens.size(), " tokens)\n"));
     talk_.Answer(answer);
@@ -197,7 +203,11 @@ class ChatLoop {
 
 absl::Status RunChat(Runtime& runtime, const ChatOptions& options) {
   TANREN_RETURN_IF_ERROR(CheckSampling(options.sampling));
-  if (options.context_tokens < 0) return InvalidInput("--context: %d is below 0", options.context_tokens);
+  if (options.context_tokens < 0 || options.context_tokens == 1) {
+    return InvalidInput(
+        "--context: %d; a message and its answer take 2 tokens at least; 0: the model's context",
+        options.context_tokens);
+  }
   InferenceOptions inference;
   inference.checkpoint = options.checkpoint;
   inference.overrides = options.overrides;

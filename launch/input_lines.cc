@@ -11,6 +11,7 @@ namespace tanren {
 std::optional<std::string> InputLines::Next(const std::function<bool()>& cancelled) {
   constexpr int kPollMilliseconds = 100;
   while (true) {
+    if (cancelled()) return std::nullopt;
     const size_t end = buffer_.find('\n');
     if (end != std::string::npos || (ended_ && !buffer_.empty()) || buffer_.size() >= kMaxBytes) {
       std::string line = buffer_.substr(0, std::min(end, kMaxBytes));
@@ -19,9 +20,7 @@ std::optional<std::string> InputLines::Next(const std::function<bool()>& cancell
     }
     if (ended_) return std::nullopt;
     pollfd source{fd_, POLLIN, 0};
-    const int ready = poll(&source, 1, kPollMilliseconds);
-    if (cancelled()) return std::nullopt;
-    if (ready <= 0) continue;
+    if (poll(&source, 1, kPollMilliseconds) <= 0) continue;
     char text[4096];
     const ssize_t count = read(fd_, text, sizeof(text));
     if (count > 0) buffer_.append(text, static_cast<size_t>(count));

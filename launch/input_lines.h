@@ -16,8 +16,8 @@ class InputLines {
   explicit InputLines(int fd) : fd_(fd) {}
 
   // The next line without its end; the last one need not have any. Nothing at the end of the input, after a
-  // failed read, and once `cancelled`, which is asked ten times a second while nothing comes, says so. A line
-  // of more than kMaxBytes comes in pieces.
+  // failed read, and once `cancelled`, which is asked first and ten times a second while nothing comes, says
+  // so. A line of more than kMaxBytes comes in pieces.
   std::optional<std::string> Next(const std::function<bool()>& cancelled);
 
  private:

@@ -208,7 +208,6 @@ Outputs MakeOutputs() {
 
 // What the job said last, for as long as the reader wants it: a signal cuts it short.
 void FinishOutput(const SignalSet& signals, std::vector<OutputRelay>* relays) {
-  for (OutputRelay& relay : *relays) relay.Move();
   const auto waits = [](const OutputRelay& relay) { return relay.waits(); };
   while (std::any_of(relays->begin(), relays->end(), waits)) {
     const int number = signals.Wait(kRepeatSeconds, relays);
@@ -242,25 +241,33 @@ void FinishOutput(const SignalSet& signals, std::vector<OutputRelay>* relays) {
   _exit(kCannotStart);
 }
 
+// Says it, unless that would wait for a reader who has stopped reading: signals are blocked meanwhile.
+void Say(const std::string& text) {
+  pollfd target{STDERR_FILENO, POLLOUT, 0};
+  if (poll(&target, 1, 0) > 0 && (target.revents & POLLOUT) != 0) std::fputs(text.c_str(), stderr);
+}
+
 // The job while it runs: what was asked of it so far, and its end.
 class Job {
  public:
-  explicit Job(pid_t mpirun) : mpirun_(mpirun) {}
+  // `saves`: the verb answers a stop by a save. Others would run on to their end.
+  Job(pid_t mpirun, bool saves) : mpirun_(mpirun), saves_(saves) {}
 
   void On(int signal_number) {
     switch (signal_number) {
       case SIGINT:
-        if (++interrupts_ >= 2) return Kill();
-        std::fprintf(stderr, "\ntanren launch: saving and stopping; Ctrl-C again ends the job at once\n");
-        return Stop();
+        if (++interrupts_ >= 2) return Kill(kInterrupted);
+        Stop();
+        return Say("\ntanren launch: saving and stopping; Ctrl-C again ends the job at once\n");
       case SIGPIPE:
-        std::fprintf(stderr, "tanren launch: nobody reads the output any more: saving and stopping\n");
-        return Stop();
+        if (!saves_) return Kill(128 + SIGPIPE);
+        Stop();
+        return Say("tanren launch: nobody reads the output any more: saving and stopping\n");
       case SIGTERM:
       case SIGUSR1:
         return Stop();
       case SIGHUP:
-        return Kill();
+        return Kill(128 + SIGHUP);
       default:
         return;
     }
@@ -280,7 +287,7 @@ class Job {
     int status = 0;
     const pid_t ended = waitpid(mpirun_, &status, WNOHANG);
     if (ended == 0 || (ended < 0 && errno == EINTR)) return std::nullopt;
-    if (kill_time_ > 0) return killed_by_interrupt_ ? kInterrupted : 128 + SIGHUP;
+    if (killed()) return kill_code_;
     if (ended < 0) return kCannotStart;
     const int code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
     // A rank that had not come as far as handling the signal was ended by it: nothing was begun, nothing is
@@ -288,6 +295,8 @@ class Job {
     if (stop_time_ > 0 && code == 128 + SIGUSR1) return kRequeue;
     return code;
   }
+
+  bool killed() const { return kill_time_ > 0; }
 
  private:
   // Idempotent for the ranks, and repeated: one sent while mpirun starts is lost.
@@ -297,26 +306,27 @@ class Job {
     kill(mpirun_, SIGUSR1);
   }
 
-  void Kill() {
+  void Kill(int code) {
     if (kill_time_ > 0) return;
-    killed_by_interrupt_ = interrupts_ >= 2;
+    kill_code_ = code;
     kill_time_ = Now() + kKillAfterSeconds;
     kill(mpirun_, SIGTERM);
   }
 
   pid_t mpirun_;
+  bool saves_;
   int interrupts_ = 0;
   double stop_time_ = 0;
   double kill_time_ = 0;
-  bool killed_by_interrupt_ = false;
+  int kill_code_ = 0;
 };
 
 void ExplainEnd(int code, const LaunchOptions& options) {
   if (code > 128 && code != kInterrupted) {
-    std::fprintf(stderr, "tanren launch: a rank was ended by signal %d (%s)%s\n", code - 128,
-                 strsignal(code - 128), code - 128 == SIGKILL ? "; out of memory?" : "");
+    Say(absl::StrCat("tanren launch: a rank was ended by signal ", code - 128, " (", strsignal(code - 128),
+                     ")", code - 128 == SIGKILL ? "; out of memory?" : "", "\n"));
   } else if (code != 0 && options.verbose) {
-    std::fprintf(stderr, "tanren launch: exit code %d\n", code);
+    Say(absl::StrCat("tanren launch: exit code ", code, "\n"));
   }
 }
 
@@ -374,11 +384,14 @@ int Launch(const LaunchOptions& options) {
   setpgid(child, child);  // both sides, so that neither depends on who runs first
 
   for (OutputRelay& relay : outputs.relays) relay.ChildHasIt();
-  Job job(child);
+  Job job(child, /*saves=*/options.arguments[0] == "train");
   while (true) {
     if (const std::optional<int> code = job.Reap()) {
-      FinishOutput(signals, &outputs.relays);
-      ExplainEnd(*code, options);
+      for (OutputRelay& relay : outputs.relays) relay.Move();
+      if (!job.killed()) {
+        FinishOutput(signals, &outputs.relays);
+        ExplainEnd(*code, options);
+      }
       return *code;
     }
     job.On(signals.Wait(kRepeatSeconds, &outputs.relays));

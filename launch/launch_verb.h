@@ -30,8 +30,9 @@ struct LaunchOptions {
 // requeued; 128 + N: ended by signal N), 2 for options that cannot work, 127 when mpirun cannot be started.
 //
 // SIGTERM and the first SIGINT become SIGUSR1 for the ranks, repeated until they end; SIGUSR1 is passed on; a
-// second SIGINT ends the job (130). Once nobody reads standard output, a pipe, any more (`| head`), the ranks
-// are asked to save and stop. When this process dies, whatever the cause, mpirun and the ranks end too.
+// second SIGINT ends the job (130). Once nobody reads a pipe that is standard output or error (`| head`), a
+// job of `train` is asked to save and stop, and one of another verb is ended (128 + SIGPIPE). When this
+// process dies, whatever the cause, mpirun and the ranks end too.
 int Launch(const LaunchOptions& options);
 
 }  // namespace tanren

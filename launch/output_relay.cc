@@ -41,7 +41,8 @@ bool OutputRelay::Fill() {
 
 bool OutputRelay::Move() {
   const bool was_unread = unread_;
-  while (true) {
+  constexpr int kRounds = 64;  // signals wait meanwhile
+  for (int round = 0; round < kRounds; ++round) {
     pollfd target{target_, POLLOUT, 0};
     if (!unread_ && poll(&target, 1, 0) > 0) unread_ = (target.revents & (POLLERR | POLLNVAL)) != 0;
     if (!Fill()) break;

@@ -13,7 +13,8 @@
 namespace tanren {
 
 // What comes out of a child goes to `target`, byte for byte, for as long as somebody reads there; then it is
-// dropped. Never blocks: the child waits where the reader does. SIGPIPE must be ignored. One thread.
+// dropped. Does not block, as long as nobody else writes to `target`: the child waits where the reader does.
+// SIGPIPE must be ignored. One thread.
 class OutputRelay {
  public:
   // For a `target` that is a pipe. Not owned.

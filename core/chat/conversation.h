@@ -22,12 +22,13 @@ class Conversation {
   void SetSystem(std::string text) { system_ = std::move(text); }
   const std::string& system() const { return system_; }
 
-  // A user's message: Prompt() then asks for its answer, and Answer() or Undo() comes next.
+  // A user's message: MakePrompt() then asks for its answer, and Answer() or Undo() comes next.
   void Ask(std::string text);
   void Answer(std::string text);
 
   // The newest message is a user's, without an answer.
   bool asked() const { return !messages_.empty() && messages_.back().role == MessageRole::kUser; }
+  bool answered() const { return !messages_.empty() && !asked(); }
 
   // Takes the newest answer back, so that its question is asked again. False: there is none.
   bool TakeBackAnswer();

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -50,7 +51,8 @@ struct CheckResult {
   std::string answer;                    // what was extracted, "" when nothing
   std::string failure;                   // why it failed
   std::map<std::string, double> scores;  // that a command gave by name; NaN: not a finite number
-  std::vector<double> steps;             // that a command gave to the first lines; NaN: not a finite number
+  // That a command gave to the first lines; NaN: not a finite number.
+  std::optional<std::vector<double>> steps;
 };
 
 class Checker {

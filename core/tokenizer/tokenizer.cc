@@ -150,4 +150,13 @@ TokenRoles RolesByName(const std::vector<SpecialToken>& specials) {
   return roles;
 }
 
+absl::Status CheckSameTokenizer(const std::string& path, const Tokenizer& its, const Tokenizer& own) {
+  if (its.Hash() == own.Hash()) return absl::OkStatus();
+  return InvalidInput(
+      "%s was made with another tokenizer (a %s of %d tokens) than this run's (a %s of %d); use models of "
+      "one "
+      "tokenizer: %s/tokenizer is that one",
+      path, std::string(its.kind()), its.vocab_size(), std::string(own.kind()), own.vocab_size(), path);
+}
+
 }  // namespace tanren

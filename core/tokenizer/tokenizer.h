@@ -101,6 +101,10 @@ TokenRoles RolesByName(const std::vector<SpecialToken>& specials);
 // size.
 absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const std::string& path);
 
+// InvalidArgument where the tokenizer `its` of the checkpoint at `path` is another than a run's own: its
+// tokens would mean something else.
+absl::Status CheckSameTokenizer(const std::string& path, const Tokenizer& its, const Tokenizer& own);
+
 }  // namespace tanren
 
 #endif  // TANREN_CORE_TOKENIZER_TOKENIZER_H_

@@ -44,13 +44,7 @@ absl::StatusOr<double> NumberOf(const CheckpointReader& reader, const std::strin
 absl::Status CheckMeaning(const config::Config& config, const Tokenizer& tokenizer, const ModelOptions& model,
                           const CheckpointReader& reader) {
   TANREN_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> its, LoadTokenizer(reader.tokenizer_dir()));
-  if (its->Hash() != tokenizer.Hash()) {
-    return InvalidInput(
-        "%s was made with another tokenizer (a %s of %d tokens) than this run's (a %s of %d), whose tokens "
-        "mean something else",
-        reader.path(), std::string(its->kind()), its->vocab_size(), std::string(tokenizer.kind()),
-        tokenizer.vocab_size());
-  }
+  TANREN_RETURN_IF_ERROR(CheckSameTokenizer(reader.path(), *its, tokenizer));
   TANREN_ASSIGN_OR_RETURN(const std::string text, reader.ConfigText());
   TANREN_ASSIGN_OR_RETURN(const config::Config source,
                           config::LoadSavedConfig(text, reader.path() + "/resolved.yaml"));

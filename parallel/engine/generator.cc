@@ -237,7 +237,8 @@ class Generator {
     result.stop_tokens = StopLength(request, result.tokens);
     const bool stop = result.stop_tokens > 0;
     const bool wanted = !request.watch || request.watch(result);
-    if (!stop && wanted && static_cast<int64_t>(result.tokens.size()) < request.max_tokens) return absl::OkStatus();
+    if (!stop && wanted && static_cast<int64_t>(result.tokens.size()) < request.max_tokens)
+      return absl::OkStatus();
     result.finish = stop ? FinishReason::kStop : FinishReason::kLength;
     slots_[s].reset();
     return absl::OkStatus();

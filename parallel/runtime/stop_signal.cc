@@ -78,8 +78,10 @@ void StopSignal::StopOnBrokenPipe() { Handle(SIGPIPE); }
 
 bool StopSignal::Requested() { return received.load(std::memory_order_relaxed) != 0; }
 
+int StopSignal::Number() { return received.load(std::memory_order_relaxed); }
+
 const char* StopSignal::Name() {
-  switch (received.load(std::memory_order_relaxed)) {
+  switch (Number()) {
     case 0:
       return "";
     case SIGUSR1:

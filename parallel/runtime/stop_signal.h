@@ -25,6 +25,8 @@ class StopSignal {
   // True once a signal has come.
   static bool Requested();
 
+  // The last one that came; 0 before one has come, -1: the program's own request.
+  static int Number();
   // The signal's name for the log, "" before one has come.
   static const char* Name();
 

@@ -1,6 +1,7 @@
 #include "stages/common/checkpoint_model.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <initializer_list>
 #include <memory>
 
@@ -34,14 +35,7 @@ absl::StatusOr<CheckpointModel> Describe(const std::string& path, const Tokenize
                           config::LoadSavedConfig(text, model.path + "/resolved.yaml"));
   model.chat_template = config::ChatConfig::Template_Name(config.chat().template_());
   TANREN_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> its, LoadTokenizer(directory.PathOf("tokenizer")));
-  if (its->Hash() != tokenizer.Hash()) {
-    return InvalidInput(
-        "%s was made with another tokenizer (a %s of %d tokens) than this run's (a %s of %d); use models of "
-        "one "
-        "tokenizer",
-        model.path, std::string(its->kind()), its->vocab_size(), std::string(tokenizer.kind()),
-        tokenizer.vocab_size());
-  }
+  TANREN_RETURN_IF_ERROR(CheckSameTokenizer(model.path, *its, tokenizer));
   TANREN_ASSIGN_OR_RETURN(model.shape, ShapeFromConfig(config.model(), tokenizer.vocab_size()));
   const auto has = [&](const char* name) {
     return std::ranges::any_of(manifest.tensors, [&](const TensorInfo& tensor) {
@@ -72,6 +66,12 @@ absl::Status CheckTemplate(const std::string& key, const CheckpointModel& model,
       "chat.template: %s, but %s %s was trained by stage %s with %s, and never learnt this template's end of "
       "turn; set chat.template: %s, or run stage sft with %s first",
       wanted, key, model.path, model.stage, model.chat_template, model.chat_template, wanted);
+}
+
+bool SameCheckpoint(const std::string& one, const std::string& other) {
+  const absl::StatusOr<std::string> a = FindStep(one), b = FindStep(other);
+  std::error_code error;
+  return a.ok() && b.ok() && std::filesystem::equivalent(*a, *b, error);
 }
 
 void SetFrozen(const CheckpointModel& source, const std::string& name, ModelOptions* model) {

@@ -35,6 +35,9 @@ absl::StatusOr<CheckpointModel> DescribeCheckpoint(const std::string& key, const
 absl::Status CheckTemplate(const std::string& key, const CheckpointModel& model,
                            const config::Config& config);
 
+// Whether both paths lead to one step directory; a run stands for its newest commit.
+bool SameCheckpoint(const std::string& one, const std::string& other);
+
 // Makes `model` a frozen copy of the checkpoint's model that is read anew at every start.
 void SetFrozen(const CheckpointModel& source, const std::string& name, ModelOptions* model);
 

@@ -104,48 +104,62 @@ absl::Status RefuseGuards(const config::Config& config, bool measures_forgetting
   return absl::OkStatus();
 }
 
-absl::Status ForgettingGuard::Open(const config::Config& config) {
+absl::Status BaseLoss::Open(const config::Config& config, const Tokenizer& tokenizer) {
   max_forgetting_ = config.guards().max_forgetting();
   stop_ = config.guards().action() == config::GuardConfig::stop;
-  if (max_forgetting_ <= 0) return absl::OkStatus();
-  if (config.data().validation().empty()) {
+  if (max_forgetting_ > 0 && config.data().validation().empty()) {
     return InvalidInput(
         "guards.max_forgetting: %g, but data.validation names no base corpus to measure; name one, or set "
         "guards.max_forgetting: 0",
         max_forgetting_);
   }
-  if (config.validation().interval_steps() == 0) {
+  if (max_forgetting_ > 0 && config.validation().interval_steps() == 0) {
     return InvalidInput(
         "guards.max_forgetting: %g is looked at in validation, but validation.interval_steps is 0; set an "
         "interval, or guards.max_forgetting: 0",
         max_forgetting_);
   }
+  return documents_.Open(config, tokenizer);
+}
+
+absl::Status BaseLoss::Begin(Engine& engine) {
+  if (documents_.empty()) return absl::OkStatus();
+  TANREN_ASSIGN_OR_RETURN(const std::vector<Metric> base, documents_.Measure(engine, "policy", "base_"));
+  start_ = base[0].value;
   return absl::OkStatus();
 }
 
-void ForgettingGuard::Judge(double base_loss, StageValidation* validation) {
+absl::Status BaseLoss::Measure(Engine& engine, StageValidation* validation) {
+  if (documents_.empty()) return absl::OkStatus();
+  TANREN_ASSIGN_OR_RETURN(const std::vector<Metric> base, documents_.Measure(engine, "policy", "base_"));
+  validation->metrics.insert(validation->metrics.end(), base.begin(), base.end());
+  Judge(base[0].value, validation);
+  return absl::OkStatus();
+}
+
+void BaseLoss::Judge(double loss, StageValidation* validation) {
   if (start_ < 0) {
-    start_ = base_loss;
+    start_ = loss;
     validation->warnings.push_back(
         absl::StrFormat("forgetting is measured from here on, from a base validation loss of %.4f: the steps "
-                        "before were made without data.validation",
+                        "before were made without measuring it",
                         start_));
   }
-  const double forgetting = base_loss - start_;
+  const double forgetting = loss - start_;
   validation->metrics.push_back({"forgetting", forgetting});
   if (max_forgetting_ <= 0 || forgetting <= max_forgetting_) return;  // nan is beyond every bound
   const std::string text = absl::StrFormat(
       "the base validation loss has risen by %.4f nats from %.4f to %.4f, more than guards.max_forgetting "
       "%g; replay more pre-training data (sft.replay_share), lower optimizer.learning_rate, raise "
       "rl.kl_coefficient, or raise the bound",
-      forgetting, start_, base_loss, max_forgetting_);
+      forgetting, start_, loss, max_forgetting_);
   if (stop_) validation->stop = text;
   validation->warnings.push_back(text);
 }
 
-std::string ForgettingGuard::SaveState() const { return absl::StrFormat("%.17g", start_); }
+std::string BaseLoss::SaveState() const { return absl::StrFormat("%.17g", start_); }
 
-void ForgettingGuard::RestoreState(const std::string& state) {
+void BaseLoss::RestoreState(const std::string& state) {
   if (!absl::SimpleAtod(View(std::string_view(state)), &start_)) start_ = -1;
 }
 

@@ -44,19 +44,26 @@ class HeldOutDocuments {
 // `measures_forgetting`, max_forgetting.
 absl::Status RefuseGuards(const config::Config& config, bool measures_forgetting);
 
-// Keeps the base loss of the start and says when it has risen beyond guards.max_forgetting.
-class ForgettingGuard {
+// What the model was pre-trained for, through a stage that teaches it something else: the loss on the base
+// corpus (data.validation), its rise since the start, and guards.max_forgetting. Without a corpus it does
+// nothing.
+class BaseLoss {
  public:
   // InvalidArgument when the bound is set and nothing would measure it.
-  absl::Status Open(const config::Config& config);
-  void SetStart(double base_loss) { start_ = base_loss; }
-  // Adds "forgetting" (nats above the start) and what the guard has to say. Without a start, in a run that
-  // was begun without the data for it, this loss becomes it, with a warning.
-  void Judge(double base_loss, StageValidation* validation);
+  absl::Status Open(const config::Config& config, const Tokenizer& tokenizer);
+  // Before the first step. Collective.
+  absl::Status Begin(Engine& engine);
+  // Adds "base_loss", "base_bits_per_byte" and "forgetting" (nats above the start), and what the guard has to
+  // say. Without a start, in a run that was begun without the corpus, this loss becomes it, with a warning.
+  // Collective.
+  absl::Status Measure(Engine& engine, StageValidation* validation);
   std::string SaveState() const;
   void RestoreState(const std::string& state);
 
  private:
+  void Judge(double loss, StageValidation* validation);
+
+  HeldOutDocuments documents_;
   double max_forgetting_ = 0;
   bool stop_ = false;
   double start_ = -1;  // below 0: not measured

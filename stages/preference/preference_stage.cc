@@ -180,15 +180,16 @@ absl::Status PreferenceStage::Declare(const config::Config& config, const Tokeni
     return InvalidInput("%s: %s is a reward model, and a reference needs a vocabulary head", key,
                         source.path);
   }
-  const int64_t context = engine->models[0].shape.context_length;
-  if (source.shape.context_length < context) {
+  // No answer is longer than either.
+  const int64_t longest =
+      std::min(engine->models[0].shape.context_length, config.batch().micro_batch_tokens());
+  if (source.shape.context_length < longest) {
     return InvalidInput(
-        "%s: %s has a context of %d tokens and cannot score what model.context_length %d lets in; set "
-        "model.context_length: %d",
-        key, source.path, source.shape.context_length, context, source.shape.context_length);
+        "%s: %s has a context of %d tokens and cannot score answers of up to %d; set model.context_length: "
+        "%d",
+        key, source.path, source.shape.context_length, longest, source.shape.context_length);
   }
-  std::error_code error;
-  starts_at_reference_ = std::filesystem::equivalent(source.path, start, error);
+  starts_at_reference_ = !start.empty() && SameCheckpoint(source.path, start);
   ModelOptions reference = engine->models[0];
   SetFrozen(source, "reference", &reference);
   engine->models.push_back(std::move(reference));
@@ -227,7 +228,6 @@ absl::Status PreferenceStage::Open(const config::Config& config, const Tokenizer
   planner_ = std::make_unique<StepPlanner>(examples_.get(), planner_options_);
   loss_ = MakeLoss(config.preference());
   TANREN_RETURN_IF_ERROR(RefuseGuards(config, /*measures_forgetting=*/true));
-  TANREN_RETURN_IF_ERROR(forgetting_.Open(config));
   return base_.Open(config, tokenizer);
 }
 
@@ -283,10 +283,7 @@ absl::Status PreferenceStage::AddReference(Engine& engine, Source& source, const
 }
 
 absl::Status PreferenceStage::Begin(Engine& engine) {
-  if (!base_.empty()) {
-    TANREN_ASSIGN_OR_RETURN(const std::vector<Metric> base, base_.Measure(engine, "policy", "base_"));
-    forgetting_.SetStart(base[0].value);
-  }
+  TANREN_RETURN_IF_ERROR(base_.Begin(engine));
   if (!starts_at_reference_) return absl::OkStatus();
   const std::string cursor = planner_->SaveState();
   TANREN_ASSIGN_OR_RETURN(const StepPlan plan, planner_->Next());
@@ -338,23 +335,19 @@ absl::StatusOr<StageValidation> PreferenceStage::Validate(Engine& engine) {
       validation.metrics.push_back({loss_->metrics()[m], measured.metrics[m]});
     }
   }
-  if (!base_.empty()) {
-    TANREN_ASSIGN_OR_RETURN(const std::vector<Metric> base, base_.Measure(engine, "policy", "base_"));
-    validation.metrics.insert(validation.metrics.end(), base.begin(), base.end());
-    forgetting_.Judge(base[0].value, &validation);
-  }
+  TANREN_RETURN_IF_ERROR(base_.Measure(engine, &validation));
   return validation;
 }
 
 std::map<std::string, std::string> PreferenceStage::SaveState() const {
-  return {{"train", planner_->SaveState()}, {"forgetting", forgetting_.SaveState()}};
+  return {{"train", planner_->SaveState()}, {"forgetting", base_.SaveState()}};
 }
 
 absl::Status PreferenceStage::RestoreState(const std::map<std::string, std::string>& state) {
   const auto found = state.find("train");
   if (found == state.end()) return InvalidInput("the checkpoint has no data cursor of stage preference");
   const auto start = state.find("forgetting");
-  if (start != state.end()) forgetting_.RestoreState(start->second);
+  if (start != state.end()) base_.RestoreState(start->second);
   return planner_->RestoreState(found->second);
 }
 

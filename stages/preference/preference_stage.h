@@ -19,7 +19,7 @@ namespace config {
 class PreferenceConfig;
 }
 
-// A unit is a pair, chosen first; or, for KTO, one answer with the segment column "label" (1 good, -1 bad).
+// A unit is a pair, chosen first; or, for KTO, one answer with the segment column "label" (1 good, 0 bad).
 absl::Status MakePairUnit(const config::Config& config, const ChatTemplate& chat, const Example& example,
                           Unit* unit);
 absl::Status MakeLabelledUnit(const config::Config& config, const ChatTemplate& chat, const Example& example,
@@ -59,8 +59,7 @@ class PreferenceStage final : public Stage {
   std::unique_ptr<StepPlanner> planner_;
   StepPlanner::Options planner_options_;
   std::unique_ptr<Loss> loss_;
-  HeldOutDocuments base_;
-  ForgettingGuard forgetting_;
+  BaseLoss base_;
 };
 
 void RegisterPreferenceStage();

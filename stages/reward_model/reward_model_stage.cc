@@ -54,7 +54,6 @@ absl::Status RewardModelStage::Open(const config::Config& config, const Tokenize
   }
   const bool keeps_head = LikelihoodFromConfig(config.reward_model()).has_value();
   TANREN_RETURN_IF_ERROR(RefuseGuards(config, /*measures_forgetting=*/keeps_head));
-  TANREN_RETURN_IF_ERROR(forgetting_.Open(config));
   TANREN_ASSIGN_OR_RETURN(const ChatTemplate chat, ChatTemplateFromConfig(config, tokenizer));
   const MakeUnit make = [&](const Example& example, Unit* unit) {
     return MakeRankingUnit(config, chat, example, unit);
@@ -80,12 +79,7 @@ absl::Status RewardModelStage::Open(const config::Config& config, const Tokenize
   return keeps_head ? base_.Open(config, tokenizer) : absl::OkStatus();
 }
 
-absl::Status RewardModelStage::Begin(Engine& engine) {
-  if (base_.empty()) return absl::OkStatus();
-  TANREN_ASSIGN_OR_RETURN(const std::vector<Metric> base, base_.Measure(engine, "policy", "base_"));
-  forgetting_.SetStart(base[0].value);
-  return absl::OkStatus();
-}
+absl::Status RewardModelStage::Begin(Engine& engine) { return base_.Begin(engine); }
 
 absl::StatusOr<StageStep> RewardModelStage::Step(Engine& engine, int64_t, double learning_rate) {
   TANREN_ASSIGN_OR_RETURN(const StepPlan plan, planner_->Next());
@@ -123,11 +117,7 @@ absl::StatusOr<StageValidation> RewardModelStage::Validate(Engine& engine) {
     validation.metrics.push_back({"loss", measured.loss});
     for (Metric& figure : loss.Figures(measured.metrics)) validation.metrics.push_back(std::move(figure));
   }
-  if (!base_.empty()) {
-    TANREN_ASSIGN_OR_RETURN(const std::vector<Metric> base, base_.Measure(engine, "policy", "base_"));
-    validation.metrics.insert(validation.metrics.end(), base.begin(), base.end());
-    forgetting_.Judge(base[0].value, &validation);
-  }
+  TANREN_RETURN_IF_ERROR(base_.Measure(engine, &validation));
   return validation;
 }
 
@@ -135,7 +125,7 @@ std::map<std::string, std::string> RewardModelStage::SaveState() const {
   std::map<std::string, std::string> state = {{"train", planner_->SaveState()},
                                               {"normalization", scale_.normalizer.ToState()}};
   if (scale_.likelihood.has_value()) state["likelihood"] = LikelihoodState(scale_.likelihood);
-  if (!base_.empty()) state["forgetting"] = forgetting_.SaveState();
+  state["forgetting"] = base_.SaveState();
   return state;
 }
 
@@ -146,8 +136,7 @@ absl::Status RewardModelStage::RestoreState(const std::map<std::string, std::str
     return InvalidInput("the checkpoint has no data cursor or no score normalisation of stage reward_model");
   }
   TANREN_ASSIGN_OR_RETURN(scale_.normalizer, ScoreNormalizer::FromState(normalization->second));
-  if (const auto start = state.find("forgetting"); start != state.end())
-    forgetting_.RestoreState(start->second);
+  if (const auto start = state.find("forgetting"); start != state.end()) base_.RestoreState(start->second);
   return planner_->RestoreState(cursor->second);
 }
 

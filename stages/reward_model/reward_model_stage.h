@@ -38,8 +38,7 @@ class RewardModelStage final : public Stage {
   StepPlanner::Options planner_options_;
   std::unique_ptr<Loss> loss_;
   RewardScale scale_;
-  HeldOutDocuments base_;  // measured where the model keeps its vocabulary head
-  ForgettingGuard forgetting_;
+  BaseLoss base_;  // of a model that keeps its vocabulary head
 };
 
 void RegisterRewardModelStage();

@@ -86,9 +86,9 @@ void PackVerdict(const AnswerVerdict& verdict, std::string* bytes) {
   bytes->append(flags, sizeof(flags));
   bytes->append(reinterpret_cast<const char*>(&length), sizeof(length));
   bytes->append(verdict.failure);
-  const uint64_t steps = verdict.steps.size();
+  const int64_t steps = verdict.steps.has_value() ? static_cast<int64_t>(verdict.steps->size()) : -1;
   bytes->append(reinterpret_cast<const char*>(&steps), sizeof(steps));
-  bytes->append(reinterpret_cast<const char*>(verdict.steps.data()), steps * sizeof(double));
+  if (steps > 0) bytes->append(reinterpret_cast<const char*>(verdict.steps->data()), steps * sizeof(double));
 }
 
 AnswerVerdict UnpackVerdict(const char** at) {
@@ -102,22 +102,27 @@ AnswerVerdict UnpackVerdict(const char** at) {
   *at += sizeof(length);
   verdict.failure.assign(*at, length);
   *at += length;
-  uint64_t steps = 0;
+  int64_t steps = 0;
   std::memcpy(&steps, *at, sizeof(steps));
   *at += sizeof(steps);
-  verdict.steps.resize(steps);
-  if (steps > 0) std::memcpy(verdict.steps.data(), *at, steps * sizeof(double));
-  *at += steps * sizeof(double);
+  if (steps >= 0) verdict.steps.emplace(steps);
+  if (steps > 0) std::memcpy(verdict.steps->data(), *at, steps * sizeof(double));
+  if (steps > 0) *at += steps * sizeof(double);
   return verdict;
 }
 
 absl::Status RequireFinite(const std::string& place, const AnswerVerdict& verdict,
                            const AnswerToCheck& answer) {
-  const auto wrong = std::ranges::find_if(verdict.steps, [](double step) { return !std::isfinite(step); });
-  if (std::isfinite(verdict.score) && wrong == verdict.steps.end()) return absl::OkStatus();
-  return InvalidInput("%s: the score of %s to \"%s\" is %g; scores are finite numbers", place,
-                      wrong == verdict.steps.end() ? "an answer" : "a line of an answer", answer.prompt,
-                      wrong == verdict.steps.end() ? verdict.score : *wrong);
+  double wrong = verdict.score;
+  const char* what = "an answer";
+  for (const double step : verdict.steps.value_or(std::vector<double>())) {
+    if (!std::isfinite(wrong)) break;
+    wrong = step;
+    what = "a line of an answer";
+  }
+  if (std::isfinite(wrong)) return absl::OkStatus();
+  return InvalidInput("%s: the score of %s to \"%s\" is %g; scores are finite numbers", place, what,
+                      answer.prompt, wrong);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,7 +24,7 @@ struct AnswerVerdict {
   bool right = false;   // score >= 0.5
   bool failed = false;  // counted; the score is 0
   std::string failure;
-  std::vector<double> steps;  // of the answer's first lines, from a command; finite
+  std::optional<std::vector<double>> steps;  // of the answer's first lines, from a command; finite
 };
 
 struct AnswerToCheck {

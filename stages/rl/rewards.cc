@@ -60,14 +60,16 @@ absl::Status AnswerRewards::Check(Comm& world, const std::vector<AnswerToReward>
 
 // A step's reward belongs to the token in which its equation, or the line that a command scored, ends.
 void AnswerRewards::AddSteps(const AnswerToReward& answer, AnswerReward* reward) const {
-  std::vector<double> scores = reward->check.steps;
+  if (reward->check.failed) return;
+  std::vector<double> scores;
   std::vector<size_t> ends;
-  if (scores.empty()) {
+  if (reward->check.steps.has_value()) {
+    scores = *reward->check.steps;
+    ends = LineEnds(reward->text);
+  } else {
     StepReport report = CheckSteps(reward->text, marker_);
     for (const uint8_t right : report.step_right) scores.push_back(right ? 1 : -1);
     ends = std::move(report.step_end);
-  } else {
-    ends = LineEnds(reward->text);
   }
   const double each = step_weight_ / static_cast<double>(scores.size());
   size_t step = 0, bytes = 0;

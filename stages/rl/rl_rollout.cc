@@ -373,7 +373,7 @@ std::map<std::string, std::string> RlStage::SaveState() const {
                                     epoch_, next_minibatch_, kl_coefficient_, first_reward_, first_length_,
                                     first_accuracy_, last_reward_);
   state["rollout"] = rollout_.SaveState();
-  state["forgetting"] = forgetting_.SaveState();
+  state["forgetting"] = base_.SaveState();
   for (const Metric& metric : figures_) {
     absl::StrAppendFormat(&state["figures"], "%s %.17g\n", metric.name, metric.value);
   }
@@ -399,7 +399,7 @@ absl::Status RlStage::RestoreState(const std::map<std::string, std::string>& sta
       absl::SimpleAtod(fields[7], &first_accuracy_) && absl::SimpleAtod(fields[8], &last_reward_);
   if (!sound) return InvalidInput("the checkpoint's cursor of stage rl is damaged: \"%s\"", text("cursor"));
   TANREN_ASSIGN_OR_RETURN(rollout_, Rollout::FromState(text("rollout")));
-  forgetting_.RestoreState(text("forgetting"));
+  base_.RestoreState(text("forgetting"));
   figures_.clear();
   for (const auto& line : absl::StrSplit(text("figures"), '\n', absl::SkipEmpty())) {
     const std::vector<std::string> pair = absl::StrSplit(line, ' ');

@@ -82,7 +82,7 @@ absl::Status RlStage::DeclareReference(const config::Config& config, const Token
     return InvalidInput("%s: %s is a reward model, and a reference needs a vocabulary head", key,
                         source.path);
   }
-  starts_at_reference_ = !own;
+  starts_at_reference_ = !config.init().from().empty() && SameCheckpoint(source.path, config.init().from());
   ModelOptions reference = engine->models[0];
   SetFrozen(source, "reference", &reference);
   engine->models.push_back(std::move(reference));
@@ -194,15 +194,11 @@ absl::Status RlStage::Open(const config::Config& config, const Tokenizer& tokeni
   }
   kl_coefficient_ = options_.kl_coefficient;
   TANREN_RETURN_IF_ERROR(CheckGuards());
-  TANREN_RETURN_IF_ERROR(forgetting_.Open(config));
   return base_.Open(config, tokenizer);
 }
 
 absl::Status RlStage::Begin(Engine& engine) {
-  if (!base_.empty()) {
-    TANREN_ASSIGN_OR_RETURN(const std::vector<Metric> base, base_.Measure(engine, "policy", "base_"));
-    forgetting_.SetStart(base[0].value);
-  }
+  TANREN_RETURN_IF_ERROR(base_.Begin(engine));
   if (held_out_.empty() || !rewards_->checks()) return absl::OkStatus();
   Checks checks;
   TANREN_ASSIGN_OR_RETURN(first_accuracy_, MeasureAccuracy(engine, &checks));
@@ -320,10 +316,7 @@ absl::StatusOr<StageStep> RlStage::Step(Engine& engine, int64_t step, double lea
 
 absl::StatusOr<StageValidation> RlStage::Validate(Engine& engine) {
   StageValidation validation;
-  if (!base_.empty()) {
-    TANREN_ASSIGN_OR_RETURN(validation.metrics, base_.Measure(engine, "policy", "base_"));
-    forgetting_.Judge(validation.metrics[0].value, &validation);
-  }
+  TANREN_RETURN_IF_ERROR(base_.Measure(engine, &validation));
   if (held_out_.empty() || !rewards_->checks()) return validation;
   Checks checks;
   TANREN_ASSIGN_OR_RETURN(const double accuracy, MeasureAccuracy(engine, &checks));

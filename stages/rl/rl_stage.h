@@ -137,8 +137,7 @@ class RlStage final : public Stage {
   std::string prompts_hash_;
   std::unique_ptr<Loss> policy_loss_;
   std::unique_ptr<Loss> value_loss_;
-  HeldOutDocuments base_;
-  ForgettingGuard forgetting_;
+  BaseLoss base_;
 
   // What is saved.
   int64_t prompts_drawn_ = 0;

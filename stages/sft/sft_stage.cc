@@ -64,16 +64,10 @@ absl::Status SftStage::Open(const config::Config& config, const Tokenizer& token
   }
   planner_ = std::make_unique<StepPlanner>(source, planner_options_);
   TANREN_RETURN_IF_ERROR(RefuseGuards(config, /*measures_forgetting=*/true));
-  TANREN_RETURN_IF_ERROR(forgetting_.Open(config));
   return base_.Open(config, tokenizer);
 }
 
-absl::Status SftStage::Begin(Engine& engine) {
-  if (base_.empty()) return absl::OkStatus();
-  TANREN_ASSIGN_OR_RETURN(const std::vector<Metric> base, base_.Measure(engine, "policy", "base_"));
-  forgetting_.SetStart(base[0].value);
-  return absl::OkStatus();
-}
+absl::Status SftStage::Begin(Engine& engine) { return base_.Begin(engine); }
 
 absl::StatusOr<StageStep> SftStage::Step(Engine& engine, int64_t, double learning_rate) {
   TANREN_ASSIGN_OR_RETURN(const StepPlan plan, planner_->Next());
@@ -100,23 +94,19 @@ absl::StatusOr<StageValidation> SftStage::Validate(Engine& engine) {
                             MeasureLoss(engine, "policy", *validation_, planner_options_, loss_, 0));
     validation.metrics.push_back({"loss", measured.loss});
   }
-  if (!base_.empty()) {
-    TANREN_ASSIGN_OR_RETURN(const std::vector<Metric> base, base_.Measure(engine, "policy", "base_"));
-    validation.metrics.insert(validation.metrics.end(), base.begin(), base.end());
-    forgetting_.Judge(base[0].value, &validation);
-  }
+  TANREN_RETURN_IF_ERROR(base_.Measure(engine, &validation));
   return validation;
 }
 
 std::map<std::string, std::string> SftStage::SaveState() const {
-  return {{"train", planner_->SaveState()}, {"forgetting", forgetting_.SaveState()}};
+  return {{"train", planner_->SaveState()}, {"forgetting", base_.SaveState()}};
 }
 
 absl::Status SftStage::RestoreState(const std::map<std::string, std::string>& state) {
   const auto found = state.find("train");
   if (found == state.end()) return InvalidInput("the checkpoint has no data cursor of stage sft");
   const auto start = state.find("forgetting");
-  if (start != state.end()) forgetting_.RestoreState(start->second);
+  if (start != state.end()) base_.RestoreState(start->second);
   return planner_->RestoreState(found->second);
 }
 

@@ -38,8 +38,7 @@ class SftStage final : public Stage {
   std::unique_ptr<UnitSource> validation_;  // null without
   std::unique_ptr<StepPlanner> planner_;
   StepPlanner::Options planner_options_;
-  HeldOutDocuments base_;
-  ForgettingGuard forgetting_;
+  BaseLoss base_;
   WeightedNextTokenLoss loss_;
 };
 

@@ -54,6 +54,9 @@ guard "of the right answers to one prompt" rl guards.min_distinct=0.9 "${fast[@]
 # The reward model prefers "no", which is never right: the reward rises and the accuracy falls.
 guard "reward hacking: the reward rose from" rl guards.max_reward_gap=0.3 "${fast[@]}" init.reward=tiny/reward \
   rewards.checker_weight=0 validation.interval_steps=4 train.steps=24
+# What is paid for an answer is beyond every number.
+says 0 rl "the mean reward is not finite" -- "${fast[@]}" rewards.checker=external 'rewards.command=[echo, "1e308"]' \
+  rewards.checker_weight=1e6 train.steps=2
 
 # A bound that nothing would measure is refused.
 says 2 rl "guards.max_kl: 0.5, but with rl.kl_coefficient 0" -- rl.algorithm=grpo guards.max_kl=0.5

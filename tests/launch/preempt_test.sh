@@ -75,6 +75,30 @@ unread() {  # unread NAME COMMAND...
 unread unread_ranks "$TANREN" launch -n 2 train config.yaml
 unread unread_bare "$TANREN" train config.yaml
 
+# A reader that has stopped reading keeps nobody from stopping: the ranks save at the first request, and the second ends the launcher.
+mkfifo stalled.pipe
+exec 8<>stalled.pipe
+"$TANREN" launch -n 2 train config.yaml "run_directory=$WORK/stalled" train.steps=100000 checkpoint.interval_steps=1000000 batch.micro_batches=1 \
+  validation.interval_steps=0 samples.interval_steps=0 >stalled.pipe 2>&1 &
+launcher=$!
+for _ in $(seq 1 1200); do
+  [ "$(losses stalled 2>/dev/null | wc -l)" -ge 1200 ] && break
+  sleep 0.05
+done
+kill -INT "$launcher"
+for _ in $(seq 1 400); do
+  [ -n "$(ls -d stalled/step-*[0-9] 2>/dev/null)" ] && break
+  sleep 0.05
+done
+[ -n "$(ls -d stalled/step-*[0-9] 2>/dev/null)" ] || fail "behind a reader that has stopped, a request was not heard"
+kill -INT "$launcher"
+code=0
+wait "$launcher" || code=$?
+exec 8<&-
+# 75 where the ranks had ended before.
+[ "$code" -eq 130 ] || [ "$code" -eq 75 ] || fail "exit code $code with a reader that has stopped"
+no_orphans
+
 source "$HERE/tiny_task.sh"
 options=(train.steps=62 rl.algorithm=grpo rl.epochs=2 rl.minibatches=2 rollout.samples=128 rollout.decode_slots=4)
 rollout() { "$TANREN" launch -n 2 train rl.yaml "${options[@]}" "$@"; }

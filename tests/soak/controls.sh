@@ -4,6 +4,8 @@
 # From one base model of the reasoning curriculum, for each seed:
 #
 #   steps, answers   SFT on all of the curriculum's examples, with worked steps and with bare answers
+#   no_replay        as steps, without replaying pre-training data
+#   tenth, hundredth as steps, on a tenth and a hundredth of the examples
 #   few              SFT on the usual questions and ten stories, until it learns no more from them
 #   grpo             from few: right answers to stories and usual questions are rewarded
 #   grpo_shuffled    the same with rewards that change places
@@ -16,7 +18,7 @@
 #
 # SEEDS: default "1 2 3 4 5"; ARMS: default all of the above, in an order in which each finds what it starts from. Each run
 # is one process of one thread, two at a time, so that processor seconds are the stage's own and not a wait for another
-# rank's. About 20 minutes a seed on two cores.
+# rank's. About 25 minutes a seed on two cores.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 # shellcheck source=tests/lib.sh
@@ -26,7 +28,7 @@ export tanren=${TANREN:-$PWD/build/cpu/launch/tanren}
 export models=runs/quickstart
 export home=build/soak/scarce
 read -r -a seeds <<<"${SEEDS:-1 2 3 4 5}"
-read -r -a arms <<<"${ARMS:-few grpo more grpo_shuffled steps answers ppo ppo_shuffled}"
+read -r -a arms <<<"${ARMS:-few grpo more grpo_shuffled steps answers no_replay tenth hundredth ppo ppo_shuffled}"
 export OMP_NUM_THREADS=1
 
 if [ ! -e "$models/pretrain.done" ]; then
@@ -82,6 +84,9 @@ run() {
   local ppo=("${rl[@]}" "init.reward=''" rewards.checker_weight=1 guards.max_reward_gap=0)
   case $arm in
     steps) train "$1" sft seed="$seed" init.from="$models/pretrain" ;;
+    no_replay) train "$1" sft seed="$seed" init.from="$models/pretrain" sft.replay_share=0 ;;
+    tenth) train "$1" sft seed="$seed" init.from="$models/pretrain" data.examples.0.limit=1000 ;;
+    hundredth) train "$1" sft seed="$seed" init.from="$models/pretrain" data.examples.0.limit=100 ;;
     answers) train "$1" sft seed="$seed" init.from="$models/pretrain" "data.examples.0.path=$models/data/sft_answers.jsonl" ;;
     few) train "$1" sft seed="$seed" init.from="$models/pretrain" "data.examples.0.path=$home/few.jsonl" train.steps=1200 ;;
     more)
@@ -106,15 +111,23 @@ for arm in "${arms[@]}"; do
   printf "$arm-%s\n" "${seeds[@]}" | xargs -P 2 -I {} bash -euo pipefail -c 'run {}'
 done
 
-# mean (least to most) of NAME over the seeds.
-spread() {
-  for seed in "${seeds[@]}"; do accuracy "$1-$seed" "$2"; echo; done |
-    awk '{ sum += $1; if (NR == 1 || $1 < least) least = $1; if (NR == 1 || $1 > most) most = $1 }
-      END { printf "%.3f (%.3f to %.3f)", sum / NR, least, most }'
+# mean (least to most) of the numbers on stdin.
+mean_and_range() {
+  awk '{ sum += $1; if (NR == 1 || $1 < least) least = $1; if (NR == 1 || $1 > most) most = $1 }
+    END { if (NR == 0) print "-"; else printf "%.3f (%.3f to %.3f)", sum / NR, least, most }'
 }
-printf '\n%-15s %-24s %-24s %-24s %-24s %s\n' arm all 'same difficulty' harder 'of them stories' 'processor s, mean'
+
+# accuracies NAME PATTERN; and the last of the rises of the base validation loss that each run of NAME logged, in nats.
+accuracies() { for seed in "${seeds[@]}"; do accuracy "$1-$seed" "$2"; echo; done | mean_and_range; }
+forgetting() {
+  for seed in "${seeds[@]}"; do
+    sed -nE 's/.*"validation_forgetting":([^,}]+).*/\1/p' "$home/$1-$seed/metrics.jsonl" | tail -n 1
+  done | mean_and_range
+}
+
+printf '\n%-15s %-24s %-24s %-24s %-24s %-24s %s\n' arm all 'same difficulty' harder 'of them stories' forgetting 'processor s, mean'
 for arm in "${arms[@]}"; do
-  printf '%-15s %-24s %-24s %-24s %-24s %s\n' "$arm" "$(spread "$arm" .)" "$(spread "$arm" "$usual")" \
-    "$(spread "$arm" '"difficulty":"harder"')" "$(spread "$arm" "$story")" \
+  printf '%-15s %-24s %-24s %-24s %-24s %-24s %s\n' "$arm" "$(accuracies "$arm" .)" "$(accuracies "$arm" "$usual")" \
+    "$(accuracies "$arm" '"difficulty":"harder"')" "$(accuracies "$arm" "$story")" "$(forgetting "$arm")" \
     "$(for seed in "${seeds[@]}"; do cat "$home/$arm-$seed.seconds"; done | awk '{ s += $1 } END { printf "%.0f", s / NR }')"
 done

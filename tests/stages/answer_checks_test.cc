@@ -170,12 +170,13 @@ TEST(ProcessRewards, ACommandScoresLines) {
   // With scores beside them, fewer than lines, empty lines, a line feed at the end.
   EXPECT_EQ(PaidFor("a\n\nb\n", with(R"({"scores": {"x": 1}, "steps": [1, 2]})")),
             (std::vector<float>{0, 1, 2, 0, 0}));
-  // Without any the equations count.
-  EXPECT_EQ(PaidFor("1+1=2", with(R"({"steps": []})")), (std::vector<float>{0, 0, 0, 0, 2}));
+  // A command that speaks of no lines leaves it to the equations; one that pays for none does not.
   EXPECT_EQ(PaidFor("1+1=2", with("1")), (std::vector<float>{0, 0, 0, 0, 2}));
-  // A failed check pays for no line.
-  EXPECT_EQ(PaidFor("ab", with(R"({"steps": [1, 1]})")), (std::vector<float>{0, 0}));
-  EXPECT_EQ(PaidFor("ab", with(R"({"steps": ["x"]})")), (std::vector<float>{0, 0}));
+  EXPECT_EQ(PaidFor("1+1=2", with(R"({"scores": {"x": 1}})")), (std::vector<float>{0, 0, 0, 0, 2}));
+  EXPECT_EQ(PaidFor("1+1=2", with(R"({"steps": []})")), (std::vector<float>{0, 0, 0, 0, 0}));
+  // A failed check pays for nothing.
+  EXPECT_EQ(PaidFor("1+1=2", with(R"({"steps": [1, 1]})")), (std::vector<float>{0, 0, 0, 0, 0}));
+  EXPECT_EQ(PaidFor("1+1=2", with(R"({"steps": ["x"]})")), (std::vector<float>{0, 0, 0, 0, 0}));
   std::string error;
   PaidFor("ab\ncd", with(R"({"steps": [1, NaN]})"), &error);
   EXPECT_THAT(error, HasSubstr("the score of a line of an answer to \"question\" is nan"));
