@@ -134,6 +134,23 @@ class StartChecks : public testing::Test {
     TANREN_CHECK_MSG(saved.ok(), saved.ToString());
   }
 
+  // Stage preference takes a policy that is its reference; what it says of one that was changed since.
+  std::string RefusalOfAChangedPolicy() {
+    Save(directory_ / "start");
+    config_.mutable_init()->set_from(directory_ / "start");
+    PreferenceStage stage;
+    EXPECT_TRUE(stage.Declare(config_, *tokenizer_, &options_).ok());
+    EXPECT_TRUE(stage.Open(config_, *tokenizer_, mesh_).ok());
+    // Both start from the same seed.
+    const std::unique_ptr<Engine> engine = MakeEngine();
+    const absl::Status equal = stage.Begin(*engine);
+    EXPECT_TRUE(equal.ok()) << equal;
+    Nudge(*engine);
+    const absl::Status refused = stage.Begin(*engine);
+    EXPECT_TRUE(absl::IsInvalidArgument(refused)) << refused;
+    return std::string(refused.message());
+  }
+
   TemporaryDirectory directory_;
   std::unique_ptr<Comm> world_ = MakeSoloComm("world"), data_ = MakeSoloComm("data"),
                         tensor_ = MakeSoloComm("tensor");
@@ -145,21 +162,10 @@ class StartChecks : public testing::Test {
 
 TEST_F(StartChecks, ADpoPolicyThatClaimsToBeItsReferenceIsIt) {
   Load("stage: preference\n", R"({"prompt": "1", "chosen": "22", "rejected": "3"})");
-  Save(directory_ / "start");
-  config_.mutable_init()->set_from(directory_ / "start");
-  PreferenceStage stage;
-  ASSERT_TRUE(stage.Declare(config_, *tokenizer_, &options_).ok());
-  ASSERT_TRUE(stage.Open(config_, *tokenizer_, mesh_).ok());
-  // Both start from the same seed.
-  const std::unique_ptr<Engine> engine = MakeEngine();
-  const absl::Status equal = stage.Begin(*engine);
-  EXPECT_TRUE(equal.ok()) << equal;
-  Nudge(*engine);
-  const absl::Status refused = stage.Begin(*engine);
-  EXPECT_TRUE(absl::IsInvalidArgument(refused)) << refused;
-  EXPECT_THAT(std::string(refused.message()), HasSubstr("and not 0.6931472"));
-  EXPECT_THAT(std::string(refused.message()), HasSubstr("init.from and the reference differ"));
-  EXPECT_THAT(std::string(refused.message()), HasSubstr("init.reference"));
+  const std::string refusal = RefusalOfAChangedPolicy();
+  EXPECT_THAT(refusal, HasSubstr("and not 0.6931472"));
+  EXPECT_THAT(refusal, HasSubstr("init.from and the reference differ"));
+  EXPECT_THAT(refusal, HasSubstr("init.reference"));
 }
 
 TEST_F(StartChecks, SoIsAKtoPolicyWhateverTheShareOfGoodAnswers) {
@@ -167,18 +173,7 @@ TEST_F(StartChecks, SoIsAKtoPolicyWhateverTheShareOfGoodAnswers) {
        "{\"prompt\": \"1\", \"completion\": \"22\", \"label\": true}\n"
        "{\"prompt\": \"2\", \"completion\": \"3\", \"label\": false}\n"
        "{\"prompt\": \"3\", \"completion\": \"1\", \"label\": false}\n");
-  Save(directory_ / "start");
-  config_.mutable_init()->set_from(directory_ / "start");
-  PreferenceStage stage;
-  ASSERT_TRUE(stage.Declare(config_, *tokenizer_, &options_).ok());
-  ASSERT_TRUE(stage.Open(config_, *tokenizer_, mesh_).ok());
-  const std::unique_ptr<Engine> engine = MakeEngine();
-  const absl::Status equal = stage.Begin(*engine);
-  EXPECT_TRUE(equal.ok()) << equal;
-  Nudge(*engine);
-  const absl::Status refused = stage.Begin(*engine);
-  EXPECT_TRUE(absl::IsInvalidArgument(refused)) << refused;
-  EXPECT_THAT(std::string(refused.message()), HasSubstr("init.from and the reference differ"));
+  EXPECT_THAT(RefusalOfAChangedPolicy(), HasSubstr("init.from and the reference differ"));
 }
 
 TEST_F(StartChecks, SoIsThePolicyOfTheFirstRollout) {
