@@ -97,6 +97,13 @@ class Graph {
   void* executable_ = nullptr;  // cudaGraphExec_t
 };
 
+// A stretch of the calling thread's time under a name, which a profiler (Nsight Systems, Nsight Compute)
+// shows beside the kernels that the thread launches in it: NVTX ranges of the domain "tanren". They nest;
+// each is ended by the thread that began it. Without a profiler a call is a test of a pointer; without CUDA
+// nothing.
+void BeginRange(const char* name);
+void EndRange();
+
 // TANREN_BLOCKING=1: every kernel is waited for, so that a device error is reported by the kernel that made
 // it.
 bool IsBlocking();

@@ -133,37 +133,77 @@ void Activity::Enter(int axis, const char* collective, bool counted) {
   own_axis.inside.store(1, std::memory_order_relaxed);
   entered_seconds_ = SteadySeconds();
   calls_.store(calls_.load(std::memory_order_relaxed) + 1, std::memory_order_release);
-  if (observer_ != nullptr) observer_->Begins("collective");
+  TellBegin(ActivityObserver::Kind::kCollective, collective);
 }
 
 void Activity::Leave(int axis) {
+  TellEnd();
   inside_seconds_ += SteadySeconds() - entered_seconds_;
   axes_[axis].inside.store(0, std::memory_order_relaxed);
   calls_.store(calls_.load(std::memory_order_relaxed) + 1, std::memory_order_release);
 }
 
-Phase Activity::Set(Phase phase) {
+Phase Activity::Begin(Phase phase) {
   const Phase before = phase_.load(std::memory_order_relaxed);
   phase_.store(phase, std::memory_order_relaxed);
+  TellBegin(ActivityObserver::Kind::kPhase, NameOf(phase));
   return before;
 }
 
-Work Activity::Set(Work work) {
+Work Activity::Begin(Work work) {
   const Work before = work_.load(std::memory_order_relaxed);
   work_.store(work, std::memory_order_relaxed);
-  if (observer_ != nullptr && work != Work::kOther) observer_->Begins(NameOf(work));
+  TellBegin(ActivityObserver::Kind::kWork, NameOf(work));
   return before;
+}
+
+void Activity::End(Phase before) {
+  TellEnd();
+  phase_.store(before, std::memory_order_relaxed);
+}
+
+void Activity::End(Work before) {
+  TellEnd();
+  work_.store(before, std::memory_order_relaxed);
+}
+
+void Activity::AddObserver(ActivityObserver* observer) {
+  for (ActivityObserver*& one : observers_) {
+    if (one != nullptr) continue;
+    one = observer;
+    return;
+  }
+  TANREN_CHECK_MSG(false, "one observer more than ", observers_.size());
+}
+
+void Activity::RemoveObserver(ActivityObserver* observer) {
+  for (ActivityObserver*& one : observers_) {
+    if (one == observer) one = nullptr;
+  }
+}
+
+void Activity::TellBegin(ActivityObserver::Kind kind, const char* name) {
+  for (ActivityObserver* const one : observers_) {
+    if (one != nullptr) one->Begins(kind, name);
+  }
+}
+
+void Activity::TellEnd() {
+  for (ActivityObserver* const one : observers_) {
+    if (one != nullptr) one->Ends();
+  }
 }
 
 void Activity::BeginStep(int64_t step) {
   step_.store(step, std::memory_order_relaxed);
-  Set(Phase::kStep);
+  Begin(Phase::kStep);
   Tick();
   step_begin_ = SteadySeconds();
   step_begin_inside_ = inside_seconds_;
 }
 
 void Activity::EndStep() {
+  TellEnd();
   const double seconds = SteadySeconds() - step_begin_;
   const double inside = inside_seconds_ - step_begin_inside_;
   const int64_t number = timed_steps_.load(std::memory_order_relaxed);

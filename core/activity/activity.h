@@ -50,13 +50,17 @@ struct ActivityRecord {
   std::string ToString() const;
 };
 
-// Told what begins, at that moment and in the thread that does it: the seam by which tests end a process in
-// the middle of something.
+// Told what begins and ends, at that moment and in the thread that does it: the seam by which tests end a
+// process in the middle of something, and profilers show what a kernel is part of.
 class ActivityObserver {
  public:
+  enum class Kind : uint8_t { kPhase, kWork, kCollective };
+
   virtual ~ActivityObserver() = default;
-  // The name of a kind of work, or "collective".
-  virtual void Begins(const char* what) = 0;
+  // `name` is that of the phase ("step"), the work ("backward") or the call ("gradients"); valid during the
+  // call. What begins inside of something ends before it.
+  virtual void Begins(Kind kind, const char* name) = 0;
+  virtual void Ends() {}
 };
 
 class Activity {
@@ -79,8 +83,10 @@ class Activity {
   // job, except while the job waits for it.
   static void MarkBackgroundThread() { background_thread_ = true; }
 
-  // All others from one thread. Null: none; borrowed.
-  void SetObserver(ActivityObserver* observer) { observer_ = observer; }
+  // All others from one thread. Two observers at most; borrowed. To remove one that is not there does
+  // nothing.
+  void AddObserver(ActivityObserver* observer);
+  void RemoveObserver(ActivityObserver* observer);
 
   // A slot for the calls of one communicator; at most kMaxAxes.
   int AddAxis(const std::string& axis, int group);
@@ -88,16 +94,21 @@ class Activity {
   void Enter(int axis, const char* collective, bool counted = true);
   void Leave(int axis);
 
-  Phase Set(Phase phase);  // returns what was set before
-  Work Set(Work work);
-  // What was before something that has ended.
-  void Restore(Phase phase) { phase_.store(phase, std::memory_order_relaxed); }
-  void Restore(Work work) { work_.store(work, std::memory_order_relaxed); }
+  // For the rest of the process's life, or until it is set again: observers are not told.
+  void Set(Phase phase) { phase_.store(phase, std::memory_order_relaxed); }
+  // What was before; to be handed to End when it has ended.
+  Phase Begin(Phase phase);
+  Work Begin(Work work);
+  void End(Phase before);
+  void End(Work before);
   // Steps are counted from 1.
   void BeginStep(int64_t step);
   void EndStep();
 
  private:
+  void TellBegin(ActivityObserver::Kind kind, const char* name);
+  void TellEnd();
+
   static constexpr int kRecentSteps = 16;
   static inline thread_local bool background_thread_ = false;
   static constexpr int kNameWords = sizeof(AxisActivity::collective) / sizeof(uint64_t);
@@ -120,7 +131,7 @@ class Activity {
   std::atomic<double> longest_step_seconds_{0};
 
   // Of the writing thread.
-  ActivityObserver* observer_ = nullptr;
+  std::array<ActivityObserver*, 2> observers_{};
   double entered_seconds_ = 0;  // when the call was entered
   double inside_seconds_ = 0;   // in all calls so far
   double step_begin_ = 0, step_begin_inside_ = 0;
@@ -131,9 +142,9 @@ class Activity {
 template <class Kind>
 class Doing {
  public:
-  explicit Doing(Kind kind) : before_(Activity::Own().Set(kind)) { Activity::Own().Tick(); }
+  explicit Doing(Kind kind) : before_(Activity::Own().Begin(kind)) { Activity::Own().Tick(); }
   ~Doing() {
-    Activity::Own().Restore(before_);
+    Activity::Own().End(before_);
     Activity::Own().Tick();
   }
   Doing(const Doing&) = delete;

@@ -162,7 +162,7 @@ absl::Status Trainer::NotSaved() const {
 
 absl::StatusOr<Trainer::Outcome> Trainer::Run() {
   TANREN_RETURN_IF_ERROR(Start());
-  if (!step_faults_.empty()) Activity::Own().SetObserver(this);
+  if (!step_faults_.empty()) Activity::Own().AddObserver(this);
   absl::StatusOr<Outcome> outcome = Steps();
   // What ends a run early is no reason to lose a save; the ranks agree on it, so all are here.
   const absl::Status saved = FinishSave();

@@ -60,7 +60,9 @@ class Trainer : private ActivityObserver {
 
  private:
   // Where TANREN_FAULT ends this process in the middle of a step.
-  void Begins(const char* what) override { step_faults_.Hit(what); }
+  void Begins(Kind kind, const char* name) override {
+    if (kind != Kind::kPhase) step_faults_.Hit(kind == Kind::kWork ? name : "collective");
+  }
 
   absl::Status Start();
   absl::Status LoadInitialWeights(const std::string& from, bool fresh);

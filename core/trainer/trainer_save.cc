@@ -34,7 +34,7 @@ Trainer::Trainer(const TrainerOptions& options)
   step_faults_.set_rank(world().rank());
 }
 
-Trainer::~Trainer() { Activity::Own().SetObserver(nullptr); }
+Trainer::~Trainer() { Activity::Own().RemoveObserver(this); }
 
 std::vector<TensorPiece> Trainer::Pieces(std::vector<std::unique_ptr<StateAccess>>* accesses, bool snapshot) {
   std::vector<TensorPiece> pieces;

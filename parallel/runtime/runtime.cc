@@ -26,6 +26,7 @@
 #include "parallel/comm/nccl_comm.h"
 #include "parallel/runtime/affinity.h"
 #include "parallel/runtime/launch_check.h"
+#include "parallel/runtime/profiler_ranges.h"
 #include "parallel/runtime/stop_signal.h"
 
 namespace tanren {
@@ -193,6 +194,7 @@ struct Runtime::State {
   Stream stream;
   int device = 0;
   int device_sharing = 1;
+  std::optional<ProfilerRanges> ranges;
   std::optional<Mesh> mesh;
 };
 
@@ -351,6 +353,7 @@ absl::Status Runtime::BuildMesh(const MeshShape& asked, Device device) {
   if (device == Device::kCuda) {
     state_->device = state_->place.node_rank % kernels::DeviceCount();
     state_->stream = kernels::MakeCudaStream(state_->device);
+    state_->ranges.emplace();
     state_->device_sharing =
         CountOnDevice(*state_->world, state_->place.node, kernels::PropertiesOf(state_->device).uuid);
   }

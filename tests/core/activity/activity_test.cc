@@ -8,6 +8,7 @@
 #include <thread>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 
 namespace tanren {
@@ -22,14 +23,14 @@ TEST(ActivityTest, SaysWhereARankIs) {
   EXPECT_EQ(activity.Read().ToString(), "start, inside collective #1 'input' of axis world");
   activity.Leave(world);
   activity.BeginStep(12);
-  activity.Set(Work::kBackward);
+  const Work before = activity.Begin(Work::kBackward);
   for (int i = 0; i < 2; ++i) {
     activity.Enter(data, "gradients");
     activity.Leave(data);
   }
   EXPECT_EQ(activity.Read().ToString(),
             "step 12, backward, after collective #1 'input' of axis world and #2 'gradients' of axis data");
-  activity.Set(Work::kOther);
+  activity.End(before);
   activity.EndStep();
   activity.Set(Phase::kSave);
   activity.Enter(data, "save_agree");
@@ -37,6 +38,43 @@ TEST(ActivityTest, SaysWhereARankIs) {
   EXPECT_EQ(record.ToString(), "save after step 12, inside collective #3 'save_agree' of axis data");
   EXPECT_EQ(record.axes[data].group, 3);
   EXPECT_EQ(record.InsideAxis(), data);
+}
+
+// Writes down what it is told, nested.
+class Diary : public ActivityObserver {
+ public:
+  void Begins(Kind kind, const char* name) override {
+    absl::StrAppend(&text_,
+                    kind == Kind::kPhase  ? "phase "
+                    : kind == Kind::kWork ? "work "
+                                          : "call ",
+                    name, "(");
+  }
+  void Ends() override { absl::StrAppend(&text_, ")"); }
+  const std::string& text() const { return text_; }
+
+ private:
+  std::string text_;
+};
+
+TEST(ActivityTest, ObserversAreToldWhatBeginsAndEnds) {
+  Activity activity;
+  Diary first, second;
+  activity.AddObserver(&first);
+  activity.AddObserver(&second);
+  const int axis = activity.AddAxis("world", 0);
+  activity.BeginStep(7);
+  const Work before = activity.Begin(Work::kBackward);
+  activity.Enter(axis, "gradients");
+  activity.Leave(axis);
+  activity.End(before);
+  activity.EndStep();
+  activity.RemoveObserver(&second);
+  activity.End(activity.Begin(Phase::kSave));
+  activity.RemoveObserver(&first);
+  activity.End(activity.Begin(Phase::kLoad));
+  EXPECT_EQ(second.text(), "phase step(work backward(call gradients()))");
+  EXPECT_EQ(first.text(), second.text() + "phase save()");
 }
 
 TEST(ActivityTest, PointToPointCallsAreNotCounted) {
