@@ -144,6 +144,9 @@ void AddScore(CLI::App& app, int* exit_code) {
   verb->add_option("--reward", options->reward, "Checkpoint of a reward model that scores the answers too");
   verb->add_flag("--raw", options->raw,
                  "No chat template and no end of turn; so it is anyway after stage pretrain");
+  verb->add_flag(
+      "--skip-long", options->skip_long,
+      "Leave a prompt out, and say so, whose answers do not fit into the context; else it is an error");
   verb->add_flag("--json", options->json, "One JSON object per prompt");
   verb->callback([options, exit_code] { *exit_code = Score(*options); });
 }

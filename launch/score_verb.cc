@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <limits>
 #include <optional>
 #include <utility>
 
@@ -114,8 +115,15 @@ class Scoring {
 
   void Print() const {
     OrderCount by_logp, by_mean_logp, by_reward;
-    size_t first = 0;
-    for (const Example& example : examples_) {
+    size_t first = 0, left_out = 0;
+    for (size_t e = 0; e < examples_.size(); ++e) {
+      const Example& example = examples_[e];
+      if (!why_left_out_[e].empty()) {
+        ++left_out;
+        options_.json ? PrintLeftOut(example, why_left_out_[e])
+                      : PrintTableLeftOut(example, why_left_out_[e]);
+        continue;
+      }
       const Columns columns = ColumnsOf(first, example.responses.size());
       first += example.responses.size();
       options_.json ? PrintJson(example, columns) : PrintTable(example, columns);
@@ -123,6 +131,10 @@ class Scoring {
       by_logp.Add(example.ranks, columns.logp);
       by_mean_logp.Add(example.ranks, columns.mean_logp);
       by_reward.Add(example.ranks, columns.reward);
+    }
+    if (left_out > 0) {
+      std::fprintf(stderr, "%zu of %zu prompts were left out: an answer does not fit\n", left_out,
+                   examples_.size());
     }
     if (options_.json || by_logp.pairs == 0) return;
     const auto print = [](const char* name, const OrderCount& count) {
@@ -152,9 +164,10 @@ class Scoring {
       return InvalidInput("a conversation needs a chat template, and a base model is scored without one");
     }
     const std::string& prompt = example.prompt[0].content;
+    // Its length is CheckLength's to judge, with the answer's.
     TANREN_ASSIGN_OR_RETURN(
         const GenerationRequest request,
-        MakeRequest(*model_.tokenizer, model_.config.model().context_length(), prompt, 1, {}));
+        MakeRequest(*model_.tokenizer, std::numeric_limits<int32_t>::max(), prompt, 1, {}));
     TANREN_ASSIGN_OR_RETURN(const std::vector<int32_t> answer, model_.tokenizer->Encode(response));
     if (answer.empty()) return InvalidInput("an answer without a token has no probability");
     return MakeAnswer(request.prompt, answer, /*ended=*/false, 0);
@@ -173,9 +186,10 @@ class Scoring {
     const int64_t context = model_.config.model().context_length();
     const int64_t capacity = model_.engine->options().micro_batch_tokens;
     if (answer.unit.tokens() <= std::min(context, capacity)) return absl::OkStatus();
-    return InvalidInput("%d tokens with the prompt, more than %s (%d)", answer.unit.tokens(),
+    return InvalidInput("%d tokens with the prompt, more than %s (%d)%s", answer.unit.tokens(),
                         context <= capacity ? "model.context_length" : "batch.micro_batch_tokens",
-                        std::min(context, capacity));
+                        std::min(context, capacity),
+                        options_.skip_long ? "" : "; --skip-long leaves such prompts out");
   }
 
   absl::Status MakeAnswers() {
@@ -185,16 +199,34 @@ class Scoring {
       TANREN_ASSIGN_OR_RETURN(chat, ChatTemplateFromConfig(model_.config, *model_.tokenizer));
     }
     for (const Example& example : examples_) {
-      for (size_t r = 0; r < example.responses.size(); ++r) {
-        absl::StatusOr<RolloutAnswer> answer =
-            raw ? RawAnswer(example, example.responses[r]) : ChatAnswer(*chat, example, example.responses[r]);
-        absl::Status made = answer.status();
-        if (made.ok()) made = CheckLength(*answer);
-        if (!made.ok()) return At(absl::StrCat(example.source, ": answer ", r + 1), made);
-        rollout_.answers.push_back(*std::move(answer));
-      }
+      TANREN_ASSIGN_OR_RETURN(why_left_out_.emplace_back(), MakeAnswersOf(example, raw, chat));
+    }
+    if (rollout_.answers.empty()) {
+      return InvalidInput("nothing is left to score: the answers to each of %d prompts are too long, %s",
+                          examples_.size(), why_left_out_[0]);
     }
     return absl::OkStatus();
+  }
+
+  // Why the example is left out, or "".
+  absl::StatusOr<std::string> MakeAnswersOf(const Example& example, bool raw,
+                                            const std::optional<ChatTemplate>& chat) {
+    const size_t first = rollout_.answers.size();
+    for (size_t r = 0; r < example.responses.size(); ++r) {
+      const std::string place = absl::StrCat("answer ", r + 1);
+      absl::StatusOr<RolloutAnswer> answer =
+          raw ? RawAnswer(example, example.responses[r]) : ChatAnswer(*chat, example, example.responses[r]);
+      if (!answer.ok()) return At(absl::StrCat(example.source, ": ", place), answer.status());
+      if (absl::Status fits = CheckLength(*answer); !fits.ok()) {
+        if (options_.skip_long) {
+          rollout_.answers.resize(first);
+          return absl::StrCat(place, ": ", std::string(fits.message()));
+        }
+        return At(absl::StrCat(example.source, ": ", place), fits);
+      }
+      rollout_.answers.push_back(*std::move(answer));
+    }
+    return "";
   }
 
   Columns ColumnsOf(size_t first, size_t count) const {
@@ -226,7 +258,20 @@ class Scoring {
       line["normalised_reward"] = columns.normalised;
     }
     if (!example.ranks.empty()) line["ranking"] = example.ranks;
+    PrintLine(line);
+  }
+
+  static void PrintLine(const Json& line) {
     std::printf("%s\n", line.dump(-1, ' ', false, Json::error_handler_t::replace).c_str());
+  }
+
+  static void PrintLeftOut(const Example& example, const std::string& why) {
+    PrintLine({{"prompt", PromptJson(example)}, {"responses", example.responses}, {"left_out", why}});
+  }
+
+  static void PrintTableLeftOut(const Example& example, const std::string& why) {
+    std::printf("%s\n  left out: %s\n", config::Printable(example.prompt.back().content).c_str(),
+                why.c_str());
   }
 
   void PrintTable(const Example& example, const Columns& columns) const {
@@ -248,9 +293,10 @@ class Scoring {
   const ScoreOptions& options_;
   InferenceModel& model_;
   std::vector<Example> examples_;
-  Rollout rollout_;                 // the answers of all examples, in order
-  std::vector<AnswerScores> logp_;  // empty for a reward model's checkpoint
-  std::vector<float> rewards_;      // empty without a reward model
+  std::vector<std::string> why_left_out_;  // of each example; "": it is scored
+  Rollout rollout_;                        // the answers of all that are scored, in order
+  std::vector<AnswerScores> logp_;         // empty for a reward model's checkpoint
+  std::vector<float> rewards_;             // empty without a reward model
 };
 
 absl::Status RunScore(Runtime& runtime, const ScoreOptions& options) {

@@ -92,6 +92,22 @@ grep -o '"ranking":[^}]*' choices.out | tr '\n' ' ' | grep -qF '"ranking":[1,2,2
 [ "$("$TANREN" score ranking_sft --examples choices.jsonl --json | grep -c '"responses":\["[^,]*"\]')" = 3 ] ||
   fail "without --format the right choice alone is scored"
 
+# --- what does not fit, left out --------------------------------------------------------------------------------
+long=$(head -c 80 /dev/zero | tr '\0' b)
+printf '%s\n' '{"prompt":"a","responses":["b","c"],"ranking":[1,2]}' \
+  "{\"prompt\":\"a\",\"responses\":[\"b\",\"$long\"],\"ranking\":[2,1]}" '{"prompt":"b","responses":["c","a"],"ranking":[1,2]}' >long.jsonl
+expect_exit 0 long.log "$TANREN" score ranking_sft --examples long.jsonl --skip-long --json
+expect_text long.log '1 of 3 prompts were left out'
+"$TANREN" score ranking_sft --examples long.jsonl --skip-long --json >long.out 2>/dev/null
+[ "$(wc -l <long.out)" = 3 ] || fail "a line of input is no line of output"
+sed -n 2p long.out | grep -qF '"left_out":"answer 2: ' || fail "$(sed -n 2p long.out)"
+# What stays is scored as without the one left out.
+sed 2d long.jsonl >short.jsonl
+"$TANREN" score ranking_sft --examples short.jsonl --json | cmp - <(sed 2d long.out) || fail "a record left out changes others"
+"$TANREN" score ranking_sft --examples long.jsonl --skip-long >long.out 2>/dev/null
+grep -qF '  left out: answer 2: ' long.out || fail "$(cat long.out)"
+grep -q ' of 2 ranked pairs .* in [0-9]* of 2$\| of 2 ranked pairs .* of 2' long.out || fail "$(tail -n 2 long.out)"
+
 # --- bad input --------------------------------------------------------------------------------------------------
 refused() {  # refused TEXT ARGUMENT...
   local text=$1
@@ -112,7 +128,10 @@ refused 'bad.jsonl:1: a record of format text has no prompt' ranking_sft --examp
 { cat mixed.jsonl; echo '{"prompt":"a"'; } >bad.jsonl
 refused 'bad.jsonl:5: not JSON' ranking_sft --examples bad.jsonl
 refused '--response: answer 2: ' ranking_sft --prompt a -r b -r "$(head -c 80 /dev/zero | tr '\0' b)"
-expect_text refused.log 'more than model.context_length (64)'
+expect_text refused.log 'more than model.context_length (64); --skip-long leaves such prompts out'
+sed -n 2p long.jsonl >only.jsonl
+refused 'nothing is left to score: the answers to each of 1 prompts' ranking_sft --examples only.jsonl --skip-long
+refused "more than model.context_length" next_word --prompt "$(for _ in $(seq 80); do printf 'I '; done)" -r AI
 refused 'the word "hate" at byte 2' next_word --prompt 'I hate' -r AI
 refused 'an answer without a token' next_word --prompt I -r ''
 refused 'mixed.jsonl:3: answer 1: a conversation needs a chat template' ranking_sft --examples mixed.jsonl --raw
