@@ -216,6 +216,12 @@ void CopyRows(const Stream& stream, int64_t rows, int64_t width_bytes, void* to,
     }
     return;
   }
+  if (rows == 1 || (to_stride == width_bytes && from_stride == width_bytes)) {
+    // In one piece, which may be longer than the longest row of a pitched copy (2^31 - 1 bytes).
+    TANREN_CUDA(
+        cudaMemcpyAsync(to, from, rows * width_bytes, cudaMemcpyDeviceToDevice, cuda::Handle(stream)));
+    return;
+  }
   TANREN_CUDA(cudaMemcpy2DAsync(to, to_stride, from, from_stride, width_bytes, rows, cudaMemcpyDeviceToDevice,
                                 cuda::Handle(stream)));
 }

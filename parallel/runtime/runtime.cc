@@ -163,9 +163,9 @@ int RoomForThreads(const Place& place) {
   return threads;
 }
 
-// How many ranks compute on this rank's GPU, whichever number each of them knows it by.
-int CountOnDevice(Comm& world, int node, const std::string& uuid) {
-  const std::string mine = absl::StrCat(node, " ", uuid);
+// How many ranks of this node compute on what `device` names, whichever number each of them knows it by.
+int CountOnDevice(Comm& world, int node, const std::string& device) {
+  const std::string mine = absl::StrCat(node, " ", device);
   const std::vector<std::string> all = AllGatherStrings(world, "devices", mine);
   return static_cast<int>(std::ranges::count(all, mine));
 }
@@ -193,7 +193,8 @@ struct Runtime::State {
   std::unique_ptr<Watchdog> watchdog;
   Stream stream;
   int device = 0;
-  int device_sharing = 1;
+  int device_sharing = 1;  // ranks with this device's memory: a GPU, or a part of one (MIG)
+  bool gpu_is_own = true;  // no other rank computes on any part of the GPU: NCCL wants no less
   std::optional<ProfilerRanges> ranges;
   std::optional<Mesh> mesh;
 };
@@ -354,8 +355,9 @@ absl::Status Runtime::BuildMesh(const MeshShape& asked, Device device) {
     state_->device = state_->place.node_rank % kernels::DeviceCount();
     state_->stream = kernels::MakeCudaStream(state_->device);
     state_->ranges.emplace();
-    state_->device_sharing =
-        CountOnDevice(*state_->world, state_->place.node, kernels::PropertiesOf(state_->device).uuid);
+    const kernels::DeviceProperties properties = kernels::PropertiesOf(state_->device);
+    state_->device_sharing = CountOnDevice(*state_->world, state_->place.node, properties.uuid);
+    state_->gpu_is_own = CountOnDevice(*state_->world, state_->place.node, properties.bus) == 1;
   }
 
   auto make = [&](const char* axis, int size, int color, int order) -> absl::StatusOr<std::unique_ptr<Comm>> {
@@ -373,8 +375,7 @@ absl::Status Runtime::BuildMesh(const MeshShape& asked, Device device) {
   state_->tensor = *std::move(tensor);
   if (device == Device::kCuda) {
     for (std::unique_ptr<Comm>* axis : {&state_->data, &state_->tensor}) {
-      TANREN_ASSIGN_OR_RETURN(*axis,
-                              ServeDevice(*state_->world, std::move(*axis), state_->device_sharing == 1));
+      TANREN_ASSIGN_OR_RETURN(*axis, ServeDevice(*state_->world, std::move(*axis), state_->gpu_is_own));
     }
   }
   state_->data = MakeWatchedComm(std::move(state_->data), tensor_rank);

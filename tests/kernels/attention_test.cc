@@ -56,7 +56,14 @@ std::vector<Case> LargeCases() {
                              {{260}, 2, 1, 128, kCausal, 0, 10},
                              {{200}, 1, 1, 80, kFull, 0, 20},
                              {{210}, 2, 2, 96, kCausal, 64, 15},
-                             {{140, 20}, 2, 1, 256, kFull, 90, 30}};
+                             {{140, 20}, 2, 1, 256, kFull, 90, 30},
+                             // More tiles than a GPU has blocks: a block goes on to its next.
+                             {{300, 129, 1, 257, 64, 130}, 32, 4, 128},
+                             {{300, 129, 1, 257, 64, 130}, 32, 4, 128, kFull, 150, 10},
+                             {{300, 129, 1, 257, 64, 130}, 32, 4, 256},
+                             {{300, 129, 1, 257, 64, 130}, 40, 4, 64},
+                             // More keys and values than the heads that are worked on at a time may have.
+                             {std::vector<int32_t>(64, 64), 16, 16, 128}};
   for (Case& c : cases) c.gap = 8;
   return cases;
 }
