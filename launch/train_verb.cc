@@ -105,6 +105,18 @@ void TellPlaces(Runtime& runtime) {
     std::fprintf(stderr, "warning: %s\n", warning.c_str());
 }
 
+// Where the micro-batches of a step leave data ranks without work. Stage rl cuts its rollouts itself.
+void TellIdleRanks(const config::Config& config, const Mesh& mesh) {
+  const int64_t ranks = mesh.shape.data, count = config.batch().micro_batches();
+  const int64_t idle = (ranks - count % ranks) % ranks;
+  if (mesh.world->rank() != 0 || idle == 0 || config.stage() == "rl") return;
+  std::fprintf(stderr,
+               "warning: batch.micro_batches: %lld for %lld data ranks: %lld without work%s; a multiple of "
+               "%lld keeps all busy\n",
+               static_cast<long long>(count), static_cast<long long>(ranks), static_cast<long long>(idle),
+               count < ranks ? "" : " while the others compute their last", static_cast<long long>(ranks));
+}
+
 absl::StatusOr<Trainer::Outcome> RunJob(Runtime& runtime, const TrainOptions& options) {
   TANREN_RETURN_IF_ERROR(AgreeBuild(runtime.world()));
   Job job;
@@ -137,6 +149,7 @@ absl::StatusOr<Trainer::Outcome> RunJob(Runtime& runtime, const TrainOptions& op
   }
   TANREN_RETURN_IF_ERROR(AgreeDirectory(runtime.world(), job.config.run_directory()));
   TellPlaces(runtime);
+  TellIdleRanks(job.config, mesh);
   double rate = MeasureMatmulRate(mesh.stream, job.engine.models[0].dtype);
   runtime.world().AllReduce(Stream(), "matrix product rate", Buffer(&rate), 1, ReduceOp::kSum);
   TANREN_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine,

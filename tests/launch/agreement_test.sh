@@ -46,6 +46,15 @@ expect_text table.log "rank 1    data 1   tensor 0   $(hostname), process "
 [ -z "$(find run -name '.seen-by*')" ] || fail "a mark was left behind"
 ! grep -q "/dev/shm" table.log || fail "a warning of /dev/shm, which has room"
 
+# Ranks without work are said; the mesh's tensor ranks share theirs.
+! grep -q "without work" table.log || fail "idle ranks where there are none"
+expect_exit 0 idle.log "$TANREN" launch -n 2 train config.yaml "run_directory=$WORK/idle" train.steps=6 batch.micro_batches=1
+expect_text idle.log "warning: batch.micro_batches: 1 for 2 data ranks: 1 without work; a multiple of 2 keeps all busy"
+expect_exit 0 idle.log "$TANREN" launch -n 2 train config.yaml "run_directory=$WORK/uneven" train.steps=6 batch.micro_batches=3
+expect_text idle.log "3 for 2 data ranks: 1 without work while the others compute their last"
+expect_exit 0 idle.log "$TANREN" launch -n 2 train config.yaml "run_directory=$WORK/tensor" train.steps=6 batch.micro_batches=1 parallel.tensor=2
+! grep -q "without work" idle.log || fail "tensor ranks are not idle"
+
 # Little room for Open MPI's queues: said once.
 small() { unshare -m bash -c 'mount -t tmpfs -o size=2m none /dev/shm && exec "$@"' small "$@"; }
 if small true 2>/dev/null; then
