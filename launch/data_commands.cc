@@ -102,7 +102,7 @@ void AddSynth(CLI::App* data, int* exit_code) {
       ->capture_default_str();
   verb->add_option(
           "--held-out-wordings", options->held_out_wordings,
-          "Sentence patterns of each operation that no training file shows; of --recall's twice as many")
+          "Sentence patterns of each operation that no training file shows; of --recall's four times as many")
       ->capture_default_str();
   verb->add_option("--digits", options->digits, "Longest operand of a usual problem")->capture_default_str();
   verb->add_flag("--force", options->force, "Replace another synthetic corpus");

@@ -161,7 +161,7 @@ std::vector<MadeFile> MakeFiles(const SynthSets& sets) {
 
 json Record(const SynthOptions& options) {
   return {{"format", "tanren.synth"},
-          {"version", 3},
+          {"version", 4},
           {"seed", options.seed},
           {"digits", options.digits},
           {"problems", options.problems},

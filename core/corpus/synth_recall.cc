@@ -34,10 +34,10 @@ constexpr int kRecallTriesForSide = 100'000;
 constexpr int kTextsPerRecord = 4;
 
 constexpr std::array<const char*, 16> kRecallNames = {"Ann", "Ben", "Mia", "Tom", "Eva", "Leo", "Ida", "Max",
-                                                "Amy", "Dan", "Eli", "Fay", "Gus", "Jon", "Kim", "Zoe"};
-constexpr std::array<const char*, 16> kRecallObjects = {"apples", "books", "coins", "pens",  "cards", "stamps",
-                                                  "keys",   "rings", "cups",  "hats",  "balls", "boats",
-                                                  "bells",  "drums", "flags", "shells"};
+                                                      "Amy", "Dan", "Eli", "Fay", "Gus", "Jon", "Kim", "Zoe"};
+constexpr std::array<const char*, 16> kRecallObjects = {
+    "apples", "books", "coins", "pens",  "cards", "stamps", "keys",  "rings",
+    "cups",   "hats",  "balls", "boats", "bells", "drums",  "flags", "shells"};
 
 // "$N has $r $o" is not among them: the prompt says it.
 constexpr std::array<const char*, kRecallPatterns> kPatterns = {
@@ -57,6 +57,22 @@ constexpr std::array<const char*, kRecallPatterns> kPatterns = {
     "You reach $r when you count the $o of $N.",
     "$N can show you $r $o.",
     "$r: that many $o has $N.",
+    "$N holds $r $o in all.",
+    "To $N belong $r $o.",
+    "A total of $r $o is what $N has.",
+    "Count what $N has: $r $o.",
+    "Look at $N and you see $r $o.",
+    "As for $o, $N has $r of them.",
+    "The $r $o are all with $N.",
+    "$r is the count of $o for $N.",
+    "In the house of $N lie $r $o.",
+    "Ask $N for $o and you are shown $r.",
+    "$N would say: I have $r $o.",
+    "What $N keeps is $r $o.",
+    "One finds $r $o at the place of $N.",
+    "Add up the $o of $N to get $r.",
+    "$o: $N has $r.",
+    "No one but $N has the $r $o.",
 };
 
 std::string Fill(const char* pattern, const std::string& name, const std::string& number,
@@ -100,7 +116,8 @@ std::string FactsOf(const RecallProblem& problem) {
 
 std::string AnotherName(const std::string& name, RandomStream* random) {
   std::string other = name;
-  while (other == name) other = kRecallNames[static_cast<size_t>(random->Between(0, kRecallNames.size() - 1))];
+  while (other == name)
+    other = kRecallNames[static_cast<size_t>(random->Between(0, kRecallNames.size() - 1))];
   return other;
 }
 

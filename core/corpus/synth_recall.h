@@ -13,7 +13,7 @@
 namespace tanren {
 
 inline constexpr int kRecallPeople = 3;     // at most
-inline constexpr int kRecallPatterns = 16;  // no sentence of one is part of a sentence of another
+inline constexpr int kRecallPatterns = 32;  // no sentence of one is part of a sentence of another
 
 // "Ann has 47 coins, Ben has 83 coins and Mia has 5 coins. Say how many coins Ben has." With one person the
 // answer is copied, with more it has to be chosen, too.

@@ -11,6 +11,7 @@
 #   grpo_shuffled    the same with rewards that change places
 #   more             from few: more SFT for the processor seconds that grpo took
 #   ppo, ppo_shuffled  from few: PPO with a critic, rewarded as grpo
+#   more_as_ppo      from few: more SFT for the processor seconds that ppo took
 #
 # Prints accuracy on the held-out questions of each arm, mean and range over the seeds. What is done is not done twice.
 #
@@ -28,7 +29,7 @@ export tanren=${TANREN:-$PWD/build/cpu/launch/tanren}
 export models=runs/quickstart
 export home=build/soak/scarce
 read -r -a seeds <<<"${SEEDS:-1 2 3 4 5}"
-read -r -a arms <<<"${ARMS:-few grpo more grpo_shuffled steps answers no_replay tenth hundredth ppo ppo_shuffled}"
+read -r -a arms <<<"${ARMS:-few grpo more grpo_shuffled steps answers no_replay tenth hundredth ppo ppo_shuffled more_as_ppo}"
 export OMP_NUM_THREADS=1
 
 if [ ! -e "$models/pretrain.done" ]; then
@@ -71,14 +72,18 @@ train() {
   echo "controls: $name: $(accuracy "$name" .) of all, $(accuracy "$name" '"difficulty":"harder"') of the harder, $(cat "$home/$name.seconds") s"
 }
 
-# As many steps as fit into GRPO's processor seconds, at half of SFT's learning rate; other seed, other order.
-more_steps() {
-  paste "$home/grpo-$1.seconds" "$home/few-$1.seconds" | awk '{ printf "%d", 1200 * $1 / $2 }'
+# more NAME ARM SEED: as many steps of SFT as fit into ARM's processor seconds, at half of SFT's learning rate; other seed,
+# other order.
+more() {
+  local steps
+  steps=$(paste "$home/$2-$3.seconds" "$home/few-$3.seconds" | awk '{ printf "%d", 1200 * $1 / $2 }')
+  train "$1" sft seed="$((100 + $3))" init.from="$home/few-$3" "data.examples.0.path=$home/few.jsonl" \
+    train.steps="$steps" optimizer.learning_rate=5e-4
 }
 
 # run ARM-SEED
 run() {
-  local arm=${1%-*} seed=${1##*-} steps
+  local arm=${1%-*} seed=${1##*-}
   local rl=(seed="$seed" init.from="$home/few-$seed" "data.examples.0.path=$home/prompts.jsonl" optimizer.learning_rate=1e-4)
   local grpo=("${rl[@]}" rl.epochs=2 train.steps=60 schedule.warmup_steps=12)
   local ppo=("${rl[@]}" "init.reward=''" rewards.checker_weight=1 guards.max_reward_gap=0)
@@ -89,11 +94,8 @@ run() {
     hundredth) train "$1" sft seed="$seed" init.from="$models/pretrain" data.examples.0.limit=100 ;;
     answers) train "$1" sft seed="$seed" init.from="$models/pretrain" "data.examples.0.path=$models/data/sft_answers.jsonl" ;;
     few) train "$1" sft seed="$seed" init.from="$models/pretrain" "data.examples.0.path=$home/few.jsonl" train.steps=1200 ;;
-    more)
-      steps=$(more_steps "$seed")
-      train "$1" sft seed="$((100 + seed))" init.from="$home/few-$seed" "data.examples.0.path=$home/few.jsonl" \
-        train.steps="$steps" optimizer.learning_rate=5e-4
-      ;;
+    more) more "$1" grpo "$seed" ;;
+    more_as_ppo) more "$1" ppo "$seed" ;;
     grpo) train "$1" grpo "${grpo[@]}" ;;
     grpo_shuffled) train "$1" grpo "${grpo[@]}" rewards.shuffle=true ;;
     ppo) train "$1" ppo "${ppo[@]}" ;;
@@ -104,7 +106,7 @@ run() {
       ;;
   esac
 }
-export -f run train accuracy more_steps
+export -f run train accuracy more
 
 # An arm after the other: each finds what it starts from.
 for arm in "${arms[@]}"; do
