@@ -186,10 +186,11 @@ class Scoring {
     const int64_t context = model_.config.model().context_length();
     const int64_t capacity = model_.engine->options().micro_batch_tokens;
     if (answer.unit.tokens() <= std::min(context, capacity)) return absl::OkStatus();
-    return InvalidInput("%d tokens with the prompt, more than %s (%d)%s", answer.unit.tokens(),
-                        context <= capacity ? "model.context_length" : "batch.micro_batch_tokens",
-                        std::min(context, capacity),
-                        options_.skip_long ? "" : "; --skip-long leaves such prompts out");
+    return InvalidInput(
+        "%d tokens with the prompt, more than %s (%d)%s", answer.unit.tokens(),
+        context <= capacity ? "model.context_length" : "batch.micro_batch_tokens",
+        std::min(context, capacity),
+        options_.skip_long || options_.examples.empty() ? "" : "; --skip-long leaves such prompts out");
   }
 
   absl::Status MakeAnswers() {
@@ -212,21 +213,20 @@ class Scoring {
   absl::StatusOr<std::string> MakeAnswersOf(const Example& example, bool raw,
                                             const std::optional<ChatTemplate>& chat) {
     const size_t first = rollout_.answers.size();
+    std::string why;
     for (size_t r = 0; r < example.responses.size(); ++r) {
       const std::string place = absl::StrCat("answer ", r + 1);
       absl::StatusOr<RolloutAnswer> answer =
           raw ? RawAnswer(example, example.responses[r]) : ChatAnswer(*chat, example, example.responses[r]);
       if (!answer.ok()) return At(absl::StrCat(example.source, ": ", place), answer.status());
       if (absl::Status fits = CheckLength(*answer); !fits.ok()) {
-        if (options_.skip_long) {
-          rollout_.answers.resize(first);
-          return absl::StrCat(place, ": ", std::string(fits.message()));
-        }
-        return At(absl::StrCat(example.source, ": ", place), fits);
+        if (!options_.skip_long) return At(absl::StrCat(example.source, ": ", place), fits);
+        if (why.empty()) why = absl::StrCat(place, ": ", std::string(fits.message()));
       }
       rollout_.answers.push_back(*std::move(answer));
     }
-    return "";
+    if (!why.empty()) rollout_.answers.resize(first);
+    return why;
   }
 
   Columns ColumnsOf(size_t first, size_t count) const {

@@ -105,7 +105,8 @@ void TellPlaces(Runtime& runtime) {
     std::fprintf(stderr, "warning: %s\n", warning.c_str());
 }
 
-// Where the micro-batches of a step leave data ranks without work. Stage rl cuts its rollouts itself.
+// Where the micro-batches of a step, batch.micro_batches of them, leave data ranks without work. Stage rl
+// cuts its rollouts itself.
 void TellIdleRanks(const config::Config& config, const Mesh& mesh) {
   const int64_t ranks = mesh.shape.data, count = config.batch().micro_batches();
   const int64_t idle = (ranks - count % ranks) % ranks;

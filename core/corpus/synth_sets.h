@@ -27,7 +27,7 @@ struct SynthOptions {
   int recall_people = 1;  // 1 to 3: most people of one of its questions
   double harder_prompts = 0.25;  // share of prompts.jsonl, 0 to 1
   double longer_sft = 0.02;      // share of sft.jsonl that has longer operands than the rest, 0 to 1
-  // Sentence patterns of each operation that no training file shows, 0 to 7; of recall's twice as many.
+  // Sentence patterns of each operation that no training file shows, 0 to 7; of recall's four times as many.
   int held_out_wordings = 2;
   bool force = false;  // replace another synthetic corpus at `out`
 };

@@ -70,6 +70,7 @@ TEST(ActivityTest, ObserversAreToldWhatBeginsAndEnds) {
   activity.End(before);
   activity.EndStep();
   activity.RemoveObserver(&second);
+  activity.RemoveObserver(&second);  // is not there any more
   activity.End(activity.Begin(Phase::kSave));
   activity.RemoveObserver(&first);
   activity.End(activity.Begin(Phase::kLoad));
