@@ -13,7 +13,8 @@ run() {  # run DIRECTORY RANKS [key=value ...]
 }
 
 expect_exit 0 undisturbed.log run undisturbed 3 faults.replica_check_steps=1
-! grep -q "warning" undisturbed.log || { grep warning undisturbed.log; fail "an undisturbed run warns"; }
+# Four micro-batches on three ranks are warned of, rightly.
+if grep "warning" undisturbed.log | grep -v "batch.micro_batches: 4 for 3 data ranks"; then fail "an undisturbed run warns"; fi
 
 # --- a bit of one replica flips ---------------------------------------------------------------------------------
 export TANREN_FAULT=step:replica:flip:rank=1:hit=24
