@@ -13,6 +13,7 @@
 #include "kernels/backend.h"
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/flat.cuh"
+#include "kernels/cuda/instructions.cuh"
 #include "kernels/cuda/pack_float.cuh"
 
 namespace tanren::kernels {
@@ -20,35 +21,6 @@ namespace cuda {
 namespace {
 
 constexpr float kLog2E = 1.44269504088896341f;
-
-__device__ __forceinline__ float Exp2(float x) {
-  float result;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
-  return result;
-}
-// For x < 2^126.
-__device__ __forceinline__ float Reciprocal(float x) {
-  float result;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
-  return result;
-}
-// Where the result is below 2^-126 it is rounded to a subnormal number, which takes instructions.
-__device__ __forceinline__ float ReciprocalOfAny(float x) {
-  float result;
-  asm("rcp.approx.f32 %0, %1;" : "=f"(result) : "f"(x));
-  return result;
-}
-// fminf and fmaxf would drop a NaN.
-__device__ __forceinline__ float MinOrNan(float a, float b) {
-  float result;
-  asm("min.NaN.f32 %0, %1, %2;" : "=f"(result) : "f"(a), "f"(b));
-  return result;
-}
-__device__ __forceinline__ float MaxOrNan(float a, float b) {
-  float result;
-  asm("max.NaN.f32 %0, %1, %2;" : "=f"(result) : "f"(a), "f"(b));
-  return result;
-}
 
 // sum of c[i] x^i by Horner's rule.
 template <int kCount>

@@ -37,6 +37,8 @@
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/device_math.cuh"
 #include "kernels/cuda/hopper.cuh"
+#include "kernels/cuda/hopper_instructions.cuh"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/stream.h"
 
 namespace tanren::kernels::cuda {
@@ -51,7 +53,7 @@ __global__ void __launch_bounds__(kThreads, 1)
                          const __grid_constant__ CUtensorMap do_map, const __grid_constant__ Arguments a) {
 #if TANREN_HOPPER_DEVICE
   using P = Plan<kHeadDim>;
-  extern __shared__ __align__(kTileAlignment) unsigned char shared[];
+  TANREN_DYNAMIC_SHARED(kTileAlignment, shared);
   Barriers& barriers = *reinterpret_cast<Barriers*>(shared + P::kBarriersAt);
   if (threadIdx.x == 0) {
     BarrierInit(&barriers.key, 1);
@@ -153,16 +155,16 @@ void Launch(const Stream& stream, const AttentionShape& shape, const AttentionOp
   TANREN_CUDA(
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes<kHeadDim>));
   const int64_t blocks = MaxTiles(shape.tokens, shape.segments, kKeys) * shape.kv_heads;
-  kernel<<<static_cast<unsigned>(blocks), kThreads, kSharedBytes<kHeadDim>, Handle(stream)>>>(
-      map_of(operands.q, shape.heads, P::kQueries), map_of(operands.k, shape.kv_heads, kKeys),
-      map_of(operands.v, shape.kv_heads, kKeys), map_of(operands.d_o, shape.heads, P::kQueries), arguments);
-  TANREN_CUDA_LAUNCHED();
+  LaunchInTurnWithMemory(stream, kernel, static_cast<unsigned>(blocks), kThreads, kSharedBytes<kHeadDim>,
+                         map_of(operands.q, shape.heads, P::kQueries),
+                         map_of(operands.k, shape.kv_heads, kKeys), map_of(operands.v, shape.kv_heads, kKeys),
+                         map_of(operands.d_o, shape.heads, P::kQueries), arguments);
   const dim3 convert_blocks(
       static_cast<unsigned>(CeilDiv(shape.tokens * (kHeadDim / kConvertColumns), kConvertThreads)),
       static_cast<unsigned>(shape.heads));
-  ConvertQueryGradientKernel<kHeadDim><<<convert_blocks, kConvertThreads, 0, Handle(stream)>>>(
-      arguments.dq_sum, shape.tokens, shape.scale, operands.dq.data.as<BFloat16>(), operands.dq.stride);
-  TANREN_CUDA_LAUNCHED();
+  LaunchInTurn(stream, ConvertQueryGradientKernel<kHeadDim>, convert_blocks, kConvertThreads,
+               arguments.dq_sum, shape.tokens, shape.scale, operands.dq.data.as<BFloat16>(),
+               operands.dq.stride);
 }
 
 template <int kHeadDim>

@@ -9,6 +9,7 @@
 #include "kernels/cuda/device_math.cuh"
 #include "kernels/cuda/hopper.cuh"
 #include "kernels/cuda/hopper_backward.cuh"
+#include "kernels/cuda/hopper_instructions.cuh"
 
 namespace tanren::kernels::cuda::hopper_backward {
 

@@ -10,6 +10,7 @@
 #include "kernels/cuda/device_math.cuh"
 #include "kernels/cuda/hopper.cuh"
 #include "kernels/cuda/hopper_backward.cuh"
+#include "kernels/cuda/hopper_instructions.cuh"
 
 namespace tanren::kernels::cuda::hopper_backward {
 
@@ -76,7 +77,7 @@ __device__ __forceinline__ void StoreRows(const float (&sums)[kHeadDim / 2], flo
     uint32_t words[4];
 #pragma unroll
     for (int w = 0; w < 4; ++w) {
-      words[w] = PackBF16(sums[8 * k + 2 * w] * factor, sums[8 * k + 2 * w + 1] * factor);
+      words[w] = PackBf16(sums[8 * k + 2 * w] * factor, sums[8 * k + 2 * w + 1] * factor);
     }
     const uint32_t panel = k / kStepsOfInner * P::kKeyPanelBytes;
     StoreMatrix4(SharedAddress(staging) + panel +

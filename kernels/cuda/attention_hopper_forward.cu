@@ -35,6 +35,7 @@
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/device_math.cuh"
 #include "kernels/cuda/hopper.cuh"
+#include "kernels/cuda/hopper_instructions.cuh"
 #include "kernels/cuda/stream.h"
 
 namespace tanren::kernels::cuda {
@@ -269,7 +270,7 @@ __device__ __forceinline__ void Finish(const Arguments& arguments, const Job& jo
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const int at = (block * 4 + i) * 4 + 2 * r;
-        words[i] = PackBF16(o[at] * inverse, o[at + 1] * inverse);
+        words[i] = PackBf16(o[at] * inverse, o[at + 1] * inverse);
       }
       TransposeInQuad(words);
       if (stored) {
@@ -454,7 +455,7 @@ __global__ void __launch_bounds__(P::kThreads, 1)
                         const __grid_constant__ CUtensorMap q_map, const __grid_constant__ CUtensorMap k_map,
                         const __grid_constant__ CUtensorMap v_map) {
 #if TANREN_HOPPER_DEVICE
-  extern __shared__ char memory[];
+  TANREN_DYNAMIC_SHARED(16, memory);
   const uint32_t misaligned = SharedAddress(memory) % kTileAlignment;
   Shared<P>& shared =
       *reinterpret_cast<Shared<P>*>(memory + (misaligned == 0 ? 0 : kTileAlignment - misaligned));

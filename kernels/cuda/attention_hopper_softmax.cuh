@@ -11,6 +11,7 @@
 
 #include "kernels/cuda/device_math.cuh"
 #include "kernels/cuda/hopper.cuh"
+#include "kernels/cuda/hopper_instructions.cuh"
 
 namespace tanren::kernels::cuda::hopper {
 

@@ -28,6 +28,7 @@
 #include "kernels/cuda/attention_mma_instructions.cuh"
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/device_math.cuh"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/stream.h"
 
 namespace tanren::kernels::cuda::mma {
@@ -128,7 +129,8 @@ __device__ __forceinline__ void StoreTile(uint32_t from, BFloat16* to, int strid
     uint32_t value[kFragment];
     LoadShared16(value, from + offset);
     const int64_t place = static_cast<int64_t>(row) * stride + chunk * kChunkBytes;
-    StoreGlobal16(reinterpret_cast<char*>(to) + place, value);
+    StoreGlobal(reinterpret_cast<uint4*>(reinterpret_cast<char*>(to) + place),
+                uint4{value[0], value[1], value[2], value[3]});
   });
 }
 
@@ -392,9 +394,8 @@ inline void LaunchOverTiles(const Stream& stream, const AttentionShape& shape, K
       cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, launch.shared_bytes));
   TANREN_CUDA(cudaFuncSetAttribute(function, cudaFuncAttributePreferredSharedMemoryCarveout,
                                    cudaSharedmemCarveoutMaxShared));
-  kernel<<<static_cast<unsigned>(max_tiles * launch.heads), launch.threads, launch.shared_bytes,
-           Handle(stream)>>>(parameters);
-  TANREN_CUDA_LAUNCHED();
+  LaunchInTurnWithMemory(stream, kernel, static_cast<unsigned>(max_tiles * launch.heads), launch.threads,
+                         launch.shared_bytes, parameters);
 }
 
 int ForwardSharedBytes(int64_t head_dim);

@@ -8,6 +8,7 @@
 // There is one buffer for V and one for K: K of a step is copied while dP is computed, V of the next step
 // while S and dQ are.
 #include "kernels/cuda/attention_mma_backward.cuh"
+#include "kernels/cuda/launch.cuh"
 
 namespace tanren::kernels::cuda {
 namespace mma {
@@ -46,7 +47,7 @@ __global__ __launch_bounds__(Tile::kThreads, Tile::kMinBlocks) void BackwardQuer
     const __grid_constant__ Parameters p) {
   constexpr int kDim = Tile::kDim, kThreads = Tile::kThreads, kRowBlocks = Tile::kRowBlocks;
   constexpr int kRows = Tile::kRows, kKeys = Tile::kKeys, kKeyTiles = kKeys / kColumns;
-  extern __shared__ __align__(kTileAlignment) unsigned char shared[];
+  TANREN_DYNAMIC_SHARED(kTileAlignment, shared);
 
   const QueryBlock block = QueryBlockOf(p, blockIdx.x);
   AttentionTile tile;

@@ -10,6 +10,7 @@
 // queries, they exchange them as fragments through shared memory, and each sums dK and dV of every other 16
 // columns.
 #include "kernels/cuda/attention_mma_backward.cuh"
+#include "kernels/cuda/launch.cuh"
 
 namespace tanren::kernels::cuda::mma {
 namespace {
@@ -96,7 +97,7 @@ __global__ __launch_bounds__(Tile::kThreads,
   constexpr int kRowBytes = Tile::kRowBytes, kBlockBytes = kBlock * kRowBytes;
   constexpr int kColumnStride = kParts * kBlock / kChunk;  // chunks from a block column of a warp to its next
   constexpr int kWarpTiles = kDim / kColumns / kParts;
-  extern __shared__ __align__(kTileAlignment) unsigned char shared[];
+  TANREN_DYNAMIC_SHARED(kTileAlignment, shared);
 
   const int kv_head = static_cast<int>(blockIdx.x) / p.max_tiles;
   AttentionTile tile;

@@ -9,6 +9,7 @@
 // A row's exponents are taken relative to a reference that follows the row's largest score only when that has
 // grown by more than kSlack: weights stay under 2^kSlack, and rescaling the output becomes rare.
 #include "kernels/cuda/attention_mma.cuh"
+#include "kernels/cuda/launch.cuh"
 
 namespace tanren::kernels::cuda {
 namespace mma {
@@ -99,7 +100,7 @@ __global__ __launch_bounds__(Tile::kThreads,
                              Tile::kMinBlocks) void ForwardKernel(const __grid_constant__ Parameters p) {
   constexpr int kDim = Tile::kDim, kKeys = Tile::kKeys, kRowBlocks = Tile::kRowBlocks;
   constexpr int kThreads = Tile::kThreads;
-  extern __shared__ __align__(kTileAlignment) unsigned char shared[];
+  TANREN_DYNAMIC_SHARED(kTileAlignment, shared);
 
   const QueryBlock block = QueryBlockOf(p, blockIdx.x);
   AttentionTile tile;

@@ -1,5 +1,6 @@
-// The machine instructions of the mma attention kernels, from sm_80 on. Shared memory is named by its 32-bit
-// address within the block.
+// The machine instructions of the mma attention kernels, from sm_80 on, beside those of instructions.cuh.
+// Shared memory is named by its 32-bit address within the block. Tests replace this header by one of plain
+// C++ (tests/emulation).
 //
 // Fragments of mma.m16n8k16 (g = lane / 4, t = lane % 4; two neighbours in k share a register, the lower k in
 // the lower half):
@@ -13,6 +14,8 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+
+#include "kernels/cuda/instructions.cuh"
 
 namespace tanren::kernels::cuda::mma {
 
@@ -86,29 +89,10 @@ __device__ __forceinline__ float2 LoadSharedFloat2(uint32_t from) {
   asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(value.x), "=f"(value.y) : "r"(from) : "memory");
   return value;
 }
-__device__ __forceinline__ void StoreGlobal16(void* to, const uint32_t (&value)[4]) {
-  asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)), "r"(value[0]),
-               "r"(value[1]), "r"(value[2]), "r"(value[3])
-               : "memory");
-}
 
 // A barrier of some warps of the block: `id` 1..15, `threads` a multiple of 32. 0 is that of __syncthreads.
 __device__ __forceinline__ void SyncThreads(int id, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
-}
-
-// 2^x within 2 ulp; zero for results under 2^-126.
-__device__ __forceinline__ float Exp2(float x) {
-  float result;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
-  return result;
-}
-
-// Rounded to nearest, ties to even; `low` in the lower half.
-__device__ __forceinline__ uint32_t PackBf16(float low, float high) {
-  uint32_t result;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(result) : "f"(high), "f"(low));
-  return result;
 }
 
 }  // namespace tanren::kernels::cuda::mma

@@ -294,8 +294,7 @@ template <class T, int kPack, int kLanes>
 void LaunchRowDots(const Stream& stream, const DotArgs<T>& args) {
   constexpr int kRows = kDotThreads / kLanes * kDotRowsAhead;
   const int64_t blocks = CeilDiv(args.tokens, kRows) * args.heads;
-  RowDotsKernel<T, kPack, kLanes><<<static_cast<unsigned>(blocks), kDotThreads, 0, Handle(stream)>>>(args);
-  TANREN_CUDA_LAUNCHED();
+  LaunchInTurn(stream, RowDotsKernel<T, kPack, kLanes>, static_cast<unsigned>(blocks), kDotThreads, args);
 }
 
 template <class T>

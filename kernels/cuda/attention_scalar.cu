@@ -24,6 +24,7 @@
 #include "kernels/cuda/attention_scalar.cuh"
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/device_math.cuh"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/pack.cuh"
 #include "kernels/cuda/stream.h"
 
@@ -73,7 +74,7 @@ __device__ __forceinline__ void SoftmaxTile(Scores<kRows>& scores, float (&maxim
 template <class T, int kRows, int kSlabs>
 __global__ __launch_bounds__(kThreads, kSlabs > 2 ? 1 : 2) void ForwardKernel(const ForwardArgs<T> args) {
   using Tile = Tiling<kRows, kSlabs>;
-  extern __shared__ float4 shared[];
+  TANREN_DYNAMIC_SHARED(16, shared);
   float* const own = reinterpret_cast<float*>(shared);
   float* const weights = own + Tile::kOwnFloats;
   float* const stage = weights + Tile::kWeightFloats;
@@ -164,7 +165,7 @@ template <class T, int kRows, int kSlabs>
 __global__ __launch_bounds__(kThreads,
                              kSlabs > 2 ? 1 : 2) void KeyGradientKernel(const BackwardArgs<T> args) {
   using Tile = Tiling<kRows, kSlabs>;
-  extern __shared__ float4 shared[];
+  TANREN_DYNAMIC_SHARED(16, shared);
   float* const own_k = reinterpret_cast<float*>(shared);
   float* const own_v = own_k + Tile::kOwnFloats;
   float* const weights = own_v + Tile::kOwnFloats;
@@ -255,7 +256,7 @@ template <class T, int kRows, int kSlabs>
 __global__ __launch_bounds__(kThreads,
                              kSlabs > 2 ? 1 : 2) void QueryGradientKernel(const BackwardArgs<T> args) {
   using Tile = Tiling<kRows, kSlabs>;
-  extern __shared__ float4 shared[];
+  TANREN_DYNAMIC_SHARED(16, shared);
   float* const own_q = reinterpret_cast<float*>(shared);
   float* const own_d_o = own_q + Tile::kOwnFloats;
   float* const weights = own_d_o + Tile::kOwnFloats;
@@ -389,8 +390,7 @@ Matrix<T> MatrixOf(const Heads& heads, int64_t head_dim) {
 template <class Args>
 void Launch(const Stream& stream, void (*kernel)(Args), int64_t blocks, int shared_bytes, const Args& args) {
   TANREN_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
-  kernel<<<static_cast<unsigned>(blocks), kThreads, shared_bytes, Handle(stream)>>>(args);
-  TANREN_CUDA_LAUNCHED();
+  LaunchInTurnWithMemory(stream, kernel, static_cast<unsigned>(blocks), kThreads, shared_bytes, args);
 }
 
 template <class T>

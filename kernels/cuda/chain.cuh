@@ -25,7 +25,7 @@
 #include <cstdint>
 #include <utility>
 
-#include "kernels/cuda/check.h"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/stream.h"
 
 namespace tanren::kernels::cuda {
@@ -50,21 +50,12 @@ __device__ __forceinline__ void PrefetchToL2(const void* from, uint32_t bytes) {
 // Whether chained kernels overlap; TANREN_CHAIN=0: each starts when the one before has ended.
 bool KernelsOverlap();
 
-// kernel<<<blocks, threads, shared_bytes, stream>>>(arguments...), overlapping with the kernel before it.
+// Launches that overlap with the kernel before.
 template <class... Parameters, class... Arguments>
 void LaunchChainedWithMemory(const Stream& stream, void (*kernel)(Parameters...), dim3 blocks, int threads,
                              int shared_bytes, Arguments&&... arguments) {
-  cudaLaunchAttribute attribute = {};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t launch = {};
-  launch.gridDim = blocks;
-  launch.blockDim = dim3(static_cast<unsigned>(threads));
-  launch.dynamicSmemBytes = static_cast<size_t>(shared_bytes);
-  launch.stream = Handle(stream);
-  launch.attrs = &attribute;
-  launch.numAttrs = KernelsOverlap() ? 1 : 0;
-  TANREN_CUDA(cudaLaunchKernelEx(&launch, kernel, std::forward<Arguments>(arguments)...));
+  LaunchKernel(stream, kernel, blocks, threads, shared_bytes, KernelsOverlap(),
+               std::forward<Arguments>(arguments)...);
 }
 template <class... Parameters, class... Arguments>
 void LaunchChained(const Stream& stream, void (*kernel)(Parameters...), dim3 blocks, int threads,

@@ -34,9 +34,6 @@ namespace tanren::kernels::cuda {
     }                                                                                                \
   } while (false)
 
-// After a kernel launch: catches a refused configuration at its place.
-#define TANREN_CUDA_LAUNCHED() TANREN_CUDA(cudaGetLastError())
-
 // A caller's mistake, never a user's.
 #define TANREN_CUDA_REQUIRE(expression) \
   ((expression) ? void(0) : ::tanren::kernels::cuda::InvariantFailed(__FILE__, __LINE__, #expression))

@@ -17,6 +17,7 @@
 
 #include "kernels/backend.h"
 #include "kernels/cuda/check.h"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/pack.cuh"
 #include "kernels/cuda/stream.h"
 #include "kernels/cuda/token_sort.h"
@@ -307,14 +308,12 @@ void AddRows(const Stream& stream, const EmbeddingArgs& args, const T* dy, float
       const int64_t units = items * CeilDiv(columns.count(), slice);
       return static_cast<unsigned>(std::min(most_blocks, CeilDiv(units, kAddWarps)));
     };
-    AddChunksKernel<T, kCount><<<blocks_for(args.tokens, kSlice<kCount>), kAddThreads, 0, Handle(stream)>>>(
-        work.list, sorted_tokens, columns, args.width, dy, scale, dtable, work.partials);
-    TANREN_CUDA_LAUNCHED();
+    LaunchInTurn(stream, AddChunksKernel<T, kCount>, blocks_for(args.tokens, kSlice<kCount>), kAddThreads,
+                 work.list, sorted_tokens, columns, args.width, dy, scale, dtable, work.partials);
     const int64_t most_runs = args.tokens / (kChunkTokens + 1);
     if (most_runs == 0) continue;
-    AddPartialsKernel<kCount><<<blocks_for(most_runs, kWarp * kCount), kAddThreads, 0, Handle(stream)>>>(
-        work.list, columns, args.width, work.partials, dtable);
-    TANREN_CUDA_LAUNCHED();
+    LaunchInTurn(stream, AddPartialsKernel<kCount>, blocks_for(most_runs, kWarp * kCount), kAddThreads,
+                 work.list, columns, args.width, work.partials, dtable);
   }
 }
 
@@ -324,8 +323,7 @@ void Backward(const Stream& stream, const EmbeddingArgs& args, const T* dy, floa
   const SortedTokens sorted = SortTokens(stream, args, work.sort);
   TANREN_CUDA(cudaMemsetAsync(work.list.chunk_count, 0, 2 * sizeof(int32_t), Handle(stream)));
   const unsigned blocks = static_cast<unsigned>(CeilDiv(args.tokens, kListThreads));
-  ListChunksKernel<<<blocks, kListThreads, 0, Handle(stream)>>>(sorted, work.list);
-  TANREN_CUDA_LAUNCHED();
+  LaunchInTurn(stream, ListChunksKernel, blocks, kListThreads, sorted, work.list);
   if (IsPacked<kAddPack>(dy, args.width) && IsPacked<kAddPack>(dtable, args.width)) {
     AddRows<T, kAddPack>(stream, args, dy, scale, dtable, sorted.tokens, work);
   } else {

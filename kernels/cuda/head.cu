@@ -8,6 +8,7 @@
 
 #include "kernels/backend.h"
 #include "kernels/cuda/check.h"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/pack.cuh"
 #include "kernels/cuda/stream.h"
 #include "kernels/head.h"
@@ -196,32 +197,27 @@ void LaunchRows(const LogitShard& shard, const float* logits, const Launch& laun
 template <class Eff>
 void LaunchRowMax(const Stream& stream, const LogitShard& shard, const float* logits, float* max) {
   LaunchRows(shard, logits, [&](auto threads, auto count) {
-    RowMaxKernel<Eff, threads(), count()>
-        <<<static_cast<unsigned>(shard.rows), threads(), 0, Handle(stream)>>>(shard, Eff(shard), logits, max);
+    LaunchInTurn(stream, RowMaxKernel<Eff, threads(), count()>, static_cast<unsigned>(shard.rows), threads(),
+                 shard, Eff(shard), logits, max);
   });
-  TANREN_CUDA_LAUNCHED();
 }
 
 template <class Eff>
 void LaunchRowSums(const Stream& stream, const LogitShard& shard, const float* logits, const float* max,
                    float* sums) {
   LaunchRows(shard, logits, [&](auto threads, auto count) {
-    RowSumsKernel<Eff, threads(), count()>
-        <<<static_cast<unsigned>(shard.rows), threads(), 0, Handle(stream)>>>(shard, Eff(shard), logits, max,
-                                                                              sums);
+    LaunchInTurn(stream, RowSumsKernel<Eff, threads(), count()>, static_cast<unsigned>(shard.rows), threads(),
+                 shard, Eff(shard), logits, max, sums);
   });
-  TANREN_CUDA_LAUNCHED();
 }
 
 template <class Eff>
 void LaunchRowMaxAndSums(const Stream& stream, const LogitShard& shard, const float* logits, float* max,
                          float* sums) {
   LaunchRows(shard, logits, [&](auto threads, auto count) {
-    RowMaxAndSumsKernel<Eff, threads(), count()>
-        <<<static_cast<unsigned>(shard.rows), threads(), 0, Handle(stream)>>>(shard, Eff(shard), logits, max,
-                                                                              sums);
+    LaunchInTurn(stream, RowMaxAndSumsKernel<Eff, threads(), count()>, static_cast<unsigned>(shard.rows),
+                 threads(), shard, Eff(shard), logits, max, sums);
   });
-  TANREN_CUDA_LAUNCHED();
 }
 
 constexpr int kStatisticsThreads = 128;
@@ -322,9 +318,8 @@ void LaunchGradient(const Stream& stream, const LogitShard& shard, const float* 
   const bool packed = IsPacked<n>(logits, shard.vocab) && IsPacked<n>(dlogits, shard.vocab);
   const int64_t segments = CeilDiv(shard.vocab, packed ? kGradientSegment<n> : kGradientSegment<1>);
   const auto kernel = packed ? LogitGradientKernel<Eff, D, n> : LogitGradientKernel<Eff, D, 1>;
-  kernel<<<static_cast<unsigned>(shard.rows * segments), kGradientThreads, 0, Handle(stream)>>>(
-      shard, Eff(shard), static_cast<int>(segments), logits, seeds, dlogits);
-  TANREN_CUDA_LAUNCHED();
+  LaunchInTurn(stream, kernel, static_cast<unsigned>(shard.rows * segments), kGradientThreads, shard,
+               Eff(shard), static_cast<int>(segments), logits, seeds, dlogits);
 }
 
 // Columns are counted in 32 bits.
@@ -371,9 +366,8 @@ void cuda::LogitRowMaxAndSums(const Stream& stream, const LogitShard& shard, con
 void cuda::TokenStatistics(const Stream& stream, int64_t rows, const float* max, const float* sums,
                            float* logp, float* lse, float* entropy) {
   if (rows <= 0) return;
-  TokenStatisticsKernel<<<static_cast<unsigned>(CeilDiv(rows, kStatisticsThreads)), kStatisticsThreads, 0,
-                          Handle(stream)>>>(rows, max, sums, logp, lse, entropy);
-  TANREN_CUDA_LAUNCHED();
+  LaunchInTurn(stream, TokenStatisticsKernel, static_cast<unsigned>(CeilDiv(rows, kStatisticsThreads)),
+               kStatisticsThreads, rows, max, sums, logp, lse, entropy);
 }
 
 void cuda::LogitGradient(const Stream& stream, const LogitShard& shard, const float* logits, const float* lse,

@@ -12,6 +12,7 @@
 #include <cstdint>
 
 #include "kernels/backend.h"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/norm_rows.cuh"
 
 namespace tanren::kernels {
@@ -285,9 +286,8 @@ struct ColumnGradients {
 void AddTotals(const Stream& stream, int64_t blocks, int64_t width, const float* partial,
                const ColumnGradients& gradients) {
   const dim3 grid(static_cast<unsigned>(CeilDiv(width, kWarp)), gradients.dbias == nullptr ? 1 : 2);
-  TotalsKernel<<<grid, kTotalThreads, 0, Handle(stream)>>>(blocks, width, partial, gradients.dweight,
-                                                           gradients.dbias);
-  TANREN_CUDA_LAUNCHED();
+  LaunchInTurn(stream, TotalsKernel, grid, kTotalThreads, blocks, width, partial, gradients.dweight,
+               gradients.dbias);
 }
 
 float* PartialSums(const Stream& stream, int64_t blocks, int64_t width, const ColumnGradients& gradients) {
@@ -297,8 +297,7 @@ float* PartialSums(const Stream& stream, int64_t blocks, int64_t width, const Co
 template <class Shape, bool kBias, class T>
 void LaunchRows(const Stream& stream, int64_t blocks, bool whole, const BackwardTask<T>& task) {
   const auto kernel = whole ? BackwardKernel<T, Shape, true, kBias> : BackwardKernel<T, Shape, false, kBias>;
-  kernel<<<static_cast<unsigned>(blocks), Shape::kThreads, 0, Handle(stream)>>>(task);
-  TANREN_CUDA_LAUNCHED();
+  LaunchInTurn(stream, kernel, static_cast<unsigned>(blocks), Shape::kThreads, task);
 }
 
 template <class Shape, class T>
@@ -325,12 +324,10 @@ void LaunchWide(const Stream& stream, BackwardTask<T> task, bool whole, const Co
   const int64_t tiles = CeilDiv(width, kWideColumnThreads);
   task.partial = PartialSums(stream, blocks, width, gradients);
   const auto columns = with_bias ? WideColumnsKernel<T, true> : WideColumnsKernel<T, false>;
-  columns<<<static_cast<unsigned>(blocks * tiles), kWideColumnThreads, 0, Handle(stream)>>>(task, tiles);
-  TANREN_CUDA_LAUNCHED();
+  LaunchInTurn(stream, columns, static_cast<unsigned>(blocks * tiles), kWideColumnThreads, task, tiles);
   AddTotals(stream, blocks, width, task.partial, gradients);
   const auto wide = whole ? WideRowsKernel<T, true> : WideRowsKernel<T, false>;
-  wide<<<static_cast<unsigned>(rows), kWideThreads, 0, Handle(stream)>>>(task);
-  TANREN_CUDA_LAUNCHED();
+  LaunchInTurn(stream, wide, static_cast<unsigned>(rows), kWideThreads, task);
 }
 
 template <class T>

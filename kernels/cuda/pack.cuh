@@ -12,6 +12,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/device_math.cuh"
+#include "kernels/cuda/instructions.cuh"
 #include "kernels/types.h"
 
 namespace tanren::kernels::cuda {
@@ -56,23 +57,13 @@ __device__ __forceinline__ Pack<T, kCount> LoadPack(const T* from) {
   *reinterpret_cast<Word*>(&result) = *reinterpret_cast<const Word*>(from);
   return result;
 }
-// Vector words are stored by name: an assignment of one may be taken apart into its elements and put together
-// again as two.
 template <class Word>
 __device__ __forceinline__ void StoreWord(Word* to, Word word) {
-  *to = word;
-}
-template <>
-__device__ __forceinline__ void StoreWord<uint2>(uint2* to, uint2 word) {
-  asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(__cvta_generic_to_global(to)), "r"(word.x),
-               "r"(word.y)
-               : "memory");
-}
-template <>
-__device__ __forceinline__ void StoreWord<uint4>(uint4* to, uint4 word) {
-  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)), "r"(word.x),
-               "r"(word.y), "r"(word.z), "r"(word.w)
-               : "memory");
+  if constexpr (sizeof(Word) >= sizeof(uint2)) {
+    StoreGlobal(to, word);
+  } else {
+    *to = word;
+  }
 }
 template <int kCount, class T>
 __device__ __forceinline__ void StorePack(T* to, const Pack<T, kCount>& value) {

@@ -6,6 +6,7 @@
 
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/device_math.cuh"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/product.h"
 #include "kernels/cuda/stream.h"
 
@@ -118,10 +119,9 @@ void RunAs(const Stream& stream, const Product& product) {
   shape.accumulate = product.accumulate;
   const int64_t blocks = CeilDiv(product.m, kTile) * shape.column_tiles;
   TANREN_CUDA_REQUIRE(blocks <= std::numeric_limits<int32_t>::max());
-  PlainProductKernel<In, Out><<<static_cast<unsigned>(blocks), kThreads, 0, Handle(stream)>>>(
-      shape, static_cast<const In*>(product.left.data), static_cast<const In*>(product.right.data),
-      product.bias.as<Out>(), product.out.data.as<Out>());
-  TANREN_CUDA_LAUNCHED();
+  LaunchInTurn(stream, PlainProductKernel<In, Out>, static_cast<unsigned>(blocks), kThreads, shape,
+               static_cast<const In*>(product.left.data), static_cast<const In*>(product.right.data),
+               product.bias.as<Out>(), product.out.data.as<Out>());
 }
 
 }  // namespace

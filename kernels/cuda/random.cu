@@ -8,6 +8,7 @@
 
 #include "kernels/backend.h"
 #include "kernels/cuda/check.h"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/stream.h"
 #include "kernels/random.h"
 
@@ -108,9 +109,8 @@ void cuda::FillNormal(const Stream& stream, uint64_t seed, uint64_t stream_id, u
   const int64_t skip = static_cast<int64_t>(first_index % 2);
   const int64_t pairs = CeilDiv(skip + count, 2);
   const bool paired = (reinterpret_cast<uintptr_t>(out) / sizeof(float) + skip) % 2 == 0;
-  FillNormalKernel<<<static_cast<unsigned>(CeilDiv(pairs, kThreads)), kThreads, 0, Handle(stream)>>>(
-      seed, stream_id ^ kNormalDomain, first_index / 2, pairs, skip, paired, count, std, out);
-  TANREN_CUDA_LAUNCHED();
+  LaunchInTurn(stream, FillNormalKernel, static_cast<unsigned>(CeilDiv(pairs, kThreads)), kThreads, seed,
+               stream_id ^ kNormalDomain, first_index / 2, pairs, skip, paired, count, std, out);
 }
 
 }  // namespace tanren::kernels

@@ -11,6 +11,7 @@
 #include "kernels/backend.h"
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/flat.cuh"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/digest.h"
 #include "kernels/reduce.h"
 
@@ -330,12 +331,10 @@ void ColumnSumAs(const Stream& stream, int64_t rows, int64_t width, const T* x, 
   const int64_t tiles = CeilDiv(width, kWarp * (packed ? n : 1));
   float* partial = ScratchOf<float>(stream, blocks * width);
   const auto kernel = packed ? ColumnPartialsKernel<T, n> : ColumnPartialsKernel<T, 1>;
-  kernel<<<static_cast<unsigned>(blocks * tiles), kColumnThreads, 0, Handle(stream)>>>(rows, width, tiles, x,
-                                                                                       stride, partial);
-  TANREN_CUDA_LAUNCHED();
-  ColumnTotalsKernel<<<static_cast<unsigned>(CeilDiv(width, kWarp)), kTotalThreads, 0, Handle(stream)>>>(
-      blocks, width, partial, out);
-  TANREN_CUDA_LAUNCHED();
+  LaunchInTurn(stream, kernel, static_cast<unsigned>(blocks * tiles), kColumnThreads, rows, width, tiles, x,
+               stride, partial);
+  LaunchInTurn(stream, ColumnTotalsKernel, static_cast<unsigned>(CeilDiv(width, kWarp)), kTotalThreads,
+               blocks, width, partial, out);
 }
 
 }  // namespace
@@ -353,16 +352,14 @@ void cuda::SumOfSquares(const Stream& stream, const float* x, int64_t count, dou
   const int64_t chunks = CeilDiv(blocks, kChunk);
   double* block_sums = blocks == 1 ? result : ScratchOf<double>(stream, blocks + chunks);
   double* chunk_sums = chunks == 1 ? result : block_sums + blocks;
-  SquareBlocksKernel<<<static_cast<unsigned>(CeilDiv(blocks, kSquareBlocksPerThreadBlock)), kSquareThreads, 0,
-                       Handle(stream)>>>(x, count, blocks, block_sums);
-  TANREN_CUDA_LAUNCHED();
+  LaunchInTurn(stream, SquareBlocksKernel,
+               static_cast<unsigned>(CeilDiv(blocks, kSquareBlocksPerThreadBlock)), kSquareThreads, x, count,
+               blocks, block_sums);
   if (blocks == 1) return;
-  AddInOrderKernel<<<static_cast<unsigned>(chunks), kOrderedThreads, 0, Handle(stream)>>>(block_sums, blocks,
-                                                                                          kChunk, chunk_sums);
-  TANREN_CUDA_LAUNCHED();
+  LaunchInTurn(stream, AddInOrderKernel, static_cast<unsigned>(chunks), kOrderedThreads, block_sums, blocks,
+               kChunk, chunk_sums);
   if (chunks == 1) return;
-  AddInOrderKernel<<<1, kOrderedThreads, 0, Handle(stream)>>>(chunk_sums, chunks, chunks, result);
-  TANREN_CUDA_LAUNCHED();
+  LaunchInTurn(stream, AddInOrderKernel, 1, kOrderedThreads, chunk_sums, chunks, chunks, result);
 }
 
 void cuda::Digest(const Stream& stream, int64_t bytes, const void* x, uint64_t* result) {
@@ -372,9 +369,8 @@ void cuda::Digest(const Stream& stream, int64_t bytes, const void* x, uint64_t* 
   const int64_t whole = bytes / static_cast<int64_t>(sizeof(uint64_t));
   const int rest = static_cast<int>(bytes % static_cast<int64_t>(sizeof(uint64_t)));
   const int64_t blocks = std::clamp<int64_t>(CeilDiv(whole, kDigestThreads), 1, kDigestBlocks);
-  DigestKernel<<<static_cast<unsigned>(blocks), kDigestThreads, 0, Handle(stream)>>>(
-      static_cast<const uint64_t*>(x), whole, rest, reinterpret_cast<unsigned long long*>(result));
-  TANREN_CUDA_LAUNCHED();
+  LaunchInTurn(stream, DigestKernel, static_cast<unsigned>(blocks), kDigestThreads,
+               static_cast<const uint64_t*>(x), whole, rest, reinterpret_cast<unsigned long long*>(result));
 }
 
 void cuda::Cast(const Stream& stream, int64_t count, ConstBuffer x, Buffer y) {

@@ -3,6 +3,7 @@
 
 #include "kernels/backend.h"
 #include "kernels/cuda/check.h"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/pack.cuh"
 #include "kernels/cuda/stream.h"
 #include "kernels/head.h"
@@ -51,9 +52,8 @@ void LaunchScalarForward(const Stream& stream, int64_t rows, int64_t width, cons
   constexpr int n = kPackOf<T>;
   const bool packed = IsPacked<n>(x, width) && IsPacked<n>(weight, width);
   const auto kernel = packed ? ScalarForwardKernel<T, n> : ScalarForwardKernel<T, 1>;
-  kernel<<<static_cast<unsigned>(CeilDiv(rows, kScalarWarps)), kScalarThreads, 0, Handle(stream)>>>(
-      rows, width, x, weight, bias, y);
-  TANREN_CUDA_LAUNCHED();
+  LaunchInTurn(stream, kernel, static_cast<unsigned>(CeilDiv(rows, kScalarWarps)), kScalarThreads, rows,
+               width, x, weight, bias, y);
 }
 
 // Backward, the rows are cut into blocks of 64 and the columns into tiles of a warp's width. Warp w of a
@@ -164,12 +164,10 @@ void LaunchScalarBackward(const Stream& stream, int64_t rows, int64_t width, con
   const int64_t tiles = CeilDiv(width, kWarp * (packed ? n : 1));
   float* partial = ScratchOf<float>(stream, blocks * width);
   const auto kernel = packed ? ScalarBackwardKernel<T, D, n> : ScalarBackwardKernel<T, D, 1>;
-  kernel<<<static_cast<unsigned>(blocks * tiles), kScalarThreads, 0, Handle(stream)>>>(
-      rows, width, tiles, dy, x, weight, dx, partial);
-  TANREN_CUDA_LAUNCHED();
-  AddRowBlocksKernel<<<static_cast<unsigned>(CeilDiv(width, kWarp)), kTotalThreads, 0, Handle(stream)>>>(
-      blocks, width, partial, dweight);
-  TANREN_CUDA_LAUNCHED();
+  LaunchInTurn(stream, kernel, static_cast<unsigned>(blocks * tiles), kScalarThreads, rows, width, tiles, dy,
+               x, weight, dx, partial);
+  LaunchInTurn(stream, AddRowBlocksKernel, static_cast<unsigned>(CeilDiv(width, kWarp)), kTotalThreads,
+               blocks, width, partial, dweight);
 }
 
 }  // namespace
@@ -204,8 +202,7 @@ void cuda::ScalarHeadBackward(const Stream& stream, int64_t rows, int64_t width,
     }
   }
   if (dbias == nullptr) return;
-  AddAllKernel<<<1, kTotalThreads, 0, Handle(stream)>>>(rows, dy, dbias);
-  TANREN_CUDA_LAUNCHED();
+  LaunchInTurn(stream, AddAllKernel, 1, kTotalThreads, rows, dy, dbias);
 }
 
 }  // namespace tanren::kernels

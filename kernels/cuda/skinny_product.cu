@@ -15,6 +15,7 @@
 #include "kernels/cuda/attention_mma_instructions.cuh"
 #include "kernels/cuda/chain.cuh"
 #include "kernels/cuda/check.h"
+#include "kernels/cuda/instructions.cuh"
 #include "kernels/cuda/pack.cuh"
 #include "kernels/cuda/skinny_product.h"
 #include "kernels/cuda/stream.h"
@@ -48,13 +49,7 @@ __device__ __forceinline__ uint4 LoadOrZero(const BFloat16* from, bool exists) {
 }
 // The same of what is read once: it leaves the first-level cache to x.
 __device__ __forceinline__ uint4 LoadOnceOrZero(const BFloat16* from, bool exists) {
-  uint4 words = {0, 0, 0, 0};
-  if (exists) {
-    asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(words.x), "=r"(words.y), "=r"(words.z), "=r"(words.w)
-                 : "l"(__cvta_generic_to_global(from)));
-  }
-  return words;
+  return exists ? LoadGlobalOnce(reinterpret_cast<const uint4*>(from)) : uint4{0, 0, 0, 0};
 }
 
 // Rows beyond args.rows are computed as zeros and not stored.

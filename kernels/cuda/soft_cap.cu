@@ -1,6 +1,7 @@
 // x = cap * tanh(x / cap), element by element.
 #include "kernels/backend.h"
 #include "kernels/cuda/check.h"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/stream.h"
 
 namespace tanren::kernels {
@@ -17,8 +18,8 @@ __global__ void SoftCapKernel(int64_t count, float cap, float* x) {
 
 void cuda::SoftCap(const Stream& stream, int64_t count, float cap, float* x) {
   if (count == 0) return;
-  SoftCapKernel<<<static_cast<unsigned>(CeilDiv(count, kThreads)), kThreads, 0, Handle(stream)>>>(count, cap, x);
-  TANREN_CUDA_LAUNCHED();
+  LaunchInTurn(stream, SoftCapKernel, static_cast<unsigned>(CeilDiv(count, kThreads)), kThreads, count, cap,
+               x);
 }
 
 }  // namespace tanren::kernels

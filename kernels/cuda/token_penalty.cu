@@ -3,6 +3,7 @@
 
 #include "kernels/backend.h"
 #include "kernels/cuda/check.h"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/pack.cuh"
 #include "kernels/cuda/stream.h"
 #include "kernels/sampling.h"
@@ -44,17 +45,15 @@ __global__ __launch_bounds__(kThreads) void RestoreKernel(int64_t count, const T
 void cuda::PenalizeLogits(const Stream& stream, int64_t count, const TokenPenalty* penalties,
                           int64_t vocab_stride, float* logits, float* plain) {
   if (count <= 0) return;
-  PenalizeKernel<<<static_cast<unsigned>(CeilDiv(count, kThreads)), kThreads, 0, Handle(stream)>>>(
-      count, penalties, vocab_stride, logits, plain);
-  TANREN_CUDA_LAUNCHED();
+  LaunchInTurn(stream, PenalizeKernel, static_cast<unsigned>(CeilDiv(count, kThreads)), kThreads, count,
+               penalties, vocab_stride, logits, plain);
 }
 
 void cuda::RestoreLogits(const Stream& stream, int64_t count, const TokenPenalty* penalties,
                          int64_t vocab_stride, const float* plain, float* logits) {
   if (count <= 0) return;
-  RestoreKernel<<<static_cast<unsigned>(CeilDiv(count, kThreads)), kThreads, 0, Handle(stream)>>>(
-      count, penalties, vocab_stride, plain, logits);
-  TANREN_CUDA_LAUNCHED();
+  LaunchInTurn(stream, RestoreKernel, static_cast<unsigned>(CeilDiv(count, kThreads)), kThreads, count,
+               penalties, vocab_stride, plain, logits);
 }
 
 }  // namespace tanren::kernels

@@ -10,6 +10,7 @@
 
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/device_math.cuh"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/stream.h"
 #include "kernels/cuda/token_sort.h"
 
@@ -166,12 +167,10 @@ SortPlan PlanOf(int64_t tokens, int32_t* memory) {
 template <bool kFirst>
 void RunPass(const Stream& stream, const SortInput& input, const SortPlan& plan, int shift, SortedTokens to) {
   const unsigned blocks = static_cast<unsigned>(plan.tiles);
-  CountDigitsKernel<kFirst>
-      <<<blocks, kSortThreads, 0, Handle(stream)>>>(input, plan.tile_tokens, shift, plan.counts);
-  TANREN_CUDA_LAUNCHED();
-  MoveTokensKernel<kFirst>
-      <<<blocks, kSortThreads, 0, Handle(stream)>>>(input, plan.tile_tokens, shift, plan.counts, to);
-  TANREN_CUDA_LAUNCHED();
+  LaunchInTurn(stream, CountDigitsKernel<kFirst>, blocks, kSortThreads, input, plan.tile_tokens, shift,
+               plan.counts);
+  LaunchInTurn(stream, MoveTokensKernel<kFirst>, blocks, kSortThreads, input, plan.tile_tokens, shift,
+               plan.counts, to);
 }
 
 }  // namespace
