@@ -2,7 +2,6 @@
 
 #include <sched.h>
 #include <sys/mman.h>
-#include <ucontext.h>
 
 #include <algorithm>
 #include <atomic>
@@ -21,6 +20,8 @@
 #include <utility>
 #include <vector>
 
+#include "tests/emulation/context.h"
+
 thread_local constinit tanren::emulation::Index threadIdx, blockIdx, blockDim, gridDim;
 
 namespace tanren::emulation {
@@ -35,64 +36,6 @@ constexpr int kBarriers = 16;
 constexpr size_t kSharedAlignment = 1024;
 constexpr auto kPatience = std::chrono::seconds(60);  // of polls that nobody answers
 constexpr int kPoison = 0xff;                         // NaN in every floating-point format
-
-// --- Stacks that take turns. ---
-
-#if defined(__x86_64__)
-extern "C" void tanren_emulation_switch(void** save, void* load);
-asm(R"(
-.text
-.type tanren_emulation_switch, @function
-tanren_emulation_switch:
-  pushq %rbp
-  pushq %rbx
-  pushq %r12
-  pushq %r13
-  pushq %r14
-  pushq %r15
-  movq %rsp, (%rdi)
-  movq %rsi, %rsp
-  popq %r15
-  popq %r14
-  popq %r13
-  popq %r12
-  popq %rbx
-  popq %rbp
-  ret
-.size tanren_emulation_switch, .-tanren_emulation_switch
-)");
-
-class Context {
- public:
-  void Prepare(void* stack, size_t bytes, void (*entry)()) {
-    // As the switch leaves a stack: six registers, then where to go on; at entry the stack is 8 beyond 16.
-    auto* top = reinterpret_cast<void**>(static_cast<char*>(stack) + bytes);
-    *--top = nullptr;
-    *--top = reinterpret_cast<void*>(entry);
-    for (int i = 0; i < 6; ++i) *--top = nullptr;
-    at_ = top;
-  }
-  void SwitchTo(Context& to) { tanren_emulation_switch(&at_, to.at_); }
-
- private:
-  void* at_ = nullptr;
-};
-#else
-class Context {
- public:
-  void Prepare(void* stack, size_t bytes, void (*entry)()) {
-    getcontext(&context_);
-    context_.uc_stack.ss_sp = stack;
-    context_.uc_stack.ss_size = bytes;
-    context_.uc_link = nullptr;
-    makecontext(&context_, entry, 0);
-  }
-  void SwitchTo(Context& to) { swapcontext(&context_, &to.context_); }
-
- private:
-  ucontext_t context_;
-};
-#endif
 
 // --- Threads and blocks. ---
 

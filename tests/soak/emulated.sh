@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Everything of the CUDA backend that runs on the emulated GPU (tests/emulation/emulator.h), under each schedule: the kernel and
-# engine tests, attention by each family of kernels, and every stage beside the CPU. Takes more than an hour on two cores.
+# engine tests, attention by each family of kernels, and every stage beside the CPU. Long: on two cores
+# the kernel tests of one schedule take some eight minutes and the stages seven.
 #   tests/soak/emulated.sh [BUILD DIRECTORY]
 set -euo pipefail
 ROOT=$(cd "$(dirname "$0")/../.." && pwd)

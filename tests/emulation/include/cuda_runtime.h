@@ -3,6 +3,7 @@
 #ifndef TANREN_TESTS_EMULATION_INCLUDE_CUDA_RUNTIME_H_
 #define TANREN_TESTS_EMULATION_INCLUDE_CUDA_RUNTIME_H_
 
+#include <algorithm>
 #include <atomic>
 #include <bit>
 #include <cmath>
@@ -119,41 +120,47 @@ T __shfl_down_sync(unsigned mask, T value, unsigned by, int width = 32) {
                                       ::tanren::emulation::Lane() + static_cast<int>(by), width);
 }
 
-inline unsigned __ballot_sync(unsigned mask, int predicate) {
-  const auto& exchange = ::tanren::emulation::ExchangeOf(mask, "__ballot_sync", predicate);
-  unsigned result = 0;
+namespace tanren::emulation {
+// Calls visit(lane, what it brought) for the lanes of the mask.
+template <class T, class Visit>
+void ForEachLane(unsigned mask, const char* kind, const T& value, const Visit& visit) {
+  const Exchange& exchange = ExchangeOf(mask, kind, value);
   for (unsigned left = mask; left != 0; left &= left - 1) {
     const int lane = std::countr_zero(left);
-    if (exchange.template Of<int>(lane) != 0) result |= 1u << lane;
+    visit(lane, exchange.template Of<T>(lane));
   }
-  return result;
+}
+// The lanes whose value `counts`.
+template <class T, class Counts>
+unsigned LanesWhere(unsigned mask, const char* kind, const T& value, const Counts& counts) {
+  unsigned lanes = 0;
+  ForEachLane(mask, kind, value,
+              [&](int lane, const T& of_lane) { lanes |= counts(of_lane) ? 1u << lane : 0; });
+  return lanes;
+}
+}  // namespace tanren::emulation
+
+inline unsigned __ballot_sync(unsigned mask, int predicate) {
+  return ::tanren::emulation::LanesWhere(mask, "__ballot_sync", predicate,
+                                         [](int other) { return other != 0; });
 }
 inline int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
-inline int __all_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) == mask; }
 template <class T>
 unsigned __match_any_sync(unsigned mask, T value) {
-  const auto& exchange = ::tanren::emulation::ExchangeOf(mask, "__match_any_sync", value);
-  unsigned result = 0;
-  for (unsigned left = mask; left != 0; left &= left - 1) {
-    const int lane = std::countr_zero(left);
-    if (exchange.template Of<T>(lane) == value) result |= 1u << lane;
-  }
-  return result;
+  return ::tanren::emulation::LanesWhere(mask, "__match_any_sync", value,
+                                         [&](T other) { return other == value; });
 }
 inline unsigned __reduce_or_sync(unsigned mask, unsigned value) {
-  const auto& exchange = ::tanren::emulation::ExchangeOf(mask, "__reduce_or_sync", value);
   unsigned result = 0;
-  for (unsigned left = mask; left != 0; left &= left - 1)
-    result |= exchange.template Of<unsigned>(std::countr_zero(left));
+  ::tanren::emulation::ForEachLane(mask, "__reduce_or_sync", value,
+                                   [&](int, unsigned other) { result |= other; });
   return result;
 }
 template <class T>
 T __reduce_max_sync(unsigned mask, T value) {
-  const auto& exchange = ::tanren::emulation::ExchangeOf(mask, "__reduce_max_sync", value);
   T result = value;
-  for (unsigned left = mask; left != 0; left &= left - 1) {
-    result = std::max(result, exchange.template Of<T>(std::countr_zero(left)));
-  }
+  ::tanren::emulation::ForEachLane(mask, "__reduce_max_sync", value,
+                                   [&](int, T other) { result = std::max(result, other); });
   return result;
 }
 
@@ -222,7 +229,6 @@ inline long long __double_as_longlong(double a) { return std::bit_cast<long long
 inline int __popc(unsigned a) { return std::popcount(a); }
 inline int __ffs(int a) { return a == 0 ? 0 : std::countr_zero(static_cast<unsigned>(a)) + 1; }
 inline int __clzll(long long a) { return std::countl_zero(static_cast<unsigned long long>(a)); }
-inline int __clz(int a) { return std::countl_zero(static_cast<unsigned>(a)); }
 inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
   return static_cast<unsigned long long>(static_cast<unsigned __int128>(a) * b >> 64);
 }
@@ -235,8 +241,6 @@ enum cudaError_t {
   cudaErrorInvalidValue = 1,
   cudaErrorMemoryAllocation = 2,
   cudaErrorInvalidConfiguration = 9,
-  cudaErrorInvalidResourceHandle = 400,
-  cudaErrorNotSupported = 801,
 };
 const char* cudaGetErrorName(cudaError_t error);
 const char* cudaGetErrorString(cudaError_t error);
