@@ -42,7 +42,7 @@ BEGIN {
 
 match($0, /\[       OK \] [^ ]+/)    { note(substr($0, RSTART + 13, RLENGTH - 13), "passed", "") }
 match($0, /\[  SKIPPED \] [^ ]+ \(/) {
-  note(substr($0, RSTART + 13, RLENGTH - 15), "skipped", reason == "" ? "no reason given" : reason)
+  note(substr($0, RSTART + 13, RLENGTH - 15), "skipped", reason)
   reason = ""; reading_reason = 0
 }
 match($0, /\[  FAILED  \] [^ ]+ \(/) { failed_of_test++; note(substr($0, RSTART + 13, RLENGTH - 15), "failed", "") }
@@ -71,7 +71,9 @@ END {
     print ""
     print "skipped:"
     for (i = 1; i <= count; i++) {
-      if (outcome_of[order[i]] == "skipped") print "  " order[i] " (" why_of[order[i]] ")"
+      if (outcome_of[order[i]] != "skipped") continue
+      # The lines of several ranks mix: one of them has the reason.
+      print "  " order[i] " (" (why_of[order[i]] == "" ? "no reason given" : why_of[order[i]]) ")"
     }
   }
   if (sum["failed"] > 0) {
