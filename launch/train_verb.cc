@@ -68,7 +68,8 @@ double MeasureSquareRate(const Stream& stream, DType dtype, int64_t size) {
 // The yardstick of the utilisation that is shown.
 double MeasureMatmulRate(const Stream& stream, DType dtype) {
   constexpr int64_t kSmall = 1024, kLarge = 4096;
-  constexpr double kFast = 10e12;  // a device that the small product does not fill
+  constexpr double kFast =
+      2e12;  // the small product takes a millisecond: too short to measure, and it fills no GPU
   const double rate = MeasureSquareRate(stream, dtype, kSmall);
   return rate < kFast ? rate : MeasureSquareRate(stream, dtype, kLarge);
 }

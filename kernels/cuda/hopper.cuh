@@ -22,7 +22,9 @@
 #include <cstdint>
 
 #include "kernels/cuda/check.h"
+#if defined(__CUDACC__)
 #include "kernels/cuda/instructions.cuh"
+#endif
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 #define TANREN_HOPPER_DEVICE 1

@@ -50,8 +50,6 @@ void Change(uint64_t* barrier, int arrivals, int64_t bytes) {
 
 // --- Boxes. ---
 
-uint32_t Swizzled(uint32_t address) { return address ^ (address >> 3 & 0x70u); }
-
 // Calls row(shared address of its first byte, pointer to it in global memory or null outside, bytes) for each
 // row of the box along the first dimension.
 void ForEachRow(const CUtensorMap& map, const std::array<int, 4>& at, uint32_t shared,
@@ -79,7 +77,8 @@ void CheckMap(const CUtensorMap& map, const std::array<int, 4>& at, int rank) {
   if (map.mark != kMark) Fail("a tensor map that was not encoded");
   if (map.rank != static_cast<uint32_t>(rank))
     Fail("a tensor map of rank %u for a copy of rank %d", map.rank, rank);
-  if (at[0] != 0) Fail("boxes that begin within a row are not emulated");
+  if (at[0] != 0 || map.box[0] > map.dims[0])
+    Fail("boxes that begin within a row or are longer are not emulated");
 }
 
 size_t BoxBytes(const CUtensorMap& map) {
@@ -160,10 +159,10 @@ void WaitMbarrier(uint64_t* barrier, uint32_t parity) {
   Await("mbarrier", [=] { return std::bit_cast<Mbarrier>(*barrier).parity != parity; });
 }
 
-CUresult EncodeTiled(CUtensorMap* map, CUtensorMapDataType, cuuint32_t rank, void* data,
-                     const cuuint64_t* dims, const cuuint64_t* strides, const cuuint32_t* box,
-                     const cuuint32_t* element_strides, CUtensorMapInterleave, CUtensorMapSwizzle swizzle,
-                     CUtensorMapL2promotion, CUtensorMapFloatOOBfill) {
+CUresult EncodeTiled(CUtensorMap* map, CUtensorMapDataType /*of 2 bytes, all there are here*/,
+                     cuuint32_t rank, void* data, const cuuint64_t* dims, const cuuint64_t* strides,
+                     const cuuint32_t* box, const cuuint32_t* element_strides, CUtensorMapInterleave,
+                     CUtensorMapSwizzle swizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill) {
   constexpr uint64_t kElement = 2, kMostStride = uint64_t{1} << 40, kMostDim = uint64_t{1} << 32;
   constexpr uint32_t kMostBox = 256, kSwizzleRow = 128;
   if (rank < 3 || rank > 4 || reinterpret_cast<uintptr_t>(data) % 16 != 0) return CUDA_ERROR_INVALID_VALUE;
@@ -262,11 +261,14 @@ void WaitBulk(int groups) {
   WaitForWork(Work::kBulkWrites, groups);
 }
 
-void CopyFloat(float* to, const float* from, bool valid) {
-  unsigned char* const at = FromShared(SharedAddress(to), sizeof(float), sizeof(float));
-  AddWork(Work::kCopies, [at, from, valid] {
-    const float value = valid ? *from : 0.0f;
-    std::memcpy(at, &value, sizeof(value));
+void CopyByThread(void* to, const void* from, bool valid, size_t bytes) {
+  if (reinterpret_cast<uintptr_t>(from) % bytes != 0) Fail("a copy of %zu bytes from %p", bytes, from);
+  AddWork(Work::kCopies, [to, from, valid, bytes] {
+    if (valid) {
+      std::memcpy(to, from, bytes);
+    } else {
+      std::memset(to, 0, bytes);
+    }
   });
 }
 

@@ -5,6 +5,7 @@
 #include <cuda.h>
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 
 namespace tanren::emulation {
@@ -34,8 +35,8 @@ void CommitBulk();
 void WaitBulkRead(int groups);
 void WaitBulk(int groups);
 
-// Copies by a thread, and its arrival when they are done.
-void CopyFloat(float* to, const float* from, bool valid);
+// A copy by a thread to shared memory, of zeros unless `valid`, and its arrival when its copies are done.
+void CopyByThread(void* to, const void* from, bool valid, size_t bytes);
 void ArriveAfterCopies(uint64_t* barrier);
 
 }  // namespace tanren::emulation

@@ -134,13 +134,32 @@ TEST(Warp, Exchanges) {
   }
 }
 
+// Lanes that have ended are not waited for.
+void EndedLanesKernel(unsigned* out) {
+  if (threadIdx.x % 4 == 1) return;
+  out[threadIdx.x] = __popc(__ballot_sync(0xffffffffu, 1)) + __shfl_sync(0xffffffffu, threadIdx.x, 6);
+}
+
+TEST(Warp, EndedLanesAreNotWaitedFor) {
+  for (const Schedule& schedule : kSchedules) {
+    const ScheduleScope scope(schedule);
+    DeviceArray<unsigned> out(32);
+    RunKernel(EndedLanesKernel, 1, 32, 0, out.data);
+    for (unsigned i = 0; i < 32; ++i) ASSERT_EQ(out[i], i % 4 == 1 ? 0xffffffffu : 24 + 6) << i;
+  }
+}
+
 // --- What is refused. ---
+
+constexpr int kRows = 64, kDim = 128, kTokens = 50;  // rows beyond the tokens are zeros
+constexpr int kTileBytes = kRows * kDim * 2;
 
 void LonelyBarrierKernel() {
   if (threadIdx.x < 32) hopper::NamedSync(3, 64);
 }
 void MissingLaneKernel() {
   if (threadIdx.x != 4) __shfl_sync(0xffffffffu, 1, 0);
+  __syncthreads();
 }
 void MixedWarpKernel() {
   if (threadIdx.x == 0) {
@@ -161,6 +180,13 @@ void UntoldCopyKernel(const float* from) {
   hopper::BulkLoad(shared + 64, from, 32, barrier);
   hopper::ArriveExpect(barrier, 16);
   hopper::Wait(barrier, 0);
+}
+void UnwaitedProductKernel() {
+  TANREN_DYNAMIC_SHARED(1024, shared);
+  float d[32];
+  const uint64_t tile = hopper::KMajorDescriptor(hopper::SharedAddress(shared));
+  hopper::WgmmaSS<false, false>(d, tile, tile, 0);
+  hopper::WgmmaCommit();
 }
 void UnmadeBarrierKernel() {
   TANREN_DYNAMIC_SHARED(16, shared);
@@ -185,6 +211,12 @@ TEST(RulesDeathTest, BrokenOnesEndTheProcess) {
   DeviceArray<float> from(8);
   EXPECT_DEATH(RunKernel(UntoldCopyKernel, 1, 1, 128, from.data),
                "mbarrier gets 16 bytes more than it was told of");
+  EXPECT_DEATH(
+      {
+        const ScheduleScope scope(kLate);
+        RunKernel(UnwaitedProductKernel, 1, 128, kTileBytes);
+      },
+      "a thread ends with products that it has not waited for");
   EXPECT_DEATH(RunKernel(UnmadeBarrierKernel, 1, 1, 64), "an mbarrier that nobody made");
 }
 
@@ -253,9 +285,6 @@ TEST(Matrices, FragmentsByTheirLayout) {
     }
   }
 }
-
-constexpr int kRows = 64, kDim = 128, kTokens = 50;  // rows beyond the tokens are zeros
-constexpr int kTileBytes = kRows * kDim * 2;
 
 // scores = Q K^T and mix = W V for one head of `heads`, W as a fragment, tiles by the copy engine. What is
 // read before it is waited for would be wrong in one of the schedules.

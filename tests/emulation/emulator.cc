@@ -26,14 +26,13 @@ thread_local constinit tanren::emulation::Index threadIdx, blockIdx, blockDim, g
 
 namespace tanren::emulation {
 
-thread_local constinit unsigned char* shared_begin = nullptr;
-thread_local constinit size_t shared_bytes = 0;
+thread_local constinit unsigned char* shared_memory = nullptr;
+thread_local constinit size_t shared_first = 0, shared_bytes = 0;
 
 namespace {
 
-constexpr size_t kStackBytes = 128 * 1024;
+constexpr size_t kStackBytes = 128 * 1024, kGuardBytes = 4096;
 constexpr int kBarriers = 16;
-constexpr size_t kSharedAlignment = 1024;
 constexpr auto kPatience = std::chrono::seconds(60);  // of polls that nobody answers
 constexpr int kPoison = 0xff;                         // NaN in every floating-point format
 
@@ -42,7 +41,6 @@ constexpr int kPoison = 0xff;                         // NaN in every floating-p
 struct Round {
   unsigned mask = 0;
   const char* kind = nullptr;
-  unsigned arrived = 0;
   unsigned left = 0;  // lanes that have read it; free when all have
   Exchange exchange;
 };
@@ -83,6 +81,8 @@ struct Barrier {
 class Worker;
 thread_local Worker* this_worker = nullptr;
 
+std::atomic<uint64_t> progress_of_all = 1;  // rounds in which a thread of any block went on
+
 class Worker {
  public:
   Worker() {
@@ -94,19 +94,26 @@ class Worker {
     this_worker = this;
     blockIdx = block;
     blockDim = threads;
-    shared_begin = shared_;
+    shared_memory = shared_;
+    shared_first = 0;
     shared_bytes = bytes;
-    std::memset(shared_, kPoison, bytes);
+    std::memset(shared_, kPoison, bytes + kSharedAlignment);
     thread_ = &thread;
     count_ = static_cast<int>(threads.x * threads.y * threads.z);
     alive_ = count_;
     for (Barrier& barrier : barriers_) barrier = {};
+    for (unsigned& lanes : ended_) lanes = 0;
     for (int i = 0; i < count_; ++i) {
       Fiber& fiber = fibers_[i];
       if (fiber.stack == nullptr) {
-        fiber.stack = mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE,
-                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (fiber.stack == MAP_FAILED) Fail("no memory for the stacks of threads");
+        // Below the stack lies a page that ends the process when it overflows.
+        char* const memory =
+            static_cast<char*>(mmap(nullptr, kGuardBytes + kStackBytes, PROT_READ | PROT_WRITE,
+                                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+        if (memory == MAP_FAILED || mprotect(memory, kGuardBytes, PROT_NONE) != 0) {
+          Fail("no memory for the stacks of threads");
+        }
+        fiber.stack = memory + kGuardBytes;
       }
       const unsigned at = static_cast<unsigned>(i);
       fiber.index = {at % threads.x, at / threads.x % threads.y, at / threads.x / threads.y};
@@ -115,12 +122,6 @@ class Worker {
       fiber.context.Prepare(fiber.stack, kStackBytes, &Worker::Enter);
     }
     RunThreads();
-    for (const auto& rounds : rounds_) {
-      for (const auto& round : rounds) {
-        if (round->mask != 0)
-          Fail("block (%u, %u, %u) ended within a %s", block.x, block.y, block.z, round->kind);
-      }
-    }
     this_worker = nullptr;
   }
 
@@ -154,7 +155,7 @@ class Worker {
     auto& rounds = rounds_[static_cast<int>(threadIdx.x) / kWarp];
     Round* round = nullptr;
     for (const auto& open : rounds) {
-      if (open->mask == mask && (open->arrived >> lane & 1) == 0) {
+      if (open->mask == mask && (open->exchange.lanes >> lane & 1) == 0) {
         round = open.get();
         break;
       }
@@ -172,26 +173,25 @@ class Worker {
       }
       round->mask = mask;
       round->kind = kind;
-      round->arrived = 0;
+      round->exchange.lanes = 0;
       round->left = 0;
     }
     if (round->kind != kind && std::strcmp(round->kind, kind) != 0) {
       Fail("a warp's lanes meet in %s and in %s", round->kind, kind);
     }
-    round->arrived |= 1u << lane;
+    round->exchange.lanes |= 1u << lane;
     self.round = round;
     return round->exchange;
   }
   void FinishExchange() {
-    const Round& round = *current_->round;
-    if (round.arrived != round.mask) Suspend(State::kInExchange, round.kind);
+    if (!IsFull(*current_)) Suspend(State::kInExchange, current_->round->kind);
   }
   // The thread reads no more of its last exchange.
   static void Leave(Fiber& fiber) {
     Round* const round = std::exchange(fiber.round, nullptr);
     if (round == nullptr) return;
     round->left |= 1u << fiber.index.x % kWarp;
-    if (round->left == round->mask) round->mask = 0;
+    if (round->left == round->exchange.lanes) round->mask = 0;
   }
 
   void Await(const char* what, const std::function<bool()>& holds) {
@@ -211,15 +211,21 @@ class Worker {
     (*worker.thread_)();
     Fiber& self = *worker.current_;
     Leave(self);
-    // A thread that ends leaves no work behind.
-    for (Groups& groups : self.groups) {
-      if (!groups.open.empty()) {
-        groups.closed.push_back(std::move(groups.open));
-        groups.open.clear();
+    // Products write the registers of a thread, which are gone; what still reads shared memory would read
+    // another block's. Other work is finished by the machine.
+    for (const Work kind : {Work::kProducts, Work::kBulkReads}) {
+      const Groups& groups = self.groups[static_cast<int>(kind)];
+      if (!groups.open.empty() || !groups.closed.empty()) {
+        Fail("a thread ends with %s that it has not waited for",
+             kind == Work::kProducts ? "products" : "copies from shared memory");
       }
-      while (!groups.closed.empty()) groups.FinishOldest();
+    }
+    for (const Work kind : {Work::kCopies, Work::kBulkWrites}) {
+      CommitWork(kind);
+      WaitForWork(kind, 0);
     }
     self.state = State::kEnded;
+    worker.ended_[threadIdx.x / kWarp] |= 1u << Lane();
     --worker.alive_;
     for (Barrier& barrier : worker.barriers_) {
       if (barrier.arrived > 0 && worker.IsFull(barrier)) worker.Release(barrier);
@@ -229,6 +235,11 @@ class Worker {
     std::abort();  // an ended thread is not resumed
   }
 
+  // Whether all lanes that the thread's exchange waits for have come or ended.
+  bool IsFull(const Fiber& fiber) const {
+    const Round& round = *fiber.round;
+    return (round.mask & ~round.exchange.lanes & ~ended_[fiber.index.x / kWarp]) == 0;
+  }
   bool IsFull(const Barrier& barrier) const {
     return barrier.arrived >= (barrier.expected == 0 ? alive_ : barrier.expected);
   }
@@ -277,7 +288,7 @@ class Worker {
       case State::kAtBarrier:
         return barriers_[fiber.barrier].generation != fiber.generation;
       case State::kInExchange:
-        return fiber.round->arrived == fiber.round->mask;
+        return IsFull(fiber);
       case State::kAwaiting:
         return (*fiber.holds)();
       case State::kEnded:
@@ -291,8 +302,8 @@ class Worker {
     std::iota(order_.begin(), order_.end(), 0);
     if (TheSchedule().order == Schedule::Order::kDescending) std::reverse(order_.begin(), order_.end());
     std::mt19937_64 random(TheSchedule().seed * 0x9e3779b97f4a7c15u + blockIdx.x);
-    auto last_progress = std::chrono::steady_clock::now();
-    bool was_idle = false;
+    auto idle_since = std::chrono::steady_clock::now();
+    uint64_t seen_progress = 0;
     while (alive_ > 0) {
       if (TheSchedule().order == Schedule::Order::kRandom) std::shuffle(order_.begin(), order_.end(), random);
       position_ = 0;
@@ -302,7 +313,7 @@ class Worker {
         scheduler_.SwitchTo(first->context);
       }
       if (progress_) {
-        was_idle = false;
+        progress_of_all.fetch_add(1, std::memory_order_relaxed);
         continue;
       }
       if (!engine_.empty()) {
@@ -312,10 +323,11 @@ class Worker {
         continue;
       }
       if (!polls_) ReportDeadlock("no thread can go on");
+      // Another block may have to come first.
+      const uint64_t progress = progress_of_all.load(std::memory_order_relaxed);
       const auto now = std::chrono::steady_clock::now();
-      if (!was_idle) last_progress = now;
-      was_idle = true;
-      if (now - last_progress > kPatience) ReportDeadlock("a poll is not answered");
+      if (std::exchange(seen_progress, progress) != progress) idle_since = now;
+      if (now - idle_since > kPatience) ReportDeadlock("a poll is not answered");
       sched_yield();
     }
     // A grid ends when its copies have.
@@ -341,7 +353,7 @@ class Worker {
       if (fiber.state == State::kInExchange) {
         char masks[64];
         std::snprintf(masks, sizeof(masks), " of lanes %08x, where %08x have come", fiber.round->mask,
-                      fiber.round->arrived);
+                      fiber.round->exchange.lanes);
         now += masks;
       }
       if (now != last) {
@@ -363,6 +375,7 @@ class Worker {
   int position_ = 0;                       // in it
   bool progress_ = false, polls_ = false;  // in this round
   Barrier barriers_[kBarriers];
+  unsigned ended_[kMaxThreads / kWarp] = {};  // lanes
   std::vector<std::unique_ptr<Round>> rounds_[kMaxThreads / kWarp];
   std::deque<std::function<void()>> engine_;  // copies that nobody has seen yet
   unsigned char* shared_ = nullptr;
@@ -379,7 +392,6 @@ class Multiprocessors {
   }
 
   void Run(int64_t blocks, const std::function<void(Worker&, int64_t)>& run_block) {
-    const std::lock_guard one_grid(grid_mutex_);
     if (blocks == 1) return run_block(*workers_[0], 0);
     {
       const std::lock_guard lock(mutex_);
@@ -424,7 +436,6 @@ class Multiprocessors {
     }
   }
 
-  std::mutex grid_mutex_;
   std::mutex mutex_;
   std::condition_variable begin_, end_;
   std::vector<std::unique_ptr<Worker>> workers_;
@@ -457,11 +468,6 @@ void Fail(const char* format, ...) {
 }
 
 Schedule the_schedule = [] {
-#if defined(__x86_64__)
-  if (!__builtin_cpu_supports("fma") || !__builtin_cpu_supports("avx2")) {
-    Fail("it is compiled for processors with AVX2 and FMA, which this one has not");
-  }
-#endif
   Schedule result;
   const char* variable = std::getenv("TANREN_EMULATION");
   const std::string value = variable == nullptr ? "early" : variable;
@@ -481,20 +487,19 @@ Schedule the_schedule = [] {
 void RunGrid(Index blocks, Index threads, size_t shared_bytes, const std::function<void()>& thread) {
   const int64_t count = int64_t{blocks.x} * blocks.y * blocks.z;
   Multiprocessors::Instance().Run(count, [&](Worker& worker, int64_t i) {
-    const Index outer_block = blockIdx, outer_size = blockDim, outer_grid = gridDim;
     gridDim = blocks;
     const uint64_t at = static_cast<uint64_t>(i);
     const Index block = {static_cast<unsigned>(at % blocks.x),
                          static_cast<unsigned>(at / blocks.x % blocks.y),
                          static_cast<unsigned>(at / blocks.x / blocks.y)};
     worker.RunBlock(block, threads, shared_bytes, thread);
-    blockIdx = outer_block, blockDim = outer_size, gridDim = outer_grid;
   });
 }
 
 uint32_t SharedAddress(const void* pointer) {
-  const auto offset = static_cast<const unsigned char*>(pointer) - shared_begin;
-  if (offset < 0 || offset > static_cast<int64_t>(shared_bytes)) {
+  const auto offset = static_cast<const unsigned char*>(pointer) - shared_memory;
+  if (offset < static_cast<int64_t>(shared_first) ||
+      offset > static_cast<int64_t>(shared_first + shared_bytes)) {
     Fail("%p is not in the block's %zu bytes of dynamic shared memory", pointer, shared_bytes);
   }
   return kSharedBase + static_cast<uint32_t>(offset);
@@ -502,8 +507,8 @@ uint32_t SharedAddress(const void* pointer) {
 
 void FailShared(uint32_t address, size_t bytes, size_t alignment) {
   if (address % alignment != 0) Fail("shared address %u is no multiple of %zu", address, alignment);
-  Fail("shared addresses %u..%zu, of %u..%zu", address, address + bytes, kSharedBase,
-       kSharedBase + shared_bytes);
+  Fail("shared addresses %u..%zu, of %zu..%zu", address, address + bytes, kSharedBase + shared_first,
+       kSharedBase + shared_first + shared_bytes);
 }
 
 void SyncThreads(int id, int threads) { this_worker->Sync(id, threads, false, true); }

@@ -7,18 +7,23 @@
 // Blocks run side by side on as many workers as the emulated card has multiprocessors.
 //
 // What it shows: that a kernel computes what it should, and that it keeps the rules of the machine. A lane
-// that is missing from an exchange, a barrier that never fills, a write past the end of an allocation, a copy
-// that a barrier was not told of, an address out of shared memory or not aligned ends the process with its
-// place in the grid. Memory that nobody wrote holds NaN. Races show as results that differ from one schedule
-// to another; TANREN_EMULATION chooses it:
+// that is missing from an exchange, a barrier that never fills, a write past the end of device memory, a copy
+// that a barrier was not told of, an address outside the block's dynamic shared memory or not aligned, a
+// product or a read of shared memory that nobody has waited for end the process with its place in the grid.
+// Device memory and dynamic shared memory that nobody wrote hold NaN. Races show as results that differ from
+// one schedule to another; TANREN_EMULATION chooses it:
 //   early (default)   threads run in ascending order; a copy or a product is done where it is asked for, a
-//                     stream's work where it is ordered.
+//   stream's
+//                     work where it is ordered.
 //   late              threads run in descending order; a copy is done when nothing else can run, a product of
-//                     a warpgroup when it is waited for, a stream's work when the host waits.
+//   a
+//                     warpgroup when it is waited for, a stream's work when the host waits.
 //   random[:seed]     threads run in an order that changes from round to round; otherwise as late.
-// What it does not show: speed, the order of memory accesses between multiprocessors (the host's is
-// stronger), rounding of fused multiply-adds that the GPU's compiler makes on its own, and whatever else the
-// hardware does that the manuals do not say. It is no substitute for a run on a GPU.
+// What it does not show: speed; missing fences (they do nothing) and the order of memory accesses between
+// multiprocessors, which on the host is stronger; kernels that overlap by the rules of chain.cuh, since each
+// starts when the one before has ended; static shared memory that nobody wrote (it holds what it held);
+// rounding of multiply-adds that the GPU's compiler fuses on its own; whatever the hardware does that the
+// manuals do not say. It is no substitute for a run on a GPU.
 #ifndef TANREN_TESTS_EMULATION_EMULATOR_H_
 #define TANREN_TESTS_EMULATION_EMULATOR_H_
 
@@ -77,17 +82,23 @@ class ScheduleScope {
 // ---------------------------------------------------------------------------------------------------------
 // Launches.
 
-// Runs `thread` once for each thread of each block and returns when all have ended. Only one grid runs at a
-// time.
+// Runs `thread` once for each thread of each block and returns when all have ended. The caller lets
+// one grid run at a time.
 void RunGrid(Index blocks, Index threads, size_t shared_bytes, const std::function<void()>& thread);
 
 // ---------------------------------------------------------------------------------------------------------
 // Within a block. Everything below is called by threads of a running grid.
 
-// The block's dynamic shared memory, and how much of it the launch asked for.
-extern thread_local constinit unsigned char* shared_begin;
-extern thread_local constinit size_t shared_bytes;
-inline unsigned char* DynamicShared() { return shared_begin; }
+// Where the block's shared memory lies, and what the launch asked for of it: `shared_bytes` from
+// `shared_first` on.
+extern thread_local constinit unsigned char* shared_memory;
+extern thread_local constinit size_t shared_first, shared_bytes;
+// The block's dynamic shared memory: aligned as the kernel says, and no better.
+inline constexpr size_t kSharedAlignment = 1024;
+inline unsigned char* DynamicShared(size_t alignment) {
+  shared_first = alignment % kSharedAlignment;
+  return shared_memory + shared_first;
+}
 
 // Shared memory by its 32-bit address, as instructions name it; it does not begin at address 0, where a null
 // pointer would be taken for it. FromShared: `bytes` from there must lie within what the launch asked for,
@@ -96,11 +107,15 @@ inline constexpr uint32_t kSharedBase = 1024;
 uint32_t SharedAddress(const void* pointer);
 [[noreturn]] void FailShared(uint32_t address, size_t bytes, size_t alignment);
 inline unsigned char* FromShared(uint32_t address, size_t bytes, size_t alignment) {
-  if (address % alignment != 0 || address < kSharedBase || address - kSharedBase + bytes > shared_bytes) {
+  if (address % alignment != 0 || address < kSharedBase + shared_first ||
+      address - kSharedBase - shared_first + bytes > shared_bytes) {
     FailShared(address, bytes, alignment);
   }
-  return shared_begin + (address - kSharedBase);
+  return shared_memory + (address - kSharedBase);
 }
+
+// The 128-byte swizzle of the copy engine and of matrix descriptors.
+constexpr uint32_t Swizzled(uint32_t address) { return address ^ (address >> 3 & 0x70u); }
 
 // Barrier `id` (0..15) of `threads` threads; 0: all threads of the block that have not ended.
 void SyncThreads(int id, int threads);
@@ -111,6 +126,7 @@ bool SyncThreadsOr(bool predicate);
 // What the lanes of a mask bring to an exchange.
 inline constexpr size_t kMostExchanged = 32;
 struct Exchange {
+  unsigned lanes = 0;  // that have come: all of the mask but those whose threads have ended
   alignas(16) unsigned char at[kWarp][kMostExchanged];
   template <class T>
   T Of(int lane) const {
@@ -121,9 +137,9 @@ struct Exchange {
 };
 inline int Lane() { return static_cast<int>(threadIdx.x % kWarp); }
 
-// Where the thread puts what it brings; then it waits until all lanes of the mask have come. `kind` tells
-// instructions apart: lanes that meet must have come for the same one. What they brought can be read until
-// the thread's next exchange.
+// Where the thread puts what it brings; then it waits until all lanes of the mask have come or ended. `kind`
+// tells instructions apart: lanes that meet must have come for the same one. What they brought can be read
+// until the thread's next exchange.
 Exchange& BeginExchange(unsigned mask, const char* kind);
 void FinishExchange();
 template <class T>

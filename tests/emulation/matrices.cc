@@ -11,6 +11,7 @@ namespace {
 
 constexpr int kInner = 16;
 constexpr int kQuad = 4;
+constexpr unsigned kAllLanes = 0xffffffffu;
 constexpr int kMatrixRows = 8, kMatrixRowBytes = 16;
 constexpr int kWarpRows = 16;
 constexpr int kPanelColumns = 64, kPanelRowBytes = 128;
@@ -67,7 +68,7 @@ void MultiplyRows(float* d, int count, const RowPair& rows, const Tile& b, bool 
 
 void LoadMatrices(uint32_t (&to)[4], uint32_t from, bool transposed) {
   FromShared(from, kMatrixRowBytes, kMatrixRowBytes);
-  const Exchange& exchange = ExchangeOf(0xffffffffu, transposed ? "ldmatrix.trans" : "ldmatrix", from);
+  const Exchange& exchange = ExchangeOf(kAllLanes, transposed ? "ldmatrix.trans" : "ldmatrix", from);
   const int g = Lane() / kQuad, t = Lane() % kQuad;
   for (int matrix = 0; matrix < 4; ++matrix) {
     uint16_t halves[2];
@@ -79,12 +80,12 @@ void LoadMatrices(uint32_t (&to)[4], uint32_t from, bool transposed) {
     to[matrix] = static_cast<uint32_t>(halves[1]) << 16 | halves[0];
   }
   // No lane goes on to overwrite what another still reads: the hardware reads as one.
-  ExchangeOf(0xffffffffu, "ldmatrix", 0);
+  ExchangeOf(kAllLanes, "ldmatrix", 0);
 }
 
 void StoreMatrices(uint32_t to, const uint32_t (&words)[4]) {
   FromShared(to, kMatrixRowBytes, kMatrixRowBytes);
-  const Exchange& exchange = ExchangeOf(0xffffffffu, "stmatrix", to);
+  const Exchange& exchange = ExchangeOf(kAllLanes, "stmatrix", to);
   const int g = Lane() / kQuad, t = Lane() % kQuad;
   for (int matrix = 0; matrix < 4; ++matrix) {
     const uint32_t address = exchange.Of<uint32_t>(matrix * kMatrixRows + g);
@@ -93,7 +94,7 @@ void StoreMatrices(uint32_t to, const uint32_t (&words)[4]) {
 }
 
 void MultiplyFragments(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-  const Exchange& exchange = ExchangeOf(0xffffffffu, "mma", SixWords{{a[0], a[1], a[2], a[3], b0, b1}});
+  const Exchange& exchange = ExchangeOf(kAllLanes, "mma", SixWords{{a[0], a[1], a[2], a[3], b0, b1}});
   const int g = Lane() / kQuad, t = Lane() % kQuad;
   const RowPair rows = RowsOfFragment<SixWords>(exchange, g);
   for (int column = 0; column < 2; ++column) {
@@ -120,11 +121,10 @@ void Tile::Read(int row, double (&to)[kInner]) const {
          static_cast<unsigned long long>(descriptor));
   }
   const uint32_t start = field(0, 14) << 4, leading = field(16, 14) << 4, stride = field(32, 14) << 4;
-  const auto swizzled = [](uint32_t address) { return address ^ (address >> 3 & 0x70u); };
   if (transposed) {
     const uint32_t column = start + row / kPanelColumns * leading + row % kPanelColumns * 2;
     for (int k = 0; k < kInner; ++k) {
-      const uint32_t address = swizzled(column + k / 8 * stride + k % 8 * kPanelRowBytes);
+      const uint32_t address = Swizzled(column + k / 8 * stride + k % 8 * kPanelRowBytes);
       uint16_t bits;
       std::memcpy(&bits, FromShared(address, sizeof(bits), sizeof(bits)), sizeof(bits));
       to[k] = FromBits(bits);
@@ -135,12 +135,29 @@ void Tile::Read(int row, double (&to)[kInner]) const {
   const uint32_t first = start + row / 8 * stride + row % 8 * kPanelRowBytes;
   for (int k = 0; k < kInner; k += kPiece) {
     uint16_t bits[kPiece];
-    std::memcpy(bits, FromShared(swizzled(first + k * 2), sizeof(bits), sizeof(bits)), sizeof(bits));
+    std::memcpy(bits, FromShared(Swizzled(first + k * 2), sizeof(bits), sizeof(bits)), sizeof(bits));
     for (int i = 0; i < kPiece; ++i) to[k + i] = FromBits(bits[i]);
   }
 }
 
+namespace {
+
+// Both tiles of a product; no A where it is a fragment.
+struct Operands {
+  Tile a, b;
+};
+// What `.aligned` asks for: the whole warp, with the same operands.
+void RequireWholeWarp(const Operands& operands) {
+  const Exchange& exchange = ExchangeOf(kAllLanes, "wgmma", operands);
+  if (exchange.lanes != kAllLanes) Fail("wgmma by lanes %08x of a warp", exchange.lanes);
+  const auto first = exchange.Of<Operands>(0);
+  if (!(first.a == operands.a) || !(first.b == operands.b)) Fail("a warp's lanes multiply different tiles");
+}
+
+}  // namespace
+
 void MultiplyTiles(float* d, int count, Tile a, Tile b, bool accumulate) {
+  RequireWholeWarp({a, b});
   const int thread = static_cast<int>(threadIdx.x) % (4 * kWarp);
   AddWork(Work::kProducts, [=] {
     const int first = thread / kWarp * kWarpRows + thread % kWarp / kQuad;
@@ -150,10 +167,24 @@ void MultiplyTiles(float* d, int count, Tile a, Tile b, bool accumulate) {
   });
 }
 
-void MultiplyFragmentByTile(float* d, int count, const uint32_t (&a)[4], Tile b, bool accumulate) {
-  const Exchange& exchange = ExchangeOf(0xffffffffu, "wgmma", FourWords{{a[0], a[1], a[2], a[3]}});
-  const RowPair rows = RowsOfFragment<FourWords>(exchange, Lane() / kQuad);
-  AddWork(Work::kProducts, [=] { MultiplyRows(d, count, rows, b, accumulate); });
+void MultiplyFragmentByTile(float* d, int count, Fragment a, Tile b, bool accumulate) {
+  RequireWholeWarp({{}, b});
+  AddWork(Work::kProducts, [=] {
+    const FourWords words = {{*a.at[0], *a.at[1], *a.at[2], *a.at[3]}};
+    const RowPair rows =
+        RowsOfFragment<FourWords>(ExchangeOf(kAllLanes, "wgmma's fragments", words), Lane() / kQuad);
+    MultiplyRows(d, count, rows, b, accumulate);
+  });
+}
+
+void CommitProducts() {
+  ExchangeOf(kAllLanes, "wgmma.commit_group", 0);
+  CommitWork(Work::kProducts);
+}
+void WaitForProducts(int groups) {
+  ExchangeOf(kAllLanes, "wgmma.wait_group", groups);
+  WaitForWork(Work::kProducts, static_cast<size_t>(groups));
+  ExchangeOf(kAllLanes, "wgmma.wait_group", groups);
 }
 
 }  // namespace tanren::emulation

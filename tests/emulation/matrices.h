@@ -20,13 +20,21 @@ void MultiplyFragments(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint3
 struct Tile {
   uint64_t descriptor = 0;
   bool transposed = false;
+  bool operator==(const Tile&) const = default;
   // Of a row (of B: a column), the 16 of the inner dimension.
   void Read(int row, double (&to)[16]) const;
 };
-// The thread's elements of d[64, 2 * count] (+)= A B, inner dimension 16, A from shared memory.
+// The thread's elements of d[64, 2 * count] (+)= A B, inner dimension 16, A from shared memory. All lanes of
+// a warp come with the same tiles.
 void MultiplyTiles(float* d, int count, Tile a, Tile b, bool accumulate);
-// A as fragments in registers: the words of the thread, exchanged within the warp when this is called.
-void MultiplyFragmentByTile(float* d, int count, const uint32_t (&a)[4], Tile b, bool accumulate);
+// A as a fragment in registers, which are read when the product is done.
+struct Fragment {
+  const uint32_t* at[4];
+};
+void MultiplyFragmentByTile(float* d, int count, Fragment a, Tile b, bool accumulate);
+// wgmma.commit_group and wgmma.wait_group, which all lanes of a warp execute.
+void CommitProducts();
+void WaitForProducts(int groups);
 
 }  // namespace tanren::emulation
 

@@ -53,10 +53,6 @@ cudaError_t Answer(cudaError_t error) {
   return error;
 }
 
-struct Allocation {
-  size_t bytes = 0;
-};
-
 // All that the process has of the device. Its mutex is held while work runs: one thing at a time.
 class Card {
  public:
@@ -66,7 +62,7 @@ class Card {
   }
 
   std::recursive_mutex mutex;
-  std::map<unsigned char*, Allocation> allocations;
+  std::map<unsigned char*, size_t> allocations;
   std::map<unsigned char*, size_t> pinned;
   std::map<const void*, int> dynamic_bytes;  // that a kernel asked to be allowed
   std::set<cudaStream_t> streams;
@@ -108,13 +104,13 @@ class Card {
   }
 
   void CheckGuards() const {
-    for (const auto& [begin, allocation] : allocations) {
+    for (const auto& [begin, bytes] : allocations) {
       for (size_t i = 0; i < kGuardBytes; ++i) {
-        if (begin[allocation.bytes + i] != kGuard) {
-          Fail("byte %zu beyond an allocation of %zu bytes was written", i, allocation.bytes);
+        if (begin[bytes + i] != kGuard) {
+          Fail("byte %zu beyond an allocation of %zu bytes was written", i, bytes);
         }
         if (begin[-static_cast<int64_t>(kGuardBytes) + static_cast<int64_t>(i)] != kGuard) {
-          Fail("byte %zu before an allocation of %zu bytes was written", kGuardBytes - i, allocation.bytes);
+          Fail("byte %zu before an allocation of %zu bytes was written", kGuardBytes - i, bytes);
         }
       }
     }
@@ -123,14 +119,13 @@ class Card {
   bool IsPageable(const void* pointer) {
     const std::lock_guard lock(mutex);
     auto* at = static_cast<unsigned char*>(const_cast<void*>(pointer));
-    const auto within = [&](const auto& table, auto size_of) {
+    const auto within = [&](const std::map<unsigned char*, size_t>& table) {
       auto found = table.upper_bound(at);
       if (found == table.begin()) return false;
       --found;
-      return at < found->first + size_of(found->second);
+      return at < found->first + found->second;
     };
-    return !within(allocations, [](const Allocation& a) { return a.bytes; }) &&
-           !within(pinned, [](size_t bytes) { return bytes; });
+    return !within(allocations) && !within(pinned);
   }
 };
 
@@ -224,7 +219,7 @@ cudaError_t cudaMalloc(void** memory, size_t bytes) {
   std::memset(begin, kGuard, kGuardBytes);
   std::memset(begin + kGuardBytes, kPoison, bytes);
   std::memset(begin + kGuardBytes + bytes, kGuard, kGuardBytes);
-  card.allocations[begin + kGuardBytes] = {bytes};
+  card.allocations[begin + kGuardBytes] = bytes;
   card.used += bytes;
   *memory = begin + kGuardBytes;
   return cudaSuccess;
@@ -237,8 +232,8 @@ cudaError_t cudaFree(void* memory) {
   const auto found = card.allocations.find(static_cast<unsigned char*>(memory));
   if (found == card.allocations.end()) return Answer(cudaErrorInvalidValue);
   card.CheckGuards();
-  card.used -= found->second.bytes;
-  std::memset(memory, kPoison, found->second.bytes);
+  card.used -= found->second;
+  std::memset(memory, kPoison, found->second);
   std::free(found->first - kGuardBytes);
   card.allocations.erase(found);
   return cudaSuccess;
@@ -317,6 +312,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   Card& card = Card::Instance();
+  const std::lock_guard lock(card.mutex);
   card.Finish(card.Of(stream));
   return cudaSuccess;
 }
@@ -374,7 +370,9 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
   return cudaSuccess;
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
-  for (const auto& work : executable->work) Card::Instance().Order(stream, work);
+  Card& card = Card::Instance();
+  const std::lock_guard lock(card.mutex);
+  for (const auto& work : executable->work) card.Order(stream, work);
   return cudaSuccess;
 }
 
@@ -427,7 +425,7 @@ cudaError_t LaunchKernel(const cudaLaunchConfig_t& launch, const void* kernel, s
                                : std::max(kSharedWithoutAsking, size_t(asked->second));
     if (shared_bytes > allowed) return Answer(cudaErrorInvalidValue);
   }
-  card.Order(launch.stream, [&card, blocks, threads, shared_bytes, thread = std::move(thread)] {
+  card.Order(launch.stream, [blocks, threads, shared_bytes, thread = std::move(thread)] {
     RunGrid(blocks, threads, shared_bytes, thread);
   });
   return cudaSuccess;

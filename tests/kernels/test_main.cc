@@ -2,6 +2,7 @@
 // memory.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstdint>
@@ -16,7 +17,8 @@
 
 namespace {
 
-// A heap of power-of-two blocks in one page-locked allocation; blocks go back to a list of their size.
+// A heap of power-of-two blocks in one page-locked allocation; blocks go back to a list of their size. New
+// memory is NaN, and so are the bytes behind it, whose writing is noticed when the block is freed.
 class PinnedHeap {
  public:
   void Enable(void* memory, size_t bytes) {
@@ -28,16 +30,17 @@ class PinnedHeap {
   void* Allocate(size_t bytes) {
     if (begin_ == nullptr) return nullptr;
     const std::lock_guard lock(mutex_);
-    const size_t size = std::bit_ceil(bytes < kSmallest ? kSmallest : bytes);
+    const size_t size = SizeFor(bytes);
     void*& free_list = free_[std::countr_zero(size)];
-    if (free_list != nullptr) {
-      void* block = free_list;
+    void* block = free_list;
+    if (block != nullptr) {
       std::memcpy(&free_list, block, sizeof(void*));
-      return block;
+    } else {
+      if (next_ + size > end_) return nullptr;
+      block = next_;
+      next_ += size;
     }
-    if (next_ + size > end_) return nullptr;
-    void* block = next_;
-    next_ += size;
+    std::memset(block, kPoison, bytes + kGuardBytes);
     return block;
   }
 
@@ -46,13 +49,22 @@ class PinnedHeap {
   // The block's size was rounded up the same way, so any size that it could have had names its list.
   void Free(void* block, size_t bytes) {
     const std::lock_guard lock(mutex_);
-    void*& free_list = free_[std::countr_zero(std::bit_ceil(bytes < kSmallest ? kSmallest : bytes))];
+    const auto* guard = static_cast<const unsigned char*>(block) + bytes;
+    for (size_t i = 0; i < kGuardBytes; ++i) {
+      if (guard[i] == kPoison) continue;
+      std::fprintf(stderr, "byte %zu behind an allocation of %zu bytes was written\n", i, bytes);
+      std::abort();
+    }
+    void*& free_list = free_[std::countr_zero(SizeFor(bytes))];
     std::memcpy(block, &free_list, sizeof(void*));
     free_list = block;
   }
 
  private:
-  static constexpr size_t kSmallest = 64;
+  static constexpr size_t kSmallest = 64, kGuardBytes = 32;
+  static constexpr int kPoison = 0xff;
+  static size_t SizeFor(size_t bytes) { return std::bit_ceil(std::max(kSmallest, bytes + kGuardBytes)); }
+
   std::mutex mutex_;
   char* begin_ = nullptr;
   char* next_ = nullptr;

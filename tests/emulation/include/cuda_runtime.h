@@ -32,8 +32,7 @@
 #define __align__(n) alignas(n)
 
 #define TANREN_DYNAMIC_SHARED(alignment, name) \
-  static_assert((alignment) <= 1024);          \
-  unsigned char* const name = ::tanren::emulation::DynamicShared()
+  unsigned char* const name = ::tanren::emulation::DynamicShared(alignment)
 
 struct alignas(8) uint2 {
   unsigned x, y;
@@ -86,46 +85,53 @@ inline void __syncwarp(unsigned mask = 0xffffffffu) {
 inline void __nanosleep(unsigned) { ::tanren::emulation::Poll(); }
 
 namespace tanren::emulation {
-// The value of `source`, or the thread's own where that lane is outside its segment.
+// What the lane `source` brings, or the thread's own where that lane is outside [first, end).
 template <class T>
-T Shuffle(unsigned mask, const char* kind, const T& value, int source, int width) {
+T Shuffle(unsigned mask, const char* kind, const T& value, int source, int first, int end) {
   const Exchange& exchange = ExchangeOf(mask, kind, value);
-  const int lane = Lane(), first = lane / width * width;
-  if (source < first || source >= first + width) return value;
-  if ((mask >> source & 1) == 0)
-    Fail("%s: lane %d asks lane %d, which is not in the mask %08x", kind, lane, source, mask);
+  if (source < first || source >= end) return value;
+  if ((exchange.lanes >> source & 1) == 0) {
+    Fail("%s: lane %d asks lane %d, which has not come (%08x)", kind, Lane(), source, exchange.lanes);
+  }
   return exchange.template Of<T>(source);
 }
+// The first lane of the thread's segment of `width` lanes.
+inline int FirstOf(int width) { return Lane() / width * width; }
 }  // namespace tanren::emulation
 
 template <class T>
 T __shfl_sync(unsigned mask, T value, int source, int width = 32) {
-  const int lane = ::tanren::emulation::Lane();
-  return ::tanren::emulation::Shuffle(mask, "__shfl_sync", value,
-                                      lane / width * width + (source & (width - 1)), width);
+  const int first = ::tanren::emulation::FirstOf(width);
+  return ::tanren::emulation::Shuffle(mask, "__shfl_sync", value, first + (source & (width - 1)), first,
+                                      first + width);
 }
+// Lanes of earlier segments may be asked, those of later ones not.
 template <class T>
 T __shfl_xor_sync(unsigned mask, T value, int with, int width = 32) {
-  return ::tanren::emulation::Shuffle(mask, "__shfl_xor_sync", value, ::tanren::emulation::Lane() ^ with,
-                                      width);
+  return ::tanren::emulation::Shuffle(mask, "__shfl_xor_sync", value, ::tanren::emulation::Lane() ^ with, 0,
+                                      ::tanren::emulation::FirstOf(width) + width);
 }
 template <class T>
 T __shfl_up_sync(unsigned mask, T value, unsigned by, int width = 32) {
+  const int first = ::tanren::emulation::FirstOf(width);
   return ::tanren::emulation::Shuffle(mask, "__shfl_up_sync", value,
-                                      ::tanren::emulation::Lane() - static_cast<int>(by), width);
+                                      ::tanren::emulation::Lane() - static_cast<int>(by), first,
+                                      first + width);
 }
 template <class T>
 T __shfl_down_sync(unsigned mask, T value, unsigned by, int width = 32) {
+  const int first = ::tanren::emulation::FirstOf(width);
   return ::tanren::emulation::Shuffle(mask, "__shfl_down_sync", value,
-                                      ::tanren::emulation::Lane() + static_cast<int>(by), width);
+                                      ::tanren::emulation::Lane() + static_cast<int>(by), first,
+                                      first + width);
 }
 
 namespace tanren::emulation {
-// Calls visit(lane, what it brought) for the lanes of the mask.
+// Calls visit(lane, what it brought) for the lanes that have come.
 template <class T, class Visit>
 void ForEachLane(unsigned mask, const char* kind, const T& value, const Visit& visit) {
   const Exchange& exchange = ExchangeOf(mask, kind, value);
-  for (unsigned left = mask; left != 0; left &= left - 1) {
+  for (unsigned left = exchange.lanes; left != 0; left &= left - 1) {
     const int lane = std::countr_zero(left);
     visit(lane, exchange.template Of<T>(lane));
   }

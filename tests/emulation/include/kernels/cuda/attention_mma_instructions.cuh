@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "kernels/cuda/instructions.cuh"
+#include "tests/emulation/copies.h"
 #include "tests/emulation/matrices.h"
 
 namespace tanren::kernels::cuda::mma {
@@ -21,16 +22,7 @@ T Opaque(T value) {
 }
 
 inline void CopyAsync(uint32_t to, const void* from, bool inside, size_t bytes) {
-  unsigned char* const at = emulation::FromShared(to, bytes, bytes);
-  if (reinterpret_cast<uintptr_t>(from) % bytes != 0)
-    emulation::Fail("a copy of %zu bytes from %p", bytes, from);
-  emulation::AddWork(emulation::Work::kCopies, [at, from, inside, bytes] {
-    if (inside) {
-      std::memcpy(at, from, bytes);
-    } else {
-      std::memset(at, 0, bytes);
-    }
-  });
+  emulation::CopyByThread(emulation::FromShared(to, bytes, bytes), from, inside, bytes);
 }
 inline void CopyAsync16(uint32_t to, const void* from, bool inside) { CopyAsync(to, from, inside, 16); }
 inline void CopyAsync4(uint32_t to, const void* from, bool inside) { CopyAsync(to, from, inside, 4); }

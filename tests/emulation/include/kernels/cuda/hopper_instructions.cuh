@@ -64,10 +64,10 @@ void BulkWait() {
 }
 
 inline void WgmmaFence() {}
-inline void WgmmaCommit() { emulation::CommitWork(emulation::Work::kProducts); }
+inline void WgmmaCommit() { emulation::CommitProducts(); }
 template <int kGroups>
 void WgmmaWait() {
-  emulation::WaitForWork(emulation::Work::kProducts, kGroups);
+  emulation::WaitForProducts(kGroups);
 }
 template <int kCount>
 void FenceRegisters(float (&)[kCount]) {}
@@ -83,11 +83,12 @@ void WgmmaSS(float (&d)[kCount], uint64_t a, uint64_t b, int accumulate) {
   static_assert(kIsProductWidth<kCount>);
   emulation::MultiplyTiles(d, kCount, {a, kTransposeA}, {b, kTransposeB}, accumulate != 0);
 }
+// The words are those of an array of the caller's: they are read when the product is done.
 template <bool kTransposeB, int kCount>
-void WgmmaRS(float (&d)[kCount], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint64_t b,
-             int accumulate) {
+void WgmmaRS(float (&d)[kCount], const uint32_t& a0, const uint32_t& a1, const uint32_t& a2,
+             const uint32_t& a3, uint64_t b, int accumulate) {
   static_assert(kIsProductWidth<kCount>);
-  emulation::MultiplyFragmentByTile(d, kCount, {a0, a1, a2, a3}, {b, kTransposeB}, accumulate != 0);
+  emulation::MultiplyFragmentByTile(d, kCount, {{&a0, &a1, &a2, &a3}}, {b, kTransposeB}, accumulate != 0);
 }
 
 inline void StoreMatrix4(uint32_t address, uint32_t w0, uint32_t w1, uint32_t w2, uint32_t w3) {
@@ -99,7 +100,10 @@ inline void LoadMatrix4(uint32_t address, uint32_t& w0, uint32_t& w1, uint32_t& 
   w0 = words[0], w1 = words[1], w2 = words[2], w3 = words[3];
 }
 
-inline void CopyAsync4(float* to, const float* from, bool valid) { emulation::CopyFloat(to, from, valid); }
+inline void CopyAsync4(float* to, const float* from, bool valid) {
+  emulation::CopyByThread(emulation::FromShared(SharedAddress(to), sizeof(float), sizeof(float)), from, valid,
+                          sizeof(float));
+}
 inline void CopyAsyncArrive(uint64_t* barrier) { emulation::ArriveAfterCopies(barrier); }
 
 inline int LoadAcquire(const int* counter) {
